@@ -1,0 +1,52 @@
+# The daily commands of the project. `make` alone lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# A caller's CARGO_TARGET_DIR is respected everywhere.
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TARGET_DIR
+
+# Where it is installed, nextest runs the tests: every test is a process of its own, and
+# .config/nextest.toml bounds how many heavy ones run at once.
+NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
+
+.PHONY: help run test lint fmt deny bench
+
+help: ## list these commands
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+run: ## build the server and run it with its defaults, data in ./data
+	cargo build --release --locked -p flotilla-daemon
+	exec "$(CARGO_TARGET_DIR)/release/flotilla" serve
+
+# The tested binary is the one of the dev profile, in which dependencies are optimised: it is built
+# with the same packages selected as the tests are, so that nothing is compiled twice.
+test: ## run every test, the end-to-end tests with the real SDKs too
+	scripts/test-deps.sh
+	cargo build --locked --workspace --bins
+ifneq ($(NEXTEST),)
+	cargo nextest run --locked --workspace
+else
+	cargo test --locked --workspace --lib --bins --tests -- --test-threads 2
+endif
+
+lint: ## check the format and run clippy with warnings denied
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+fmt: ## format everything
+	cargo fmt --all
+
+deny: ## check licences, advisories and sources of the dependencies
+	@if command -v cargo-deny >/dev/null; then \
+		cargo deny --locked check; \
+	else \
+		echo "cargo-deny is not installed, nothing was checked: cargo install cargo-deny"; \
+	fi
+
+bench: ## print the figures of this machine
+	cargo run --release --locked -p flotilla-storage --example layouts
+	cargo run --release --locked -p flotilla-broker --example figures
+	cargo run --release --locked -p flotilla-cluster --example index_records

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Makes the Python environments that the end-to-end tests drive the server with: one per pinned
+# release of the kubemq SDK, since all of them own the same module name.
+#
+# Safe to run again: an environment whose requirements have not changed is left alone, so a second
+# run takes no time. The environments live in .local/venv-VERSION under the project root.
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+versions="1.1.0 2.4.0 3.6.0 4.1.5"
+python=${PYTHON:-python3}
+
+# Makes one environment. Everything is pinned in the requirements file, so nothing is resolved:
+# --no-deps also is the only way to install 1.1.0, whose own pins do not build on Python 3.11.
+make_environment() {
+    local version=$1
+    local requirements=$root/tests/sdk/requirements-$version.txt
+    local environment=$root/.local/venv-$version
+    local stamp=$environment/stamp
+    local wanted
+    wanted=$(sha256sum <"$requirements")
+    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
+        return 0
+    fi
+    rm -rf "$environment"
+    "$python" -m venv "$environment"
+    "$environment/bin/pip" install --quiet --disable-pip-version-check --no-deps \
+        --requirement "$requirements"
+    "$environment/bin/python" -c 'import kubemq.grpc, grpc, pytest'
+    # Written last: an environment that was interrupted is made anew.
+    printf '%s\n' "$wanted" >"$stamp"
+    echo "made $environment"
+}
+
+mkdir -p "$root/.local"
+# One run at a time: two that overlap would remove each other's work.
+exec 9>"$root/.local/test-deps.lock"
+flock 9
+
+pids=()
+for version in $versions; do
+    make_environment "$version" &
+    pids+=($!)
+done
+failed=0
+for pid in "${pids[@]}"; do
+    wait "$pid" || failed=1
+done
+if [ "$failed" -ne 0 ]; then
+    echo "test-deps: an environment could not be made, see the messages above" >&2
+    exit 1
+fi

@@ -1,0 +1,4 @@
+//! What the end-to-end tests share: the real server as a child process, its clients as processes of
+//! the real SDKs, disks that fail, and the checks of what was promised.
+
+pub mod lossyfs;
