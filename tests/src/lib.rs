@@ -1,4 +1,10 @@
 //! What the end-to-end tests share: the real server as a child process, its clients as processes of
 //! the real SDKs, disks that fail, and the checks of what was promised.
 
+pub mod admin;
+pub mod checker;
+pub mod journal;
 pub mod lossyfs;
+pub mod python;
+pub mod server;
+pub mod workdir;
