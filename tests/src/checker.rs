@@ -117,10 +117,12 @@ pub fn check_consumed_queue(
     violations
 }
 
-/// A queue that was purged again and again: what a purge confirmed stays away.
+/// A queue that one producer purged again and again: what a purge confirmed stays away, and what was
+/// sent after the last purge, which may have removed anything before it, is there.
 pub fn check_purged_queue(
     attempts: &[Attempt],
     removed: &BTreeSet<u64>,
+    purged_up_to: u64,
     drained: &[Seen],
 ) -> Vec<Violation> {
     let mut violations: Vec<_> = drained.iter().filter_map(damage).collect();
@@ -128,13 +130,14 @@ pub fn check_purged_queue(
     violations.extend(nothing_repeated(drained));
     let there: BTreeSet<Name> = drained.iter().map(Seen::name).collect();
     violations.extend(nothing_invented(attempts, &there));
-    for name in &there {
-        if removed.contains(&name.number) {
-            violations.push(Violation::CameBack(*name));
-        }
-    }
-    // An unconfirmed purge may have removed anything sent before it: only what was sent after the
-    // last purge of all must be there, which the caller's final marker stands for.
+    let came_back = there.iter().filter(|name| removed.contains(&name.number));
+    violations.extend(came_back.map(|name| Violation::CameBack(*name)));
+    let after: Vec<Attempt> = attempts
+        .iter()
+        .filter(|attempt| attempt.number > purged_up_to)
+        .copied()
+        .collect();
+    violations.extend(nothing_lost(&after, &there));
     violations
 }
 

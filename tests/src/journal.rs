@@ -5,6 +5,7 @@
 //! A CHANNEL NUMBER                                 that one was acknowledged
 //! G CHANNEL NUMBER                                 its removal was acknowledged
 //! M CHANNEL SEQUENCE PRODUCER NUMBER INTACT        a message was received
+//! P CHANNEL NUMBER                                 about to remove what was sent up to there
 //! C CHANNEL                                        so was the removal of those received before
 //! S CHANNEL KIND VALUE SEQUENCE...                 what a subscription from there began with
 //! ```
@@ -53,6 +54,8 @@ pub struct Start {
 pub struct Journal {
     pub attempts: BTreeMap<String, Vec<Attempt>>,
     pub removed: BTreeMap<String, BTreeSet<u64>>,
+    /// The newest number that a removal may have reached.
+    pub purged_up_to: BTreeMap<String, u64>,
     pub consumed: BTreeMap<String, Vec<Consumed>>,
     pub starts: BTreeMap<String, Vec<Start>>,
 }
@@ -118,6 +121,9 @@ impl Journal {
             }
             "G" => {
                 self.removed.entry(channel).or_default().insert(number(2)?);
+            }
+            "P" => {
+                self.purged_up_to.insert(channel, number(2)?);
             }
             "M" => {
                 let seen = Seen {

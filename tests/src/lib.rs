@@ -4,7 +4,9 @@
 pub mod admin;
 pub mod checker;
 pub mod journal;
+pub mod load;
 pub mod lossyfs;
 pub mod python;
+pub mod seed;
 pub mod server;
 pub mod workdir;

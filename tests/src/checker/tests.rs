@@ -206,11 +206,15 @@ fn a_purged_message_that_comes_back_is_found() {
     let mut attempts = attempts();
     attempts.retain(|attempt| attempt.producer == 1);
     let left = [seen(3, 1, 3), seen(4, 1, 4)];
-    assert_eq!(check_purged_queue(&attempts, &removed, &left), []);
-    let left = [seen(2, 1, 2), seen(3, 1, 3)];
+    assert_eq!(check_purged_queue(&attempts, &removed, 3, &left), []);
+    let back = [seen(2, 1, 2), seen(4, 1, 4)];
     assert_eq!(
-        check_purged_queue(&attempts, &removed, &left),
+        check_purged_queue(&attempts, &removed, 3, &back),
         [Violation::CameBack(name(1, 2))]
+    );
+    assert_eq!(
+        check_purged_queue(&attempts, &removed, 3, &left[..1]),
+        [Violation::Lost(name(1, 4))]
     );
 }
 

@@ -1,0 +1,29 @@
+//! Randomness that a failure can be repeated with, and the length of the long tests.
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+/// The seed of this run, printed for a failure: `FLOTILLA_TEST_SEED` sets it.
+pub fn seed() -> u64 {
+    let seed = number_from_environment("FLOTILLA_TEST_SEED")
+        .unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
+    println!("FLOTILLA_TEST_SEED={seed}");
+    seed
+}
+
+pub fn random(seed: u64) -> StdRng {
+    StdRng::seed_from_u64(seed)
+}
+
+/// Rounds of a crash test: 30, or `FLOTILLA_TEST_ROUNDS`.
+pub fn rounds() -> u64 {
+    number_from_environment("FLOTILLA_TEST_ROUNDS").unwrap_or(30)
+}
+
+fn number_from_environment(key: &str) -> Option<u64> {
+    let text = std::env::var(key).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{key} = {text:?} is not a number")),
+    )
+}
