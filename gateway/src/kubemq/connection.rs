@@ -1,0 +1,151 @@
+//! Accepting connections: at most as many as allowed, each counted while it lives.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use flotilla_broker::Broker;
+use futures::Stream;
+use futures::stream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
+use tonic::transport::server::{Connected, TcpConnectInfo};
+use tracing::{debug, warn};
+
+use super::config::KubemqConfig;
+
+/// The label of these clients in the broker's figures.
+const PROTOCOL: &str = "kubemq";
+/// After a failed accept, for lack of file descriptors for instance, others must get a chance to close.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
+
+/// The connections of a listener, without end.
+pub fn accept(
+    listener: TcpListener,
+    broker: Broker,
+    config: &KubemqConfig,
+) -> impl Stream<Item = io::Result<Connection>> + use<> {
+    let places = Arc::new(Semaphore::new(config.connections_max));
+    let handshake_wait_max = config.handshake_wait_max;
+    let connections_max = config.connections_max;
+    stream::unfold(listener, move |listener| {
+        let places = Arc::clone(&places);
+        let broker = broker.clone();
+        async move {
+            loop {
+                let (socket, peer) = match listener.accept().await {
+                    Ok(accepted) => accepted,
+                    Err(error) => {
+                        warn!(%error, "failed to accept a connection");
+                        tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
+                        continue;
+                    }
+                };
+                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                    warn!(%peer, connections_max, "closed a connection: there are too many");
+                    continue;
+                };
+                // Replies are small and waited for: never hold one back for a fuller packet.
+                if let Err(error) = socket.set_nodelay(true) {
+                    debug!(%peer, %error, "the connection was gone at once");
+                    continue;
+                }
+                let connection = Connection::new(socket, broker, place, handshake_wait_max);
+                return Some((Ok(connection), listener));
+            }
+        }
+    })
+}
+
+/// One client's connection. Its place is free again when it is dropped.
+pub struct Connection {
+    socket: TcpStream,
+    /// Until the first byte was read: a connection that says nothing must not keep its place.
+    first_byte_deadline: Option<Pin<Box<Sleep>>>,
+    broker: Broker,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    fn new(
+        socket: TcpStream,
+        broker: Broker,
+        place: OwnedSemaphorePermit,
+        handshake_wait_max: Duration,
+    ) -> Self {
+        broker.client_connected(PROTOCOL);
+        Self {
+            socket,
+            first_byte_deadline: Some(Box::pin(tokio::time::sleep(handshake_wait_max))),
+            broker,
+            _place: place,
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.broker.client_disconnected(PROTOCOL);
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = TcpConnectInfo;
+
+    fn connect_info(&self) -> Self::ConnectInfo {
+        self.socket.connect_info()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.socket).poll_read(context, buffer);
+        if read.is_ready() {
+            self.first_byte_deadline = None;
+        } else if let Some(deadline) = &mut self.first_byte_deadline
+            && deadline.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(context, buffer)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write_vectored(context, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+}

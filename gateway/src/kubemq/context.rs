@@ -1,0 +1,47 @@
+//! What every call needs: the broker, the settings, and whether requests are taken at all.
+
+use std::sync::Arc;
+
+use flotilla_broker::{Broker, Fill};
+
+use super::config::KubemqConfig;
+use super::inbound::BatchBounds;
+use super::lifecycle::Lifecycle;
+use super::ping::Started;
+
+/// Shared by all calls of one listener.
+pub struct Context {
+    pub broker: Broker,
+    pub config: KubemqConfig,
+    pub lifecycle: Arc<Lifecycle>,
+    pub started: Started,
+}
+
+/// What the fields of a queue message besides its content take in a response, its names apart.
+const QUEUE_MESSAGE_OVERHEAD_BYTES: usize = 192;
+
+impl Context {
+    /// How much of a client's stream is worked on together.
+    pub fn batch_bounds(&self) -> BatchBounds {
+        BatchBounds {
+            count_max: self.config.requests_in_flight_max,
+            bytes_max: self.config.request_batch_bytes_max,
+        }
+    }
+
+    /// When a receive is answered before its wait time is over.
+    pub fn fill(&self) -> Fill {
+        self.config.receive_linger.map_or(Fill::Full, Fill::Linger)
+    }
+
+    /// How many messages and content bytes of a queue fit a response: (messages, bytes).
+    ///
+    /// A seventh of the response is kept for what surrounds the contents.
+    pub fn response_bounds(&self, queue: &str, messages_wanted: u32) -> (u32, u64) {
+        let overhead_bytes = self.config.response_bytes_max / 7;
+        let messages = overhead_bytes / (queue.len() + QUEUE_MESSAGE_OVERHEAD_BYTES);
+        let messages_max = u32::try_from(messages).unwrap_or(u32::MAX).max(1);
+        let bytes_max = self.config.response_bytes_max - overhead_bytes;
+        (messages_wanted.min(messages_max), bytes_max as u64)
+    }
+}

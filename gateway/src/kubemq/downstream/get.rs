@@ -1,0 +1,116 @@
+//! The gets of a downstream: waiting for messages while the stream goes on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use flotilla_broker::{Receive, Session};
+use flotilla_model::command::{Selection, Settlement};
+use flotilla_model::ids::{LeaseId, Sequence};
+use flotilla_model::name::Name;
+use tokio::sync::oneshot;
+use tracing::warn;
+
+use super::reply::Origin;
+use crate::kubemq::context::Context;
+use crate::kubemq::convert::queue_out;
+use crate::kubemq::error::RequestError;
+use crate::kubemq::protocol::{QueueMessage, QueuesDownstreamRequest};
+use crate::kubemq::validate;
+
+/// Whatever else waits, a get may fetch this much.
+const BYTES_EACH_MIN: u64 = 64 * 1024;
+
+/// A checked get.
+pub struct Get {
+    pub origin: Origin,
+    pub auto_ack: bool,
+    receive: Receive,
+}
+
+/// What a get brought.
+pub struct Got {
+    pub origin: Origin,
+    pub auto_ack: bool,
+    pub queue: Name,
+    pub result: Result<Batch, RequestError>,
+}
+
+/// Leased messages, ready for the client.
+pub struct Batch {
+    pub lease: LeaseId,
+    pub sequences: Vec<Sequence>,
+    pub messages: Vec<QueueMessage>,
+}
+
+impl Get {
+    /// Checks a request. `others` is how many gets of the stream wait already: all together stay
+    /// within what the stream may fetch.
+    pub fn new(
+        context: &Context,
+        request: &QueuesDownstreamRequest,
+        others: usize,
+    ) -> Result<Self, RequestError> {
+        let queue = validate::downstream_get(request, &context.config.limits)?;
+        let all = context.config.limits.receive_messages_max;
+        let wanted = match u32::try_from(request.max_items) {
+            Ok(items) if items > 0 => items.min(all),
+            _ => all,
+        };
+        let (messages_max, response_bytes_max) = context.response_bounds(queue.text(), wanted);
+        let share = context.config.downstream_bytes_max as u64 / (others as u64 + 1);
+        let wait_ms = u64::try_from(request.wait_timeout).unwrap_or(0);
+        Ok(Self {
+            origin: Origin::of(request),
+            auto_ack: request.auto_ack,
+            receive: Receive {
+                queue,
+                messages_max,
+                bytes_max: response_bytes_max.min(share.max(BYTES_EACH_MIN)),
+                wait: Duration::from_millis(wait_ms),
+                fill: context.fill(),
+                visibility: Some(context.config.downstream_hold_max),
+            },
+        })
+    }
+
+    /// Waits for the messages.
+    pub async fn run(self, context: Arc<Context>, session: Arc<Session>) -> Got {
+        let queue = self.receive.queue.clone();
+        let result = match session.receive(self.receive).await {
+            Ok(received) => Ok(Batch {
+                lease: received.lease,
+                sequences: received.messages.iter().map(|one| one.sequence).collect(),
+                messages: queue_out(
+                    &queue,
+                    received.messages,
+                    context.config.limits.receive_count_max,
+                )
+                .await,
+            }),
+            Err(error) => Err(error.into()),
+        };
+        Got {
+            origin: self.origin,
+            auto_ack: self.auto_ack,
+            queue,
+            result,
+        }
+    }
+}
+
+/// Removes the messages of an auto-acknowledged get once its response was written, or gives them
+/// back if it never will be.
+pub async fn ack_when_written(
+    session: Arc<Session>,
+    queue: Name,
+    lease: LeaseId,
+    written: oneshot::Receiver<()>,
+) {
+    let how = match written.await {
+        Ok(()) => Settlement::Ack,
+        Err(_) => Settlement::Release,
+    };
+    if let Err(error) = session.settle(&queue, lease, Selection::All, how).await {
+        warn!(%queue, %lease, %error, "auto-acknowledged messages could not be removed and may come again");
+    }
+}

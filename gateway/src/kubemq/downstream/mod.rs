@@ -1,0 +1,280 @@
+//! QueuesDownstream: one stream on which a client gets messages and settles them.
+//!
+//! ```text
+//!   client -> inbound -> inbox -+-> gets (waiting, any number) --+-> outbox -> transport -> client
+//!                               +-> settlements, all under way --+      (room for each in-flight
+//!                               +-> questions ------------------+        request: bounded)
+//! ```
+//!
+//! Requests begin in the order they came in. A settlement does not wait for the gets before it;
+//! everything else waits for the settlements before it, so that a get sees what was given back. A
+//! task of its own drives the conversation, for settlements must be made even when the client does
+//! not read, and what is still held must be released when the client is gone.
+
+mod get;
+mod reply;
+mod settle;
+mod transactions;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use flotilla_broker::Session;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, Stream, StreamExt};
+use tokio::sync::{mpsc, oneshot};
+use tonic::Status;
+
+use self::get::{Batch, Get, Got};
+use self::reply::{Ending, Origin, Outgoing};
+use self::settle::{Done, How};
+use self::transactions::Transactions;
+use super::context::Context;
+use super::convert::new_id;
+use super::error::RequestError;
+use super::inbound::{BatchBounds, Ended, Inbound};
+use super::protocol::{
+    QueuesDownstreamRequest, QueuesDownstreamRequestType as Type, QueuesDownstreamResponse,
+};
+
+/// Responses between the conversation and the transport. More would only hold memory.
+const OUTGOING_MAX: usize = 4;
+
+/// Answers a downstream.
+pub fn stream<S>(
+    context: Arc<Context>,
+    requests: S,
+) -> impl Stream<Item = Result<QueuesDownstreamResponse, Status>> + Send
+where
+    S: Stream<Item = Result<QueuesDownstreamRequest, Status>> + Send + Unpin + 'static,
+{
+    let (outgoing, taken_by_transport) = mpsc::channel(OUTGOING_MAX);
+    let ending = Ending::default();
+    let conversation = Conversation {
+        session: Arc::new(context.broker.open_session()),
+        context: Arc::clone(&context),
+        transactions: Transactions::default(),
+        inbox: VecDeque::new(),
+        outbox: VecDeque::new(),
+        gets: FuturesUnordered::new(),
+        settlements: FuturesUnordered::new(),
+        auto_acks: FuturesUnordered::new(),
+    };
+    let inbound = Inbound::new(requests);
+    context
+        .lifecycle
+        .spawn(conversation.run(inbound, outgoing, ending.clone()));
+    reply::responses(taken_by_transport, ending)
+}
+
+struct Conversation {
+    context: Arc<Context>,
+    /// Holds all leases of the stream; whatever happens, its end gives them back.
+    session: Arc<Session>,
+    transactions: Transactions,
+    /// Read, but not begun.
+    inbox: VecDeque<QueuesDownstreamRequest>,
+    /// Answered, but not yet given to the transport.
+    outbox: VecDeque<Outgoing>,
+    gets: FuturesUnordered<BoxFuture<'static, Got>>,
+    settlements: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// Auto-acknowledged gets whose responses are on their way.
+    auto_acks: FuturesUnordered<BoxFuture<'static, ()>>,
+}
+
+impl Conversation {
+    async fn run<S>(mut self, inbound: Inbound<S>, outgoing: mpsc::Sender<Outgoing>, ending: Ending)
+    where
+        S: Stream<Item = Result<QueuesDownstreamRequest, Status>> + Send + Unpin,
+    {
+        let ended = self.converse(inbound, &outgoing).await;
+        // The client's receives, and what nobody will read, end before the stream does: what they
+        // held goes back.
+        self.gets.clear();
+        self.outbox.clear();
+        ending.set(ended);
+        drop(outgoing);
+        while self.settlements.next().await.is_some() {}
+        while self.auto_acks.next().await.is_some() {}
+        if let Some(session) = Arc::into_inner(self.session) {
+            session.end().await;
+        }
+    }
+
+    /// Until one side has ended; the answer is how to end the other.
+    async fn converse<S>(
+        &mut self,
+        mut inbound: Inbound<S>,
+        outgoing: &mpsc::Sender<Outgoing>,
+    ) -> Result<(), Status>
+    where
+        S: Stream<Item = Result<QueuesDownstreamRequest, Status>> + Send + Unpin,
+    {
+        let lifecycle = Arc::clone(&self.context.lifecycle);
+        let ending = lifecycle.ending();
+        tokio::pin!(ending);
+        loop {
+            self.begin_requests();
+            if let Some(ended) = inbound.ended() {
+                match ended {
+                    Ended::Failed(status) => return Err(status.clone()),
+                    Ended::HalfClosed if self.is_idle() => return Ok(()),
+                    Ended::HalfClosed => {}
+                }
+            }
+            let bounds = self.room();
+            tokio::select! {
+                // The client is gone.
+                () = outgoing.closed() => return Ok(()),
+                () = &mut ending => return Err(RequestError::ShuttingDown.status()),
+                Some(done) = self.settlements.next() => {
+                    self.outbox.extend(settle::finish(&mut self.transactions, done));
+                }
+                Some(got) = self.gets.next() => self.got(got),
+                Some(()) = self.auto_acks.next() => {}
+                permit = outgoing.reserve(), if !self.outbox.is_empty() => {
+                    let Ok(permit) = permit else { return Ok(()) };
+                    if let Some(next) = self.outbox.pop_front() {
+                        permit.send(next);
+                    }
+                }
+                requests = inbound.next_batch(bounds),
+                    if bounds.count_max > 0 && inbound.ended().is_none() =>
+                {
+                    self.inbox.extend(requests);
+                }
+            }
+        }
+    }
+
+    /// Nothing is under way for the client.
+    fn is_idle(&self) -> bool {
+        self.inbox.is_empty()
+            && self.outbox.is_empty()
+            && self.gets.is_empty()
+            && self.settlements.is_empty()
+    }
+
+    /// How many more requests may be read: each under way can become a reply that waits.
+    fn room(&self) -> BatchBounds {
+        let bounds = self.context.batch_bounds();
+        let under_way = self.inbox.len() + self.outbox.len() + self.settlements.len();
+        BatchBounds {
+            count_max: bounds.count_max.saturating_sub(under_way),
+            ..bounds
+        }
+    }
+
+    /// Begins what can begin now, in the order it came.
+    fn begin_requests(&mut self) {
+        while let Some(request) = self.inbox.front() {
+            let kind =
+                Type::try_from(request.request_type_data).unwrap_or(Type::PollRequestTypeUnknown);
+            let how = How::of(kind);
+            if how.is_none() && !self.settlements.is_empty() {
+                return;
+            }
+            let Some(request) = self.inbox.pop_front() else {
+                return;
+            };
+            match (how, kind) {
+                (Some(how), _) => self.begin_settlement(how, &request),
+                (None, Type::Get) => self.begin_get(&request),
+                (None, kind) => {
+                    let reply = self.answer(kind, &request);
+                    self.outbox.push_back(reply);
+                }
+            }
+        }
+    }
+
+    fn begin_settlement(&mut self, how: How, request: &QueuesDownstreamRequest) {
+        let (settlings, reply) = settle::begin(&mut self.transactions, how, request);
+        self.outbox.extend(reply);
+        for settling in settlings {
+            let session = Arc::clone(&self.session);
+            self.settlements.push(settling.run(session).boxed());
+        }
+    }
+
+    fn begin_get(&mut self, request: &QueuesDownstreamRequest) {
+        let allowed = self.context.config.transactions_per_stream_max;
+        let open = self.transactions.len() + self.gets.len() + self.auto_acks.len();
+        let get = if open < allowed {
+            Get::new(&self.context, request, self.gets.len())
+        } else {
+            Err(RequestError::TransactionsMax { allowed })
+        };
+        match get {
+            Ok(get) => {
+                let (context, session) = (Arc::clone(&self.context), Arc::clone(&self.session));
+                self.gets.push(get.run(context, session).boxed());
+            }
+            Err(refused) => self.outbox.push_back(Origin::of(request).error(&refused)),
+        }
+    }
+
+    /// Makes a get's messages a transaction, and a response.
+    fn got(&mut self, got: Got) {
+        let id = new_id();
+        let origin = got.origin.with_transaction(id.clone());
+        let Batch {
+            lease,
+            sequences,
+            messages,
+        } = match got.result {
+            Ok(batch) => batch,
+            Err(failure) => {
+                self.outbox.push_back(origin.error(&failure));
+                return;
+            }
+        };
+        let mut written = None;
+        if messages.is_empty() {
+            // Nothing is leased, so there is nothing to open.
+        } else if got.auto_ack {
+            let (tell, told) = oneshot::channel();
+            let session = Arc::clone(&self.session);
+            self.auto_acks
+                .push(get::ack_when_written(session, got.queue, lease, told).boxed());
+            self.transactions.remember_closed(id);
+            written = Some(tell);
+        } else {
+            self.transactions.open(id, got.queue, lease, sequences);
+        }
+        self.outbox.push_back(Outgoing {
+            response: QueuesDownstreamResponse {
+                messages,
+                ..origin.reply()
+            },
+            written,
+        });
+    }
+
+    /// Replies to what neither gets nor settles.
+    fn answer(&self, kind: Type, request: &QueuesDownstreamRequest) -> Outgoing {
+        let id = &request.ref_transaction_id;
+        let origin = Origin::of(request);
+        match kind {
+            Type::ActiveOffsets => match self.transactions.held(id) {
+                Ok(held) => Outgoing::plain(QueuesDownstreamResponse {
+                    active_offsets: held
+                        .iter()
+                        .map(|sequence| i64::try_from(sequence.0).unwrap_or(i64::MAX))
+                        .collect(),
+                    ..origin.reply()
+                }),
+                Err(refused) => origin.error(&refused),
+            },
+            Type::TransactionStatus => Outgoing::plain(QueuesDownstreamResponse {
+                transaction_complete: self.transactions.is_complete(id),
+                ..origin.reply()
+            }),
+            Type::ReQueueAll | Type::ReQueueRange => origin.error(&RequestError::NotServed {
+                what: "requeueing messages to another queue",
+            }),
+            _ => origin.error(&RequestError::DownstreamType),
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! The settlements of a downstream: what a request asks for, and what became of it.
+
+use std::sync::Arc;
+
+use flotilla_broker::{BrokerError, Session, Settled};
+use flotilla_model::command::Settlement;
+
+use super::reply::{Origin, Outgoing};
+use super::transactions::{Taken, Transactions};
+use crate::kubemq::error::{RequestError, Verb};
+use crate::kubemq::protocol::{QueuesDownstreamRequest, QueuesDownstreamRequestType as Type};
+
+/// What a request does to messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct How {
+    verb: Verb,
+    is_range: bool,
+    is_close: bool,
+}
+
+/// A settlement to be made.
+pub struct Settling {
+    origin: Origin,
+    how: How,
+    taken: Taken,
+}
+
+/// A settlement that was made, or not.
+pub struct Done {
+    settling: Settling,
+    result: Result<Settled, BrokerError>,
+}
+
+impl How {
+    /// `None` if the request settles nothing.
+    pub fn of(kind: Type) -> Option<Self> {
+        let (verb, is_range, is_close) = match kind {
+            Type::AckAll => (Verb::Ack, false, false),
+            Type::AckRange => (Verb::Ack, true, false),
+            Type::NAckAll => (Verb::Nack, false, false),
+            Type::NAckRange => (Verb::Nack, true, false),
+            Type::CloseByClient => (Verb::Nack, false, true),
+            _ => return None,
+        };
+        Some(Self {
+            verb,
+            is_range,
+            is_close,
+        })
+    }
+
+    fn settlement(self) -> Settlement {
+        match (self.is_close, self.verb) {
+            (true, _) => Settlement::Release,
+            (false, Verb::Ack) => Settlement::Ack,
+            (false, Verb::Nack) => Settlement::Return,
+        }
+    }
+}
+
+/// Takes a request's messages out of their transactions; the second part is what to tell the client
+/// at once.
+pub fn begin(
+    transactions: &mut Transactions,
+    how: How,
+    request: &QueuesDownstreamRequest,
+) -> (Vec<Settling>, Option<Outgoing>) {
+    let origin = Origin::of(request);
+    let settling = |taken| Settling {
+        origin: origin.clone(),
+        how,
+        taken,
+    };
+    let refuse = |error: RequestError| Some(origin.clone().error(&error));
+    let id = &request.ref_transaction_id;
+    if how.is_close && id.is_empty() {
+        let all = transactions.ids();
+        // What is taken already is being settled and needs no closing.
+        let taken = all
+            .iter()
+            .filter_map(|id| transactions.take_all(id, how.verb).ok());
+        return (taken.map(settling).collect(), None);
+    }
+    if how.is_range {
+        match transactions.take(id, how.verb, &request.sequence_range) {
+            Ok((taken, refused)) => (
+                taken.map(settling).into_iter().collect(),
+                refused.and_then(refuse),
+            ),
+            Err(refused) => (Vec::new(), refuse(refused)),
+        }
+    } else {
+        match transactions.take_all(id, how.verb) {
+            Ok(taken) => (vec![settling(taken)], None),
+            Err(refused) => (Vec::new(), refuse(refused)),
+        }
+    }
+}
+
+impl Settling {
+    /// Makes the settlement.
+    pub async fn run(self, session: Arc<Session>) -> Done {
+        let Taken { queue, lease, .. } = &self.taken;
+        let result = session
+            .settle(queue, *lease, self.taken.selection(), self.how.settlement())
+            .await;
+        Done {
+            settling: self,
+            result,
+        }
+    }
+}
+
+/// Writes down what became of a settlement; only a failure is told to the client.
+pub fn finish(transactions: &mut Transactions, done: Done) -> Option<Outgoing> {
+    let Settling { origin, how, taken } = done.settling;
+    match done.result {
+        Ok(settled) => {
+            transactions.settled(&taken.transaction, &[]);
+            let not_held = settled.not_held.first()?;
+            // They went back to the queue when they had been held for too long.
+            Some(origin.error(&RequestError::SequenceUnknown {
+                verb: how.verb,
+                sequence: i64::try_from(not_held.0).unwrap_or(i64::MAX),
+            }))
+        }
+        Err(BrokerError::StaleLease) => {
+            transactions.lost(&taken.transaction);
+            Some(origin.error(&RequestError::TransactionUnknown))
+        }
+        Err(error) => {
+            transactions.settled(&taken.transaction, &taken.sequences);
+            Some(origin.error(&error.into()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_model::ids::{LeaseId, Sequence};
+    use flotilla_model::name::Name;
+
+    use super::*;
+
+    fn request(kind: Type, id: &str, sequences: &[i64]) -> QueuesDownstreamRequest {
+        QueuesDownstreamRequest {
+            request_id: "r".to_owned(),
+            request_type_data: kind as i32,
+            ref_transaction_id: id.to_owned(),
+            sequence_range: sequences.to_vec(),
+            ..QueuesDownstreamRequest::default()
+        }
+    }
+
+    fn two_transactions() -> Transactions {
+        let mut transactions = Transactions::default();
+        for (lease, id) in [(1, "one"), (2, "two")] {
+            transactions.open(
+                id.to_owned(),
+                Name::queue("q").unwrap(),
+                LeaseId(lease),
+                [Sequence(lease * 10), Sequence(lease * 10 + 1)],
+            );
+        }
+        transactions
+    }
+
+    fn start(
+        transactions: &mut Transactions,
+        kind: Type,
+        id: &str,
+        sequences: &[i64],
+    ) -> (Vec<Settling>, Option<String>) {
+        let how = How::of(kind).unwrap();
+        let (settling, reply) = begin(transactions, how, &request(kind, id, sequences));
+        (settling, reply.map(|reply| reply.response.error))
+    }
+
+    fn done(settling: Settling, result: Result<Settled, BrokerError>) -> Done {
+        Done { settling, result }
+    }
+
+    fn well(count: u32) -> Result<Settled, BrokerError> {
+        Ok(Settled {
+            count,
+            not_held: Vec::new(),
+            remaining: 0,
+        })
+    }
+
+    #[test]
+    fn each_request_type_has_its_settlement() {
+        let expected = [
+            (Type::AckAll, Some(Settlement::Ack)),
+            (Type::AckRange, Some(Settlement::Ack)),
+            (Type::NAckAll, Some(Settlement::Return)),
+            (Type::NAckRange, Some(Settlement::Return)),
+            (Type::CloseByClient, Some(Settlement::Release)),
+            (Type::Get, None),
+            (Type::ReQueueAll, None),
+            (Type::CloseByServer, None),
+        ];
+        for (kind, settlement) in expected {
+            assert_eq!(How::of(kind).map(How::settlement), settlement, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn success_is_silent_and_completes_the_transaction() {
+        let mut transactions = two_transactions();
+        let (mut settling, reply) = start(&mut transactions, Type::AckAll, "one", &[]);
+        assert_eq!(reply, None);
+        let over = done(settling.remove(0), well(2));
+        assert!(finish(&mut transactions, over).is_none());
+        assert_eq!(transactions.ids(), ["two"]);
+    }
+
+    #[test]
+    fn a_close_without_a_transaction_closes_all_and_is_silent() {
+        let mut transactions = two_transactions();
+        let (settling, reply) = start(&mut transactions, Type::CloseByClient, "", &[]);
+        assert_eq!(reply, None);
+        assert_eq!(settling.len(), 2);
+        for one in settling {
+            assert!(finish(&mut transactions, done(one, well(2))).is_none());
+        }
+        let (settling, reply) = start(&mut transactions, Type::CloseByClient, "", &[]);
+        assert!(settling.is_empty() && reply.is_none());
+    }
+
+    #[test]
+    fn a_failed_settlement_is_told_and_can_be_tried_again() {
+        let mut transactions = two_transactions();
+        let (mut settling, _) = start(&mut transactions, Type::AckRange, "one", &[11]);
+        let failure = BrokerError::Unavailable {
+            reason: "no leader".to_owned(),
+        };
+        let over = done(settling.remove(0), Err(failure));
+        let reply = finish(&mut transactions, over).unwrap().response;
+        assert!(reply.is_error);
+        assert_eq!(reply.error, "unavailable: no leader");
+        assert_eq!(reply.request_type_data, Type::AckRange as i32);
+        assert_eq!(reply.transaction_id, "one");
+        assert_eq!(
+            transactions.held("one").unwrap(),
+            [Sequence(10), Sequence(11)]
+        );
+    }
+
+    #[test]
+    fn a_lease_that_ran_out_ends_the_transaction() {
+        let mut transactions = two_transactions();
+        let (mut settling, _) = start(&mut transactions, Type::NAckAll, "two", &[]);
+        let over = done(settling.remove(0), Err(BrokerError::StaleLease));
+        let reply = finish(&mut transactions, over).unwrap().response;
+        assert_eq!(
+            reply.error,
+            "transaction is completed or transaction id not found"
+        );
+        assert_eq!(transactions.ids(), ["one"]);
+    }
+
+    #[test]
+    fn a_bad_sequence_is_told_and_those_before_it_are_settled() {
+        let mut transactions = two_transactions();
+        let (settling, reply) = start(&mut transactions, Type::NAckRange, "one", &[10, 99, 11]);
+        assert_eq!(reply.unwrap(), "invalid nack sequence id 99");
+        assert_eq!(settling[0].taken.sequences, [Sequence(10)]);
+    }
+}

@@ -1,0 +1,225 @@
+//! What a client is told when its request is refused or fails: the protocol's own texts, to the letter.
+
+use flotilla_broker::BrokerError;
+use flotilla_model::name::NameError;
+use tonic::{Code, Status};
+
+/// Why a request was refused. The texts are part of the protocol: clients compare them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    #[error("Error 101: invalid clientID value, cannot be empty")]
+    ClientId,
+    #[error("Error 102: invalid channel value, cannot be empty")]
+    ChannelEmpty,
+    #[error("Error 107: invalid channel value, no wildcards are allowed")]
+    ChannelWildcard,
+    #[error("Error 108: invalid channel value, no white spaces are allowed")]
+    ChannelSpace,
+    #[error("Error 110: invalid message, cannot be empty")]
+    MessageEmpty,
+    #[error("Error 111: invalid subscription type, cannot be undefined or 0")]
+    StartUndefined,
+    #[error(
+        "Error 112: invalid subscription type start at sequence value, cannot by 0 or negative"
+    )]
+    StartSequence,
+    #[error("Error 113: invalid subscription type start at time value, cannot by 0 or negative")]
+    StartTime,
+    #[error(
+        "Error 114: invalid subscription type start at time delta value, cannot by 0 or negative"
+    )]
+    StartDelta,
+    #[error("Error 118: event store parameters were set but subscribe type is not event store")]
+    StartOfPlainEvents,
+    #[error("Error 119: invalid channel value, cannot end with `.`")]
+    ChannelDot,
+    #[error(
+        "Error 120: invalid queue name value, cannot be empty, contains wildcards ,white spaces and end with dot"
+    )]
+    QueueName,
+    #[error(
+        "Error 122: max messages should be between 1 and max message setting in kubemq config  "
+    )]
+    MessagesMax,
+    #[error(
+        "Error 133: invalid expiration seconds, exceed max expiration seconds setting in kubemq config"
+    )]
+    Expiration,
+    #[error(
+        "Error 134: invalid max received count, cannot be negative or exceed max receive count setting in kubemq config"
+    )]
+    ReceiveCount,
+    #[error("Error 135: invalid delay seconds, exceed max delay seconds setting in kubemq config")]
+    Delay,
+    #[error(
+        "Error 136: invalid wait timeout, value cannot be negative or exceed max wait timeout seconds setting in kubemq config"
+    )]
+    WaitTimeout,
+    #[error("Error 207: invalid subscribe type")]
+    SubscribeType,
+    #[error("Error 409: server is in shutdown mode")]
+    ShuttingDown,
+    #[error("grpc server is not ready to accept requests")]
+    NotReady,
+
+    #[error("empty messages batch")]
+    BatchEmpty,
+    #[error("no messages to send")]
+    UpstreamEmpty,
+    #[error("the batch has {messages} messages, at most {allowed} are allowed")]
+    BatchTooLong { messages: usize, allowed: usize },
+
+    #[error("transaction is completed or transaction id not found")]
+    TransactionUnknown,
+    #[error("cannot {verb} messages with closed response ")]
+    TransactionClosed { verb: Verb },
+    #[error("invalid {verb} sequence id {sequence}")]
+    SequenceUnknown { verb: Verb, sequence: i64 },
+    #[error("cannot {verb} empty list of of offsets")]
+    SequencesEmpty { verb: Verb },
+    #[error("request unknown")]
+    DownstreamType,
+    #[error("too many open transactions on this stream, at most {allowed} are allowed")]
+    TransactionsMax { allowed: usize },
+
+    #[error("{what} is not served by this server")]
+    NotServed { what: &'static str },
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error(transparent)]
+    Broker(BrokerError),
+}
+
+/// What a settlement is called in error texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    Ack,
+    Nack,
+}
+
+impl std::fmt::Display for Verb {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Ack => "ack",
+            Self::Nack => "nack",
+        })
+    }
+}
+
+impl From<BrokerError> for RequestError {
+    fn from(error: BrokerError) -> Self {
+        match error {
+            BrokerError::ShuttingDown => Self::ShuttingDown,
+            BrokerError::InvalidName(name) => Self::Name(name),
+            other => Self::Broker(other),
+        }
+    }
+}
+
+impl RequestError {
+    /// Whether the client should try again, here or at another node: no fault of the request.
+    ///
+    /// Calls without an error field of their own must then fail with UNAVAILABLE, which clients
+    /// take for a lost connection; as a plain text they would hand it to the application.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(
+            self,
+            Self::ShuttingDown
+                | Self::NotReady
+                | Self::Broker(BrokerError::Unavailable { .. } | BrokerError::OutcomeUnknown)
+        )
+    }
+
+    /// The status of calls whose answer has no room for an error.
+    pub fn status(&self) -> Status {
+        let code = match self {
+            Self::NotServed { .. } => Code::Unimplemented,
+            Self::BatchEmpty => Code::Unknown,
+            Self::Broker(BrokerError::Busy { .. } | BrokerError::StorageFull { .. }) => {
+                Code::ResourceExhausted
+            }
+            unavailable if unavailable.is_unavailable() => Code::Unavailable,
+            // Whatever is wrong with a request is INTERNAL in this protocol.
+            _ => Code::Internal,
+        };
+        Status::new(code, self.to_string())
+    }
+}
+
+impl From<RequestError> for Status {
+    fn from(error: RequestError) -> Self {
+        error.status()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_request_is_internal_with_the_exact_text() {
+        let status = RequestError::ChannelDot.status();
+        assert_eq!(status.code(), Code::Internal);
+        assert_eq!(
+            status.message(),
+            "Error 119: invalid channel value, cannot end with `.`"
+        );
+    }
+
+    #[test]
+    fn what_a_retry_may_cure_is_unavailable() {
+        for error in [
+            RequestError::from(BrokerError::ShuttingDown),
+            RequestError::NotReady,
+            RequestError::from(BrokerError::OutcomeUnknown),
+            RequestError::from(BrokerError::Unavailable {
+                reason: "no leader".to_owned(),
+            }),
+        ] {
+            assert_eq!(error.status().code(), Code::Unavailable, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_told_as_such_and_not_as_a_lost_connection() {
+        let status = RequestError::from(BrokerError::StorageFull {
+            free: 1,
+            reserve: 2,
+        })
+        .status();
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(
+            status.message(),
+            "storage is full: 1 bytes are free, 2 are kept in reserve"
+        );
+    }
+
+    #[test]
+    fn shutdown_has_the_protocols_text() {
+        assert_eq!(
+            RequestError::from(BrokerError::ShuttingDown).to_string(),
+            "Error 409: server is in shutdown mode"
+        );
+    }
+
+    #[test]
+    fn settlement_errors_name_the_verb_and_the_sequence() {
+        let verb = Verb::Nack;
+        for (error, text) in [
+            (
+                RequestError::TransactionClosed { verb },
+                "cannot nack messages with closed response ",
+            ),
+            (
+                RequestError::SequenceUnknown { verb, sequence: -3 },
+                "invalid nack sequence id -3",
+            ),
+            (
+                RequestError::SequencesEmpty { verb: Verb::Ack },
+                "cannot ack empty list of of offsets",
+            ),
+        ] {
+            assert_eq!(error.to_string(), text);
+        }
+    }
+}

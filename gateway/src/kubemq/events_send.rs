@@ -1,0 +1,177 @@
+//! SendEvent and SendEventsStream: plain events become signals, stored ones topic messages.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use flotilla_broker::{Publish, Signal};
+use futures::Stream;
+use tonic::Status;
+
+use super::context::Context;
+use super::convert::{event_content, id_or_new};
+use super::error::RequestError;
+use super::inbound::{Ended, Inbound};
+use super::protocol::{Event, Result as EventResult};
+use super::validate;
+
+/// What became of one event.
+struct Sent {
+    event_id: String,
+    store: bool,
+    failure: Option<RequestError>,
+}
+
+/// Sends one event. Only what is wrong with the request itself, or calls for another try, fails the
+/// call; otherwise the result says it.
+pub async fn send(context: &Context, event: Event) -> Result<EventResult, Status> {
+    validate::event(&event)?;
+    let mut sent = send_all(context, vec![event]).await;
+    let Some(sent) = sent.pop() else {
+        return Err(Status::internal("the event has no result"));
+    };
+    match &sent.failure {
+        Some(failure) if failure.is_unavailable() || !sent.store => Err(failure.status()),
+        _ => Ok(sent.result()),
+    }
+}
+
+impl Sent {
+    fn result(self) -> EventResult {
+        EventResult {
+            event_id: self.event_id,
+            sent: self.failure.is_none(),
+            error: self
+                .failure
+                .map_or_else(String::new, |failure| failure.to_string()),
+        }
+    }
+}
+
+/// Sends events in order, as one call to the broker per kind.
+async fn send_all(context: &Context, events: Vec<Event>) -> Vec<Sent> {
+    let mut sent: Vec<Sent> = Vec::with_capacity(events.len());
+    let (mut signals, mut signal_places) = (Vec::new(), Vec::new());
+    let (mut publishes, mut publish_places) = (Vec::new(), Vec::new());
+    for (place, mut event) in events.into_iter().enumerate() {
+        event.event_id = id_or_new(event.event_id);
+        let (event_id, store) = (event.event_id.clone(), event.store);
+        let failure = match validate::event(&event) {
+            Ok(topic) if store => {
+                publish_places.push(place);
+                publishes.push(Publish {
+                    topic,
+                    message: event_content(event),
+                    // Ids of this protocol are not unique: they tell no repeat from a new event.
+                    dedup: None,
+                });
+                None
+            }
+            Ok(name) => {
+                signal_places.push(place);
+                signals.push(Signal {
+                    name,
+                    message: Arc::new(event_content(event)),
+                });
+                None
+            }
+            Err(refused) => Some(refused),
+        };
+        sent.push(Sent {
+            event_id,
+            store,
+            failure,
+        });
+    }
+    let (signalled, published) = tokio::join!(
+        async {
+            if signals.is_empty() {
+                Vec::new()
+            } else {
+                context.broker.signal(signals).await
+            }
+        },
+        async {
+            if publishes.is_empty() {
+                Vec::new()
+            } else {
+                context.broker.publish(publishes).await
+            }
+        }
+    );
+    let signalled = signal_places
+        .into_iter()
+        .zip(signalled.into_iter().map(Result::err));
+    let published = publish_places
+        .into_iter()
+        .zip(published.into_iter().map(Result::err));
+    for (place, failure) in signalled.chain(published) {
+        sent[place].failure = failure.map(RequestError::from);
+    }
+    sent
+}
+
+/// Answers a stream of events: one result per stored event, in order; for a plain one only a failure.
+pub fn stream<S>(
+    context: Arc<Context>,
+    events: S,
+) -> impl Stream<Item = Result<EventResult, Status>> + Send
+where
+    S: Stream<Item = Result<Event, Status>> + Send + Unpin,
+{
+    let conversation = Conversation {
+        context,
+        inbound: Inbound::new(events),
+        results: VecDeque::new(),
+        failure: None,
+    };
+    futures::stream::try_unfold(conversation, |mut conversation| async move {
+        Ok(conversation
+            .next_result()
+            .await?
+            .map(|result| (result, conversation)))
+    })
+}
+
+struct Conversation<S> {
+    context: Arc<Context>,
+    inbound: Inbound<S>,
+    results: VecDeque<EventResult>,
+    /// Ends the stream after the results.
+    failure: Option<Status>,
+}
+
+impl<S> Conversation<S>
+where
+    S: Stream<Item = Result<Event, Status>> + Send + Unpin,
+{
+    /// `None` when the client has no more events and has all results.
+    async fn next_result(&mut self) -> Result<Option<EventResult>, Status> {
+        loop {
+            if let Some(result) = self.results.pop_front() {
+                return Ok(Some(result));
+            }
+            if let Some(failure) = self.failure.take() {
+                return Err(failure);
+            }
+            match self.inbound.ended() {
+                Some(Ended::HalfClosed) => return Ok(None),
+                Some(Ended::Failed(status)) => return Err(status.clone()),
+                None => {}
+            }
+            let bounds = self.context.batch_bounds();
+            let events = self
+                .context
+                .lifecycle
+                .until_ending(self.inbound.next_batch(bounds))
+                .await?;
+            for sent in send_all(&self.context, events).await {
+                if sent.failure == Some(RequestError::ShuttingDown) {
+                    self.failure = Some(RequestError::ShuttingDown.status());
+                }
+                if sent.store || sent.failure.is_some() {
+                    self.results.push_back(sent.result());
+                }
+            }
+        }
+    }
+}

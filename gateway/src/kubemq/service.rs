@@ -1,0 +1,176 @@
+//! The calls of the protocol, each handed to the module that serves it.
+
+use std::sync::Arc;
+
+use futures::stream::{BoxStream, Empty as NoItems};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::context::Context;
+use super::error::RequestError;
+use super::protocol::kubemq_server::Kubemq;
+use super::protocol::{
+    AckAllQueueMessagesRequest, AckAllQueueMessagesResponse, Empty, Event, EventReceive,
+    PingResult, QueueMessage, QueueMessagesBatchRequest, QueueMessagesBatchResponse,
+    QueuesDownstreamRequest, QueuesDownstreamResponse, QueuesInfoRequest, QueuesInfoResponse,
+    QueuesUpstreamRequest, QueuesUpstreamResponse, ReceiveQueueMessagesRequest,
+    ReceiveQueueMessagesResponse, Request as CommandOrQuery, Response as CommandOrQueryResponse,
+    Result as EventResult, SendQueueMessageResult, StreamQueueMessagesRequest,
+    StreamQueueMessagesResponse, Subscribe,
+};
+use super::{downstream, events_send, events_subscribe, ping, queue_receive, queue_send, upstream};
+
+/// Serves every call of one listener.
+pub struct Service {
+    context: Arc<Context>,
+}
+
+impl Service {
+    /// A service over a broker.
+    pub fn new(context: Arc<Context>) -> Self {
+        Self { context }
+    }
+}
+
+fn not_served<T>(what: &'static str) -> Result<Response<T>, Status> {
+    Err(RequestError::NotServed { what }.status())
+}
+
+#[tonic::async_trait]
+impl Kubemq for Service {
+    async fn ping(&self, _: Request<Empty>) -> Result<Response<PingResult>, Status> {
+        Ok(Response::new(ping::answer(
+            &self.context.config,
+            &self.context.started,
+        )))
+    }
+
+    async fn send_event(&self, request: Request<Event>) -> Result<Response<EventResult>, Status> {
+        events_send::send(&self.context, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    type SendEventsStreamStream = BoxStream<'static, Result<EventResult, Status>>;
+
+    async fn send_events_stream(
+        &self,
+        request: Request<Streaming<Event>>,
+    ) -> Result<Response<Self::SendEventsStreamStream>, Status> {
+        let context = Arc::clone(&self.context);
+        Ok(Response::new(Box::pin(events_send::stream(
+            context,
+            request.into_inner(),
+        ))))
+    }
+
+    type SubscribeToEventsStream = BoxStream<'static, Result<EventReceive, Status>>;
+
+    async fn subscribe_to_events(
+        &self,
+        request: Request<Subscribe>,
+    ) -> Result<Response<Self::SubscribeToEventsStream>, Status> {
+        let context = Arc::clone(&self.context);
+        events_subscribe::subscribe(context, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn send_queue_message(
+        &self,
+        request: Request<QueueMessage>,
+    ) -> Result<Response<SendQueueMessageResult>, Status> {
+        queue_send::send(&self.context, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn send_queue_messages_batch(
+        &self,
+        request: Request<QueueMessagesBatchRequest>,
+    ) -> Result<Response<QueueMessagesBatchResponse>, Status> {
+        queue_send::send_batch(&self.context, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn receive_queue_messages(
+        &self,
+        request: Request<ReceiveQueueMessagesRequest>,
+    ) -> Result<Response<ReceiveQueueMessagesResponse>, Status> {
+        queue_receive::receive(Arc::clone(&self.context), request.into_inner()).await
+    }
+
+    async fn ack_all_queue_messages(
+        &self,
+        request: Request<AckAllQueueMessagesRequest>,
+    ) -> Result<Response<AckAllQueueMessagesResponse>, Status> {
+        queue_receive::ack_all(&self.context, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    type QueuesUpstreamStream = BoxStream<'static, Result<QueuesUpstreamResponse, Status>>;
+
+    async fn queues_upstream(
+        &self,
+        request: Request<Streaming<QueuesUpstreamRequest>>,
+    ) -> Result<Response<Self::QueuesUpstreamStream>, Status> {
+        let context = Arc::clone(&self.context);
+        Ok(Response::new(Box::pin(upstream::stream(
+            context,
+            request.into_inner(),
+        ))))
+    }
+
+    type QueuesDownstreamStream = BoxStream<'static, Result<QueuesDownstreamResponse, Status>>;
+
+    async fn queues_downstream(
+        &self,
+        request: Request<Streaming<QueuesDownstreamRequest>>,
+    ) -> Result<Response<Self::QueuesDownstreamStream>, Status> {
+        let context = Arc::clone(&self.context);
+        Ok(Response::new(Box::pin(downstream::stream(
+            context,
+            request.into_inner(),
+        ))))
+    }
+
+    type StreamQueueMessageStream = NoItems<Result<StreamQueueMessagesResponse, Status>>;
+
+    async fn stream_queue_message(
+        &self,
+        _: Request<Streaming<StreamQueueMessagesRequest>>,
+    ) -> Result<Response<Self::StreamQueueMessageStream>, Status> {
+        not_served("StreamQueueMessage (transactions of one message)")
+    }
+
+    type SubscribeToRequestsStream = NoItems<Result<CommandOrQuery, Status>>;
+
+    async fn subscribe_to_requests(
+        &self,
+        _: Request<Subscribe>,
+    ) -> Result<Response<Self::SubscribeToRequestsStream>, Status> {
+        not_served("SubscribeToRequests (commands and queries)")
+    }
+
+    async fn send_request(
+        &self,
+        _: Request<CommandOrQuery>,
+    ) -> Result<Response<CommandOrQueryResponse>, Status> {
+        not_served("SendRequest (commands, queries and channel management)")
+    }
+
+    async fn send_response(
+        &self,
+        _: Request<CommandOrQueryResponse>,
+    ) -> Result<Response<Empty>, Status> {
+        not_served("SendResponse (commands and queries)")
+    }
+
+    async fn queues_info(
+        &self,
+        _: Request<QueuesInfoRequest>,
+    ) -> Result<Response<QueuesInfoResponse>, Status> {
+        not_served("QueuesInfo")
+    }
+}

@@ -1,0 +1,210 @@
+//! QueuesUpstream: a stream of sends, each request answered once and in order.
+//!
+//! All requests that one read of the socket brought are one call to the broker, so that they share
+//! one write to disk; their results are told apart again by how many messages each had.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use futures::Stream;
+use tonic::Status;
+
+use super::context::Context;
+use super::error::RequestError;
+use super::inbound::{Ended, Inbound};
+use super::protocol::{QueueMessage, QueuesUpstreamRequest, QueuesUpstreamResponse};
+use super::queue_send::{Sent, batch_length, send_all};
+
+/// Answers a stream of sends.
+pub fn stream<S>(
+    context: Arc<Context>,
+    requests: S,
+) -> impl Stream<Item = Result<QueuesUpstreamResponse, Status>> + Send
+where
+    S: Stream<Item = Result<QueuesUpstreamRequest, Status>> + Send + Unpin,
+{
+    let conversation = Conversation {
+        context,
+        inbound: Inbound::new(requests),
+        responses: VecDeque::new(),
+        failure: None,
+    };
+    futures::stream::try_unfold(conversation, |mut conversation| async move {
+        Ok(conversation
+            .next_response()
+            .await?
+            .map(|response| (response, conversation)))
+    })
+}
+
+struct Conversation<S> {
+    context: Arc<Context>,
+    inbound: Inbound<S>,
+    responses: VecDeque<QueuesUpstreamResponse>,
+    /// Ends the stream after the responses.
+    failure: Option<Status>,
+}
+
+impl<S> Conversation<S>
+where
+    S: Stream<Item = Result<QueuesUpstreamRequest, Status>> + Send + Unpin,
+{
+    /// `None` when the client has no more requests and has all responses.
+    async fn next_response(&mut self) -> Result<Option<QueuesUpstreamResponse>, Status> {
+        loop {
+            if let Some(response) = self.responses.pop_front() {
+                return Ok(Some(response));
+            }
+            if let Some(failure) = self.failure.take() {
+                return Err(failure);
+            }
+            match self.inbound.ended() {
+                Some(Ended::HalfClosed) => return Ok(None),
+                Some(Ended::Failed(status)) => return Err(status.clone()),
+                None => {}
+            }
+            let bounds = self.context.batch_bounds();
+            let requests = self
+                .context
+                .lifecycle
+                .until_ending(self.inbound.next_batch(bounds))
+                .await?;
+            self.work_on(requests).await;
+        }
+    }
+
+    async fn work_on(&mut self, requests: Vec<QueuesUpstreamRequest>) {
+        let context = &self.context;
+        let (messages, pending) = join(requests, |messages| batch_length(context, messages));
+        let sent = if messages.is_empty() {
+            Vec::new()
+        } else {
+            send_all(context, messages).await
+        };
+        if sent
+            .iter()
+            .any(|one| one.failure == Some(RequestError::ShuttingDown))
+        {
+            self.failure = Some(RequestError::ShuttingDown.status());
+        }
+        self.responses.extend(part(pending, sent));
+    }
+}
+
+/// A request whose messages are under way together with others'.
+struct Pending {
+    request_id: String,
+    /// How many messages, or why there are none.
+    messages: Result<usize, RequestError>,
+}
+
+/// The messages of all requests, in order, and what is needed to tell their results apart.
+fn join(
+    requests: Vec<QueuesUpstreamRequest>,
+    check_length: impl Fn(usize) -> Result<(), RequestError>,
+) -> (Vec<QueueMessage>, Vec<Pending>) {
+    let mut messages = Vec::new();
+    let mut pending = Vec::with_capacity(requests.len());
+    for mut request in requests {
+        let count = request.messages.len();
+        let checked = if count == 0 {
+            Err(RequestError::UpstreamEmpty)
+        } else {
+            check_length(count)
+        };
+        if checked.is_ok() {
+            messages.append(&mut request.messages);
+        }
+        pending.push(Pending {
+            request_id: request.request_id,
+            messages: checked.map(|()| count),
+        });
+    }
+    (messages, pending)
+}
+
+/// One response per request, each with its own messages' results.
+fn part(pending: Vec<Pending>, sent: Vec<Sent>) -> impl Iterator<Item = QueuesUpstreamResponse> {
+    let mut results = sent.into_iter().map(|one| one.result);
+    pending
+        .into_iter()
+        .map(move |request| match request.messages {
+            Ok(count) => QueuesUpstreamResponse {
+                ref_request_id: request.request_id,
+                results: results.by_ref().take(count).collect(),
+                is_error: false,
+                error: String::new(),
+            },
+            Err(refused) => QueuesUpstreamResponse {
+                ref_request_id: request.request_id,
+                results: Vec::new(),
+                is_error: true,
+                error: refused.to_string(),
+            },
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::kubemq::protocol::SendQueueMessageResult;
+
+    proptest! {
+        /// However requests are batched, each gets the results of its own messages, in order.
+        #[test]
+        fn every_request_gets_its_own_results(counts in proptest::collection::vec(0usize..5, 0..20)) {
+            let requests: Vec<QueuesUpstreamRequest> = counts
+                .iter()
+                .enumerate()
+                .map(|(request, count)| QueuesUpstreamRequest {
+                    request_id: request.to_string(),
+                    messages: (0..*count)
+                        .map(|message| QueueMessage {
+                            message_id: format!("{request}/{message}"),
+                            ..QueueMessage::default()
+                        })
+                        .collect(),
+                })
+                .collect();
+            let too_long = |count| if count > 3 {
+                Err(RequestError::BatchTooLong { messages: count, allowed: 3 })
+            } else {
+                Ok(())
+            };
+            let (messages, pending) = join(requests, too_long);
+            let sent = messages
+                .into_iter()
+                .map(|message| Sent {
+                    result: SendQueueMessageResult {
+                        message_id: message.message_id,
+                        ..SendQueueMessageResult::default()
+                    },
+                    failure: None,
+                })
+                .collect();
+            let responses: Vec<QueuesUpstreamResponse> = part(pending, sent).collect();
+            prop_assert_eq!(responses.len(), counts.len());
+            for (request, (response, count)) in responses.iter().zip(counts).enumerate() {
+                prop_assert_eq!(&response.ref_request_id, &request.to_string());
+                prop_assert_eq!(response.is_error, count == 0 || count > 3);
+                let ids: Vec<&str> = response.results.iter().map(|one| one.message_id.as_str()).collect();
+                let expected: Vec<String> = if response.is_error {
+                    Vec::new()
+                } else {
+                    (0..count).map(|message| format!("{request}/{message}")).collect()
+                };
+                prop_assert_eq!(ids, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_request_without_messages_is_answered_with_the_protocols_text() {
+        let (_, pending) = join(vec![QueuesUpstreamRequest::default()], |_| Ok(()));
+        let response = part(pending, Vec::new()).next().unwrap();
+        assert!(response.is_error);
+        assert_eq!(response.error, "no messages to send");
+    }
+}
