@@ -1,0 +1,7 @@
+//! One file per subject; a handler reads its request, asks the broker and shapes the answer.
+
+pub mod groups;
+pub mod health;
+pub mod node;
+pub mod queues;
+pub mod topics;

@@ -1,0 +1,181 @@
+//! The command line: what can be run, and which flags stand for which keys.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser};
+
+use crate::config::{self, Config, FlagValue, Layers};
+use crate::error::DaemonError;
+use crate::{health, serve};
+
+/// How long `flotilla health` waits for each step of an answer.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A clustered message broker.
+#[derive(Debug, Parser)]
+#[command(name = "flotilla", version, about)]
+pub enum Command {
+    /// Runs a node until it gets SIGTERM or SIGINT.
+    Serve(ServeArguments),
+    /// Prints the version.
+    Version,
+    /// Asks a running node whether it serves: exit code 0 if it does.
+    Health {
+        /// The node's admin interface.
+        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+        admin: String,
+    },
+}
+
+/// Flags of `flotilla serve`. Each stands for a key of the configuration and wins over its other sources.
+#[derive(Debug, Default, Args)]
+pub struct ServeArguments {
+    /// TOML file with the configuration.
+    #[arg(long, value_name = "FILE", env = config::ENVIRONMENT_FILE)]
+    config: Option<PathBuf>,
+    /// Where everything is kept (node.data_dir).
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// What people call this node (node.name).
+    #[arg(long, value_name = "NAME")]
+    node_name: Option<String>,
+    /// Where KubeMQ clients connect (listen.kubemq).
+    #[arg(long, value_name = "IP:PORT")]
+    kubemq: Option<String>,
+    /// Where operators connect (listen.admin).
+    #[arg(long, value_name = "IP:PORT")]
+    admin: Option<String>,
+    /// Allows listeners that other hosts can reach (listen.allow_insecure).
+    #[arg(long)]
+    allow_insecure: bool,
+    /// Which log lines are written (log.level).
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// How log lines are written: text or json (log.format).
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// Sets any key; may be repeated.
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl ServeArguments {
+    /// Reads all sources of the configuration, the process's environment included.
+    pub fn configuration(self) -> Result<(Config, Layers), DaemonError> {
+        let mut layers = Layers::default();
+        if let Some(path) = &self.config {
+            layers.add_file(path)?;
+        }
+        layers.add_environment(std::env::vars_os())?;
+        layers.add_flags(self.flags()?)?;
+        Ok((layers.build()?, layers))
+    }
+
+    fn flags(self) -> Result<Vec<FlagValue>, DaemonError> {
+        let named = [
+            ("--data-dir", "node.data_dir", self.data_dir),
+            ("--node-name", "node.name", self.node_name),
+            ("--kubemq", "listen.kubemq", self.kubemq),
+            ("--admin", "listen.admin", self.admin),
+            (
+                "--allow-insecure",
+                "listen.allow_insecure",
+                self.allow_insecure.then(|| "true".to_owned()),
+            ),
+            ("--log-level", "log.level", self.log_level),
+            ("--log-format", "log.format", self.log_format),
+        ];
+        let named = named.into_iter().filter_map(|(flag, key, text)| {
+            let key = key.to_owned();
+            text.map(|text| Ok(FlagValue { flag, key, text }))
+        });
+        let free = self.set.into_iter().map(|pair| {
+            let (key, text) = pair.split_once('=').ok_or_else(|| DaemonError::Pair {
+                given: pair.clone(),
+            })?;
+            Ok(FlagValue {
+                flag: "--set",
+                key: key.to_owned(),
+                text: text.to_owned(),
+            })
+        });
+        named.chain(free).collect()
+    }
+}
+
+/// Runs a command to its end.
+pub fn run(command: Command) -> Result<(), DaemonError> {
+    match command {
+        Command::Serve(arguments) => {
+            let (config, layers) = arguments.configuration()?;
+            serve::run(config, &layers)
+        }
+        Command::Version => {
+            print_line(&format!("flotilla {}", env!("CARGO_PKG_VERSION")));
+            Ok(())
+        }
+        Command::Health { admin } => {
+            let answer = health::ask(&admin, HEALTH_TIMEOUT)?;
+            print_line(&answer);
+            Ok(())
+        }
+    }
+}
+
+/// Writes a line to standard output, where scripts read it. Nobody reading is no reason to stop.
+pub fn print_line(line: &str) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
+        tracing::warn!(%error, line, "cannot write to standard output");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(arguments: &[&str]) -> Result<Vec<(String, String)>, String> {
+        let line = ["flotilla", "serve"].iter().chain(arguments);
+        let Command::Serve(arguments) = Command::try_parse_from(line).map_err(|e| e.to_string())?
+        else {
+            panic!("serve was parsed as something else");
+        };
+        let flags = arguments.flags().map_err(|e| e.to_string())?;
+        Ok(flags.into_iter().map(|f| (f.key, f.text)).collect())
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Command::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_set_their_keys() {
+        let got = flags(&[
+            "--kubemq",
+            "127.0.0.1:0",
+            "--allow-insecure",
+            "--set",
+            "storage.cache=64MiB",
+            "--set",
+            "node.name=a=b",
+        ]);
+        let expected = [
+            ("listen.kubemq", "127.0.0.1:0"),
+            ("listen.allow_insecure", "true"),
+            ("storage.cache", "64MiB"),
+            ("node.name", "a=b"),
+        ];
+        let expected: Vec<_> = expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        assert_eq!(got.unwrap(), expected);
+    }
+
+    #[test]
+    fn a_pair_without_equals_sign_is_named() {
+        let error = flags(&["--set", "storage.cache"]).unwrap_err();
+        assert!(error.contains("\"storage.cache\""), "{error}");
+    }
+}

@@ -1,0 +1,38 @@
+//! The `flotilla` program: reads the configuration, puts the parts together, starts and stops them.
+//!
+//! ```text
+//!   main -> cli -> config           what to run
+//!                  serve            the process: log lines, lock, ports, signals
+//!                   |- data_dir     one process per directory
+//!                   |- listeners    all ports bound before anything starts
+//!                   |- node         cluster, broker, gateways, admin: start and stop
+//! ```
+//!
+//! It decides nothing about messages.
+
+mod admin_thread;
+mod cli;
+mod config;
+mod data_dir;
+mod error;
+mod health;
+mod listeners;
+mod logging;
+mod node;
+mod process;
+mod serve;
+mod shutdown;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match cli::run(cli::Command::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("flotilla: {}", error.chain());
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! `flotilla serve`: what the process needs around a node, from its first line to its last.
+
+use flotilla_admin_api::{Admin, AdminConfig};
+use tokio::runtime::Runtime;
+use tracing::{error, info};
+
+use crate::cli::print_line;
+use crate::config::{Config, Layers, format_size};
+use crate::data_dir::DataDir;
+use crate::error::DaemonError;
+use crate::listeners::Listeners;
+use crate::node::{Node, Running};
+use crate::shutdown::Signals;
+use crate::{logging, process};
+
+/// Of the time for a graceful end, one part is for connections; the parts below have the rest.
+const CONNECTIONS_SHARE: u32 = 4;
+
+/// The program's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Runs a node until a signal, or until a part of it ends that should not.
+pub fn run(config: Config, layers: &Layers) -> Result<(), DaemonError> {
+    logging::start(&config.log);
+    process::log_panics();
+    process::raise_open_files();
+    let data_dir = DataDir::open(&config.data_dir)?;
+    let listeners = Listeners::bind(&config, layers)?;
+    let config = settle(config, &data_dir);
+    log_start(&config);
+    for (name, address) in listeners.addresses() {
+        print_line(&format!("listening {name} {address}"));
+    }
+    let runtime = start_runtime()?;
+    let outcome = runtime.block_on(serve(&config, listeners));
+    // Whatever still runs has had its time.
+    runtime.shutdown_background();
+    match &outcome {
+        Ok(()) => info!("stopped"),
+        Err(error) => error!(error = %error.chain(), "stopped with an error"),
+    }
+    // Another process may take the directory now.
+    drop(data_dir);
+    outcome
+}
+
+/// Fills in what only the running system knows.
+fn settle(mut config: Config, data_dir: &DataDir) -> Config {
+    if config.node_name.is_empty() {
+        config.node_name = process::host_name();
+    }
+    config.cluster.data_dir = data_dir.path().to_owned();
+    config.cluster.node_name.clone_from(&config.node_name);
+    config.kubemq.host.clone_from(&config.node_name);
+    config.kubemq.shutdown_wait_max = config.shutdown_grace / CONNECTIONS_SHARE;
+    config
+}
+
+fn log_start(config: &Config) {
+    info!(
+        version = VERSION,
+        node = config.node_name,
+        data_dir = %config.cluster.data_dir.display(),
+        sync = ?config.cluster.log.sync,
+        segment_size = format_size(config.cluster.log.segment_bytes),
+        reserve = format_size(config.cluster.log.reserve()),
+        "starting"
+    );
+}
+
+fn start_runtime() -> Result<Runtime, DaemonError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .thread_name("flotilla")
+        .enable_all()
+        .build()
+        .map_err(|source| DaemonError::Runtime {
+            action: "start the runtime",
+            source,
+        })
+}
+
+async fn serve(config: &Config, listeners: Listeners) -> Result<(), DaemonError> {
+    let mut signals = Signals::listen()?;
+    let admin = Admin::new(AdminConfig {
+        version: VERSION.to_owned(),
+        body_bytes_max: config.admin.body_bytes_max,
+        connections_max: config.admin.connections_max,
+        topic_defaults: config.cluster.topic.clone(),
+        queue_defaults: config.cluster.queue.clone(),
+    });
+    let mut running = Running::new(listeners.admin, &admin)?;
+    let node = tokio::select! {
+        node = Node::start(config) => node?,
+        signal = signals.next() => {
+            // Nothing was accepted yet, so there is nothing to finish: the log is safe at any moment.
+            info!(signal, "stopped while starting");
+            return Ok(());
+        }
+    };
+    admin.serve_broker(node.broker().clone());
+    running.start_gateways(listeners.kubemq, &node, config)?;
+    info!(shards = node.shard_count(), "ready");
+    print_line("ready");
+    let outcome = tokio::select! {
+        signal = signals.next() => {
+            info!(signal, "stopping");
+            Ok(())
+        }
+        ended = running.any_ended() => Err(ended),
+    };
+    signals.exit_at_next();
+    admin.hold_back("the node is shutting down");
+    let stopped = running.stop(node, config.shutdown_grace).await;
+    outcome.and(stopped)
+}
