@@ -9,4 +9,5 @@ pub mod lossyfs;
 pub mod python;
 pub mod seed;
 pub mod server;
+pub mod tmpfs;
 pub mod workdir;

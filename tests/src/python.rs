@@ -78,6 +78,30 @@ pub fn run_pytest(sdk: Sdk, file: &str, address: &str, environment: &[(&str, &st
     println!("{file} with kubemq {}\n{text}", sdk.version());
 }
 
+/// Runs a script of the load folder to its end, and gives what it printed.
+pub fn run_script(sdk: Sdk, name: &str, arguments: &[String]) -> String {
+    let output = sdk
+        .command()
+        .arg(load_script(name))
+        .args(arguments)
+        .output()
+        .expect("Python starts");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{name} {arguments:?}: {}\n{text}\n{errors}",
+        output.status
+    );
+    text
+}
+
+fn load_script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("load")
+        .join(name)
+}
+
 /// A load script that runs until its standard input is closed, so that it never outlives the test.
 pub struct Script {
     name: String,
@@ -88,12 +112,9 @@ pub struct Script {
 impl Script {
     pub fn start(sdk: Sdk, name: &str, arguments: &[String], log_path: &Path) -> io::Result<Self> {
         let log = File::create(log_path)?;
-        let script = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("load")
-            .join(name);
         let child = sdk
             .command()
-            .arg(script)
+            .arg(load_script(name))
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(log.try_clone()?)

@@ -1,1 +1,93 @@
-//! End-to-end tests: sdk.
+//! The real SDKs against a real server: one test per release and theme, so that they run side by side.
+//! What they expect is written in Python, in `tests/sdk`.
+
+use flotilla_tests::python::{Sdk, run_pytest};
+use flotilla_tests::server::{Options, Server};
+use flotilla_tests::workdir::WorkDir;
+
+fn run(sdk: Sdk, file: &str) {
+    let (_work, server) = start();
+    run_pytest(sdk, file, &server.kubemq().to_string(), &[]);
+    let status = server.terminate().expect("a graceful end");
+    assert!(status.success(), "the server ended with {status}");
+}
+
+fn start() -> (WorkDir, Server) {
+    let work = WorkDir::new("sdk");
+    let options = Options::new(&work.join("data"), &work.join("server.log"));
+    let server = options
+        .set("FLOTILLA_STORAGE_RESERVE", "16MiB")
+        .start()
+        .unwrap_or_else(|error| panic!("{error}"));
+    (work, server)
+}
+
+#[test]
+fn kubemq_1_1_0_events() {
+    run(Sdk::V1_1_0, "test_old_events.py");
+}
+
+#[test]
+fn kubemq_1_1_0_events_store() {
+    run(Sdk::V1_1_0, "test_old_store.py");
+}
+
+#[test]
+fn kubemq_1_1_0_queues() {
+    run(Sdk::V1_1_0, "test_old_queues.py");
+}
+
+#[test]
+fn kubemq_2_4_0_events() {
+    run(Sdk::V2_4_0, "test_old_events.py");
+}
+
+#[test]
+fn kubemq_2_4_0_events_store() {
+    run(Sdk::V2_4_0, "test_old_store.py");
+}
+
+#[test]
+fn kubemq_2_4_0_queues() {
+    run(Sdk::V2_4_0, "test_old_queues.py");
+}
+
+#[test]
+fn kubemq_3_6_0_basics() {
+    run(Sdk::V3_6_0, "test_mid_basics.py");
+}
+
+#[test]
+fn kubemq_4_1_5_events() {
+    run(Sdk::V4_1_5, "test_new_events.py");
+}
+
+#[test]
+fn kubemq_4_1_5_events_store() {
+    run(Sdk::V4_1_5, "test_new_store.py");
+}
+
+#[test]
+fn kubemq_4_1_5_queues() {
+    run(Sdk::V4_1_5, "test_new_queues.py");
+}
+
+#[test]
+fn kubemq_4_1_5_raw_streams_and_errors() {
+    run(Sdk::V4_1_5, "test_new_raw.py");
+}
+
+/// The server is ended by the Python side here, while its streams are open.
+#[test]
+fn kubemq_4_1_5_shutdown() {
+    let (_work, server) = start();
+    let pid = server.pid().to_string();
+    run_pytest(
+        Sdk::V4_1_5,
+        "test_new_shutdown.py",
+        &server.kubemq().to_string(),
+        &[("FLOTILLA_SERVER_PID", &pid)],
+    );
+    let status = server.terminate().expect("a graceful end");
+    assert!(status.success(), "the server ended with {status}");
+}

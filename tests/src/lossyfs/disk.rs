@@ -18,6 +18,8 @@ pub enum SyncBehaviour {
     Honest,
     /// Says yes to a file sync and does nothing: what a server without its syncs looks like.
     IgnoresFiles,
+    /// Fails every file sync, and keeps what was written volatile: what a dying disk does.
+    Fails,
 }
 
 /// What a power cut leaves of the changes that were not synced.
@@ -43,6 +45,8 @@ pub enum DiskError {
     NotEmpty,
     #[error("the power is off")]
     PowerOff,
+    #[error("the sync failed")]
+    SyncFailed,
 }
 
 type Names = BTreeMap<OsString, Inode>;
@@ -307,11 +311,15 @@ impl Disk {
         else {
             return Err(DiskError::IsADirectory);
         };
-        if syncs == SyncBehaviour::Honest {
-            durable.copy_len(volatile);
-            for page in std::mem::take(dirty) {
-                durable.copy_page(volatile, page);
+        match syncs {
+            SyncBehaviour::Honest => {
+                durable.copy_len(volatile);
+                for page in std::mem::take(dirty) {
+                    durable.copy_page(volatile, page);
+                }
             }
+            SyncBehaviour::IgnoresFiles => {}
+            SyncBehaviour::Fails => return Err(DiskError::SyncFailed),
         }
         self.sync_count += 1;
         Ok(())

@@ -34,7 +34,7 @@ impl From<DiskError> for Errno {
             DiskError::NotADirectory => Errno::ENOTDIR,
             DiskError::IsADirectory => Errno::EISDIR,
             DiskError::NotEmpty => Errno::ENOTEMPTY,
-            DiskError::PowerOff => Errno::EIO,
+            DiskError::PowerOff | DiskError::SyncFailed => Errno::EIO,
         }
     }
 }

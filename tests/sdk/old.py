@@ -1,0 +1,128 @@
+"""The classes of the old SDKs (1.1.0, 2.4.0), prepared for the tests."""
+
+import threading
+
+from kubemq.events.lowlevel.event import Event
+from kubemq.events.lowlevel.sender import Sender
+from kubemq.events.subscriber import Subscriber
+from kubemq.queue.message import Message
+from kubemq.queue.message_queue import MessageQueue
+from kubemq.subscription.events_store_type import EventsStoreType
+from kubemq.subscription.subscribe_request import SubscribeRequest
+from kubemq.subscription.subscribe_type import SubscribeType
+from support import ADDRESS, Inbox, body_of, unique
+
+
+class PatientToken:
+    """A cancellation token for these SDKs, which ask it in a busy loop: it answers slowly, so that
+    the loop does not take a core."""
+
+    def __init__(self):
+        self.cancelled = threading.Event()
+
+    @property
+    def is_cancelled(self):
+        return self.cancelled.wait(0.1)
+
+    def cancel(self):
+        self.cancelled.set()
+
+
+class Subscription:
+    """A subscription with the inbox it fills."""
+
+    def __init__(self, request):
+        self.inbox = Inbox()
+        self.token = PatientToken()
+        Subscriber(ADDRESS).subscribe_to_events(
+            request, self.inbox.add, self.inbox.add_error, self.token
+        )
+
+    def cancel(self):
+        self.token.cancel()
+
+    def numbers(self):
+        """Numbers of the messages that are no probes."""
+        return [number_of_event(e) for e in self.inbox.now() if e.metadata != "probe"]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.cancel()
+
+
+def number_of_event(event):
+    return int(event.metadata[1:])
+
+
+def subscribe_to_events(channel, group="", client_id=None):
+    return Subscription(
+        SubscribeRequest(
+            subscribe_type=SubscribeType.Events,
+            client_id=client_id or unique("client"),
+            channel=channel,
+            events_store_type=EventsStoreType.Undefined,
+            events_store_type_value=0,
+            group=group,
+        )
+    )
+
+
+def subscribe_to_store(channel, start, value=0, group="", client_id=None):
+    return Subscription(
+        SubscribeRequest(
+            subscribe_type=SubscribeType.EventsStore,
+            client_id=client_id or unique("client"),
+            channel=channel,
+            events_store_type=start,
+            events_store_type_value=value,
+            group=group,
+        )
+    )
+
+
+def event(channel, number, store=False):
+    return Event(
+        channel=channel,
+        client_id="sender",
+        event_id="event-%d" % number,
+        metadata="m%d" % number,
+        body=body_of(number),
+        store=store,
+        tags={"number": str(number), "ключ": "значение"},
+    )
+
+
+def probe(sender, channel, store=False):
+    """Sends an event that only shows whether a subscription is live."""
+    sender.send_event(
+        Event(channel=channel, client_id="probe", metadata="probe", body=b"probe", store=store)
+    )
+
+
+def queue(name=None, client_id="client-1", max_messages=1024, wait_seconds=1):
+    return MessageQueue(name or unique("queue"), client_id, ADDRESS, max_messages, wait_seconds)
+
+
+def queue_message(number, policy=None):
+    message = Message()
+    message.metadata = "m%d" % number
+    message.body = body_of(number)
+    message.tags = {"number": str(number)}
+    message.policy = policy
+    return message
+
+
+__all__ = [
+    "EventsStoreType",
+    "Message",
+    "Sender",
+    "event",
+    "number_of_event",
+    "probe",
+    "queue",
+    "queue_message",
+    "subscribe_to_events",
+    "subscribe_to_store",
+]

@@ -1,0 +1,171 @@
+"""Events through the newest SDK: contents, order, wildcards, groups, the async client."""
+
+import asyncio
+
+from kubemq import AsyncPubSubClient
+from kubemq.pubsub import EventsSubscription
+from new import EventMessage, Subscription, event, pubsub
+from support import ADDRESS, COUNT, number_of, raw_stub, settle, unique, until
+
+
+def go_live(client, channel, *subscriptions):
+    """Sends probes until each of the subscriptions has had one."""
+    until(
+        lambda: all(subscription.inbox.now() for subscription in subscriptions),
+        lambda: client.send_event(EventMessage(channel=channel, metadata="probe", body=b"probe")),
+        what="a live subscription",
+    )
+    settle([subscription.inbox for subscription in subscriptions], 0.2)
+
+
+def test_ping_tells_who_answers():
+    with pubsub() as client:
+        info = client.ping()
+        assert info.host
+        assert [int(part) for part in info.version.split(".")[:3]] >= [2, 4, 0]
+        assert info.server_start_time > 0
+        assert info.server_up_time_seconds >= 0
+
+
+def test_a_subscriber_gets_every_event_as_it_was_sent():
+    channel = unique("events")
+    with pubsub() as client, Subscription().events(channel) as subscription:
+        go_live(client, channel, subscription)
+        for number in range(COUNT):
+            client.publish_event(event(channel, number))
+        until(lambda: len(subscription.numbers()) >= COUNT, what="all events")
+        settle([subscription.inbox], 0.2)
+        assert subscription.numbers() == list(range(COUNT))
+        for received in subscription.inbox.now():
+            if received.metadata == "probe":
+                continue
+            number = int(received.metadata[1:])
+            assert received.id == "event-%d" % number
+            assert received.channel == channel
+            assert number_of(received.body) == number
+            assert received.tags == {"number": str(number), "ключ": "значение"}
+
+
+def test_the_unary_send_delivers_too():
+    channel = unique("events")
+    with pubsub() as client, Subscription().events(channel) as subscription:
+        go_live(client, channel, subscription)
+        for number in range(50):
+            client.send_event(event(channel, number))
+        until(lambda: len(subscription.numbers()) >= 50)
+        assert subscription.numbers() == list(range(50))
+
+
+def test_an_empty_body_and_empty_metadata_are_legal_alone():
+    channel = unique("events")
+    with pubsub() as client, Subscription().events(channel) as subscription:
+        go_live(client, channel, subscription)
+        subscription.inbox.items.clear()
+        client.send_event(EventMessage(channel=channel, metadata="only"))
+        client.send_event(EventMessage(channel=channel, body=b"\x00\xff"))
+        metadata, body = subscription.inbox.wait(2)
+        assert (metadata.metadata, metadata.body, metadata.tags) == ("only", b"", {})
+        assert (body.metadata, body.body, body.tags) == ("", b"\x00\xff", {})
+
+
+def test_wildcards_match_whole_tokens():
+    root = unique("wild")
+    with (
+        pubsub() as client,
+        Subscription().events(root + ".*") as one,
+        Subscription().events(root + ".>") as rest,
+        Subscription().events(root + ".*.c") as middle,
+    ):
+        go_live(client, root + ".a", one, rest)
+        go_live(client, root + ".z.c", middle)
+        channels = [root, root + ".a", root + ".b", root + ".a.c", root + ".a.b.c"]
+        for number, channel in enumerate(channels):
+            client.send_event(event(channel, number))
+        until(lambda: 4 in rest.numbers(), what="the last event")
+        settle([one.inbox, rest.inbox, middle.inbox])
+        assert one.numbers() == [1, 2]
+        assert rest.numbers() == [1, 2, 3, 4]
+        assert middle.numbers() == [3]
+
+
+def test_a_group_shares_events_and_others_get_them_all():
+    channel = unique("events")
+    with (
+        pubsub() as client,
+        Subscription().events(channel, "g") as first,
+        Subscription().events(channel, "g") as second,
+        Subscription().events(channel, "other") as other,
+        Subscription().events(channel) as alone,
+    ):
+        members = [first, second, other, alone]
+        go_live(client, channel, *members)
+        for number in range(COUNT):
+            client.publish_event(event(channel, number))
+        until(lambda: len(alone.numbers()) >= COUNT and len(other.numbers()) >= COUNT)
+        until(lambda: len(first.numbers()) + len(second.numbers()) >= COUNT)
+        settle([member.inbox for member in members])
+        assert alone.numbers() == other.numbers() == list(range(COUNT))
+        assert sorted(first.numbers() + second.numbers()) == list(range(COUNT))
+        for member in (first, second):
+            assert member.numbers() == sorted(member.numbers())
+            assert len(member.numbers()) > COUNT // 10
+
+
+def test_many_subscriptions_of_one_client():
+    channels = [unique("events") for _ in range(20)]
+    with pubsub() as client, Subscription() as many:
+        for channel in channels:
+            many.events(channel)
+        for index, channel in enumerate(channels):
+            until(
+                lambda number=index: number in many.numbers(),
+                lambda name=channel, number=index: client.send_event(event(name, number)),
+            )
+        assert {e.channel for e in many.inbox.now()} == set(channels)
+
+
+def test_the_async_client_publishes_and_subscribes():
+    channel = unique("events")
+
+    async def run():
+        received = []
+        async with AsyncPubSubClient(address=ADDRESS, client_id=unique("async")) as client:
+            subscription = EventsSubscription(
+                channel=channel, on_receive_event_callback=lambda _: None
+            )
+
+            async def collect():
+                async for one in client.subscribe_to_events(subscription):
+                    received.append(one)
+                    if one.metadata == "m%d" % (COUNT - 1):
+                        return
+
+            task = asyncio.create_task(collect())
+            while not received:
+                await client.send_event(EventMessage(channel=channel, metadata="probe", body=b"p"))
+                await asyncio.sleep(0.02)
+            for number in range(COUNT):
+                await client.publish_event(event(channel, number))
+            await asyncio.wait_for(task, 30)
+        return [int(one.metadata[1:]) for one in received if one.metadata != "probe"]
+
+    assert asyncio.run(run()) == list(range(COUNT))
+
+
+def test_response_headers_tell_that_a_subscription_is_live():
+    """A caller may wait for them instead of guessing: what is sent after that is delivered."""
+    from support import pb
+
+    stub = raw_stub()
+    for _ in range(20):
+        channel = unique("events")
+        call = stub.SubscribeToEvents(
+            pb.Subscribe(
+                SubscribeTypeData=pb.Subscribe.Events, ClientID="headers", Channel=channel
+            ),
+            timeout=30,
+        )
+        call.initial_metadata()
+        stub.SendEvent(pb.Event(ClientID="sender", Channel=channel, Body=b"first"))
+        assert next(call).Body == b"first"
+        call.cancel()

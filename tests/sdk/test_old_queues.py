@@ -1,0 +1,218 @@
+"""Queues through the old SDKs' unary calls."""
+
+import threading
+import time
+
+import grpc
+import pytest
+from kubemq.grpc import QueueMessagePolicy
+from old import Message, queue, queue_message
+from support import COUNT, body_of, md5_of, number_of, unique, until
+
+
+def numbers(response):
+    assert not response.is_error, response.error
+    return [number_of(message.Body) for message in response.messages]
+
+
+def receive_all(q, count):
+    """Receives until `count` messages came."""
+    messages = []
+
+    def more():
+        response = q.receive_queue_messages()
+        assert not response.is_error, response.error
+        messages.extend(response.messages)
+        return len(messages) >= count
+
+    until(more, what="%d messages" % count)
+    return messages
+
+
+def test_ping():
+    assert queue().ping().Host
+
+
+def test_what_is_sent_is_received_once_in_order():
+    q = queue()
+    before_ns = time.time_ns()
+    for number in range(COUNT):
+        result = q.send_queue_message(queue_message(number))
+        assert not result.is_error, result.error
+        assert result.message_id
+        assert before_ns - 10**9 < result.sent_at < time.time_ns() + 10**9
+        assert result.delayed_to == 0 and result.expiration_at == 0
+    response = q.receive_queue_messages(COUNT)
+    assert numbers(response) == list(range(COUNT))
+    assert response.messages_received == COUNT
+    assert response.messages_expired == 0
+    assert not response.is_peek
+    for number, message in enumerate(response.messages):
+        assert message.Channel == q.queue_name
+        assert message.ClientID == "client-1"
+        assert message.Metadata == "m%d" % number
+        assert dict(message.Tags) == {"number": str(number)}
+        attributes = message.Attributes
+        assert attributes.Sequence == number + 1
+        assert attributes.ReceiveCount == 1
+        assert attributes.MD5OfBody == md5_of(body_of(number))
+        assert before_ns - 10**9 < attributes.Timestamp < time.time_ns() + 10**9
+        assert not attributes.ReRouted and not attributes.ReRoutedFromQueue
+        assert attributes.ExpirationAt == 0 and attributes.DelayedTo == 0
+        assert message.Policy.MaxReceiveCount == 1024
+    assert numbers(q.receive_queue_messages(1)) == [], "received once"
+
+
+def test_a_batch_is_answered_one_by_one_in_order():
+    q = queue()
+    messages = [queue_message(number) for number in range(COUNT)]
+    for number, message in enumerate(messages):
+        message.message_id = "id-%d" % number
+        message.queue = q.queue_name
+        message.client_id = "client-1"
+    answer = q.send_queue_messages_batch(messages)
+    assert not answer.have_errors
+    assert [result.MessageID for result in answer.result] == [
+        "id-%d" % number for number in range(COUNT)
+    ]
+    assert numbers(q.receive_queue_messages(COUNT)) == list(range(COUNT))
+
+
+def test_a_bad_message_in_a_batch_fails_alone():
+    q = queue()
+    good, bad = queue_message(1), Message()
+    bad.metadata, bad.body, bad.tags = "", b"", {"only": "tags"}
+    answer = q.send_queue_messages_batch([good, bad, queue_message(2)])
+    assert answer.have_errors
+    assert [result.IsError for result in answer.result] == [False, True, False]
+    assert answer.result[1].Error == "Error 110: invalid message, cannot be empty"
+    assert numbers(q.receive_queue_messages(2)) == [1, 2]
+
+
+def test_ids_that_collide_lose_nothing():
+    name = unique("queue")
+    first, second = queue(name, "one"), queue(name, "two")
+    for number in range(100):
+        for offset, q in ((0, first), (1000, second)):
+            message = queue_message(number + offset)
+            message.message_id = str(number)
+            assert not q.send_queue_message(message).is_error
+    received = [number_of(message.Body) for message in receive_all(first, 200)]
+    assert sorted(received) == [*range(100), *range(1000, 1100)]
+
+
+def test_a_delayed_message_comes_when_it_is_due():
+    q = queue()
+    late = q.send_queue_message(queue_message(1, QueueMessagePolicy(DelaySeconds=3)))
+    assert abs(late.delayed_to - late.sent_at - 3 * 10**9) < 10**9
+    q.send_queue_message(queue_message(2))
+    assert numbers(q.peek_queue_message(10)) == [2], "a delayed message is not peeked"
+    assert numbers(q.receive_queue_messages(1)) == [2]
+    q.wait_time_seconds_queue_messages = 10
+    [message] = q.receive_queue_messages(1).messages
+    assert time.time_ns() >= late.delayed_to - 50 * 10**6, "not early"
+    assert time.time_ns() < late.delayed_to + 2 * 10**9, "not late"
+    assert number_of(message.Body) == 1
+    assert message.Attributes.DelayedTo == 0
+
+
+def test_an_expired_message_is_never_delivered():
+    q = queue()
+    policy = QueueMessagePolicy(ExpirationSeconds=1)
+    result = q.send_queue_message(queue_message(1, policy))
+    assert abs(result.expiration_at - result.sent_at - 10**9) < 5 * 10**8
+    q.send_queue_message(queue_message(2))
+    until(lambda: time.time_ns() > result.expiration_at + 10**8, what="the expiry")
+    assert numbers(q.peek_queue_message(10)) == [2]
+    assert numbers(q.receive_queue_messages(10)) == [2]
+
+
+def test_a_message_that_has_not_expired_tells_when_it_will():
+    q = queue()
+    result = q.send_queue_message(queue_message(1, QueueMessagePolicy(ExpirationSeconds=60)))
+    [message] = q.receive_queue_messages(1).messages
+    assert message.Attributes.ExpirationAt == result.expiration_at
+
+
+def test_expiry_is_counted_after_the_delay():
+    q = queue()
+    policy = QueueMessagePolicy(DelaySeconds=2, ExpirationSeconds=3)
+    result = q.send_queue_message(queue_message(1, policy))
+    assert abs(result.expiration_at - result.sent_at - 5 * 10**9) < 10**9
+    q.wait_time_seconds_queue_messages = 10
+    assert numbers(q.receive_queue_messages(1)) == [1]
+
+
+def test_a_peek_takes_nothing():
+    q = queue()
+    for number in range(20):
+        q.send_queue_message(queue_message(number))
+    for _ in range(2):
+        peeked = q.peek_queue_message(10)
+        assert peeked.is_peek
+        assert numbers(peeked) == list(range(10))
+        assert all(message.Attributes.ReceiveCount == 1 for message in peeked.messages)
+    received = q.receive_queue_messages(20)
+    assert numbers(received) == list(range(20))
+    assert all(message.Attributes.ReceiveCount == 1 for message in received.messages)
+
+
+def test_a_long_poll_ends_when_a_message_comes():
+    q = queue(wait_seconds=20)
+    began = time.monotonic()
+    sender = threading.Timer(1.0, lambda: queue(q.queue_name).send_queue_message(queue_message(7)))
+    sender.start()
+    assert numbers(q.receive_queue_messages(1)) == [7]
+    assert 0.9 < time.monotonic() - began < 10
+    sender.join()
+
+
+def test_a_poll_of_an_empty_queue_ends_with_its_time():
+    q = queue(wait_seconds=2)
+    began = time.monotonic()
+    response = q.receive_queue_messages(5)
+    assert not response.is_error
+    assert list(response.messages) == []
+    assert 1.9 < time.monotonic() - began < 4
+
+
+def test_each_message_goes_to_one_of_many_receivers():
+    name = unique("queue")
+    received, lock = [], threading.Lock()
+
+    def receive():
+        q = queue(name)
+        empty = 0
+        while empty < 2:
+            messages = q.receive_queue_messages(50).messages
+            empty = 0 if messages else empty + 1
+            with lock:
+                received.extend(number_of(message.Body) for message in messages)
+
+    receivers = [threading.Thread(target=receive) for _ in range(4)]
+    q = queue(name)
+    q.send_queue_messages_batch([queue_message(number) for number in range(COUNT)])
+    for thread in receivers:
+        thread.start()
+    for thread in receivers:
+        thread.join()
+    assert sorted(received) == list(range(COUNT))
+
+
+def test_ack_all_empties_the_queue():
+    q = queue()
+    q.send_queue_messages_batch([queue_message(number) for number in range(COUNT)])
+    q.send_queue_message(queue_message(2000, QueueMessagePolicy(DelaySeconds=2)))
+    answer = q.ack_all_queue_messages()
+    assert not answer.is_error
+    assert answer.affected_messages == COUNT
+    q.wait_time_seconds_queue_messages = 10
+    assert numbers(q.receive_queue_messages(1)) == [2000], "a delayed message stays"
+
+
+def test_a_batch_of_none_is_refused():
+    q = queue()
+    with pytest.raises(grpc.RpcError) as failure:
+        q.send_queue_messages_batch([])
+    assert failure.value.code() == grpc.StatusCode.UNKNOWN
+    assert failure.value.details() == "empty messages batch"

@@ -1,0 +1,209 @@
+"""Events Store through the old SDKs: the six start positions, durable resume, groups."""
+
+import time
+
+from old import EventsStoreType, Sender, event, number_of_event, probe, subscribe_to_store
+from support import ADDRESS, COUNT, number_of, settle, unique, until
+
+
+def store(channel, numbers):
+    """Stores numbered events and checks that each is answered, in order."""
+    results = []
+    numbers = list(numbers)
+    Sender(ADDRESS).stream_event((event(channel, n, store=True) for n in numbers), results.append)
+    assert [result.event_id for result in results] == ["event-%d" % number for number in numbers]
+    assert all(result.sent and not result.error for result in results)
+
+
+def sequences(subscription):
+    return [received.sequence for received in subscription.inbox.now()]
+
+
+def test_from_first_every_event_comes_as_it_was_stored():
+    channel = unique("store")
+    before_ns = time.time_ns()
+    store(channel, range(COUNT))
+    with subscribe_to_store(channel, EventsStoreType.StartFromFirst) as subscription:
+        received = subscription.inbox.wait(COUNT)
+        assert [e.sequence for e in received] == list(range(1, COUNT + 1))
+        assert [number_of_event(e) for e in received] == list(range(COUNT))
+        for number, one in enumerate(received):
+            assert one.event_id == "event-%d" % number
+            assert one.channel == channel
+            assert number_of(one.body) == number
+            assert dict(one.tags) == {"number": str(number), "ключ": "значение"}
+            assert before_ns - 10**9 < one.timestamp < time.time_ns() + 10**9
+        # Then live, without a gap.
+        store(channel, range(COUNT, COUNT + 100))
+        received = subscription.inbox.wait(COUNT + 100)
+        settle([subscription.inbox], 0.2)
+        assert sequences(subscription) == list(range(1, COUNT + 101))
+
+
+def test_a_single_store_send_is_answered():
+    channel = unique("store")
+    result = Sender(ADDRESS).send_event(event(channel, 3, store=True))
+    assert (result.event_id, result.sent) == ("event-3", True)
+
+
+def test_new_only_begins_with_what_comes_after():
+    channel, sender = unique("store"), Sender(ADDRESS)
+    store(channel, range(20))
+    with subscribe_to_store(channel, EventsStoreType.StartNewOnly) as subscription:
+        until(subscription.inbox.now, lambda: probe(sender, channel, store=True))
+        store(channel, range(100, 200))
+        until(lambda: 199 in subscription.numbers())
+        assert subscription.numbers() == list(range(100, 200))
+        got = sequences(subscription)
+        assert got[0] > 20
+        assert got == list(range(got[0], got[0] + len(got)))
+
+
+def test_from_last_begins_with_the_last_one():
+    channel = unique("store")
+    store(channel, range(20))
+    with subscribe_to_store(channel, EventsStoreType.StartFromLast) as subscription:
+        subscription.inbox.wait(1)
+        store(channel, range(20, 25))
+        subscription.inbox.wait(6)
+        settle([subscription.inbox], 0.2)
+        assert sequences(subscription) == [20, 21, 22, 23, 24, 25]
+
+
+def test_from_last_of_an_empty_channel_begins_with_the_first():
+    channel, sender = unique("store"), Sender(ADDRESS)
+    with subscribe_to_store(channel, EventsStoreType.StartFromLast) as subscription:
+        until(subscription.inbox.now, lambda: probe(sender, channel, store=True))
+        got = sequences(subscription)
+        assert got == list(range(got[0], got[0] + len(got)))
+
+
+def test_at_sequence():
+    channel = unique("store")
+    store(channel, range(COUNT))
+    with subscribe_to_store(channel, EventsStoreType.StartAtSequence, 501) as subscription:
+        subscription.inbox.wait(COUNT - 500)
+        settle([subscription.inbox], 0.2)
+        assert sequences(subscription) == list(range(501, COUNT + 1))
+
+
+def test_at_a_sequence_beyond_the_end_waits_for_it():
+    channel = unique("store")
+    store(channel, range(10))
+    with subscribe_to_store(channel, EventsStoreType.StartAtSequence, 15) as subscription:
+        store(channel, range(10, 20))
+        subscription.inbox.wait(6)
+        settle([subscription.inbox], 0.2)
+        assert sequences(subscription) == [15, 16, 17, 18, 19, 20]
+
+
+def two_ages(gap_seconds):
+    """A channel with ten events, and ten more that are younger by the gap."""
+    channel = unique("store")
+    store(channel, range(10))
+    older = time.time()
+    until(lambda: time.time() > older + gap_seconds, what="time")
+    store(channel, range(10, 20))
+    return channel
+
+
+def test_at_time_in_nanoseconds_and_in_seconds():
+    channel = two_ages(2.1)
+    with subscribe_to_store(channel, EventsStoreType.StartFromFirst) as subscription:
+        stored = subscription.inbox.wait(20)
+    young_ns = stored[10].timestamp
+    assert young_ns - stored[9].timestamp > 2 * 10**9
+    # A whole second between the two ages.
+    second = young_ns // 10**9
+    assert stored[9].timestamp < second * 10**9 <= young_ns
+    for value in (young_ns, second):
+        with subscribe_to_store(channel, EventsStoreType.StartAtTime, value) as subscription:
+            subscription.inbox.wait(10)
+            settle([subscription.inbox], 0.2)
+            assert sequences(subscription) == list(range(11, 21)), value
+
+
+def test_at_time_delta_counts_back_from_now():
+    channel = two_ages(6)
+    with subscribe_to_store(channel, EventsStoreType.StartAtTimeDelta, 4) as subscription:
+        subscription.inbox.wait(10)
+        settle([subscription.inbox], 0.2)
+        assert sequences(subscription) == list(range(11, 21))
+    with subscribe_to_store(channel, EventsStoreType.StartAtTimeDelta, 3600) as subscription:
+        subscription.inbox.wait(20)
+        assert sequences(subscription) == list(range(1, 21))
+
+
+def resume(channel, client_id, group=""):
+    """Subscribes again under a known name, from the first event.
+
+    The server may not have seen the end of the subscription before: then this one stands beside it
+    and begins with the first event, so it is tried again.
+    """
+
+    def attempt():
+        subscription = subscribe_to_store(
+            channel, EventsStoreType.StartFromFirst, 0, group, client_id
+        )
+        first = subscription.inbox.wait(1)[0]
+        if first.sequence == 1:
+            subscription.cancel()
+            return None
+        return subscription
+
+    return until(attempt, what="the end of the subscription before")
+
+
+def test_a_known_client_goes_on_where_it_was():
+    channel, client_id = unique("store"), unique("durable")
+    store(channel, range(300))
+    with subscribe_to_store(
+        channel, EventsStoreType.StartFromFirst, client_id=client_id
+    ) as subscription:
+        subscription.inbox.wait(300)
+    store(channel, range(300, 400))
+    with resume(channel, client_id) as subscription:
+        subscription.inbox.wait(100)
+        settle([subscription.inbox], 0.2)
+        assert sequences(subscription) == list(range(301, 401))
+
+
+def test_a_group_shares_one_place_and_each_event_goes_to_one_member():
+    channel, group = unique("store"), unique("group")
+    store(channel, range(COUNT))
+    start = EventsStoreType.StartFromFirst
+    with (
+        subscribe_to_store(channel, start, group=group) as first,
+        subscribe_to_store(channel, start, group=group) as second,
+        subscribe_to_store(channel, start) as alone,
+    ):
+        until(lambda: len(sequences(first)) + len(sequences(second)) >= COUNT)
+        alone.inbox.wait(COUNT)
+        settle([first.inbox, second.inbox])
+        assert sorted(sequences(first) + sequences(second)) == list(range(1, COUNT + 1))
+        assert sequences(alone) == list(range(1, COUNT + 1))
+
+
+def test_a_group_goes_on_where_it_was_with_another_member():
+    channel, group = unique("store"), unique("group")
+    store(channel, range(200))
+    with subscribe_to_store(
+        channel, EventsStoreType.StartFromFirst, group=group
+    ) as subscription:
+        subscription.inbox.wait(200)
+    store(channel, range(200, 250))
+    collected = []
+
+    def collect():
+        # What was in flight to the member that left may come again; it must not come for ever.
+        with subscribe_to_store(
+            channel, EventsStoreType.StartFromFirst, group=group
+        ) as subscription:
+            subscription.inbox.wait(1)
+            settle([subscription.inbox], 0.3)
+            collected.extend(sequences(subscription))
+        return max(collected) == 250
+
+    until(collect, what="the last event")
+    assert set(range(201, 251)) <= set(collected)
+    assert 1 not in collected, "the group began anew"
