@@ -1,0 +1,612 @@
+//! The durable state of the groups.
+//!
+//! A group's records live under an epoch. A commit changes some of them, the applied position and
+//! the dead counts of segments as one. Replacing all of a group's state writes the new records under
+//! the next epoch, however many there are, and then switches with one small change.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::codec::{Fields, put_optional, put_string};
+use crate::error::{Result, StorageError};
+use crate::index::Index;
+use crate::log::{Core, NodeLog};
+use crate::metrics::count;
+use crate::records::{IndexRecord, Space};
+use crate::redo::{self, CHUNK, Change};
+use crate::retention::Retention;
+use crate::segment::SegmentKey;
+use crate::sled_guard::guarded;
+use crate::state_keys as keys;
+use crate::{GroupId, SegmentId};
+use std::ops::Range;
+
+/// Slots of one entry that no record refers to any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Released {
+    pub index: u64,
+    /// For compaction that runs at the same time; the count below is what is added up.
+    pub slots: Range<u32>,
+    /// Payload bytes of those slots.
+    pub bytes: u64,
+}
+
+/// One checkpoint of one group.
+#[derive(Clone, Debug, Default)]
+pub struct CheckpointBatch {
+    /// Keys of at most 64 bytes; `None` removes. A later change of a key wins.
+    pub changes: Vec<(Vec<u8>, Option<Bytes>)>,
+    /// Opaque: what the records are the result of.
+    pub applied: Bytes,
+    /// Each slot may be released once.
+    pub released: Vec<Released>,
+}
+
+/// What is known of a group's state without reading it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct GroupHeader {
+    epoch: u32,
+    /// References up to this index mean the payload that came with this import.
+    boundary: Option<(u64, u32)>,
+    /// The state was lost together with the database, and the log before this entry is gone.
+    lost: Option<u64>,
+}
+
+impl GroupHeader {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = BytesMut::new();
+        out.put_u32_le(self.epoch);
+        put_optional(&mut out, self.boundary.as_ref(), |out, (upto, import)| {
+            out.put_u64_le(*upto);
+            out.put_u32_le(*import);
+        });
+        put_optional(&mut out, self.lost.as_ref(), |out, purged| {
+            out.put_u64_le(*purged)
+        });
+        out.to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<GroupHeader> {
+        let mut fields = Fields::new(bytes, "group checkpoint");
+        Ok(GroupHeader {
+            epoch: fields.u32()?,
+            boundary: fields.optional(|fields| Ok((fields.u64()?, fields.u32()?)))?,
+            lost: fields.optional(Fields::u64)?,
+        })
+    }
+}
+
+/// A running export: the old value of every record changed meanwhile is kept for it.
+pub(crate) struct ExportState {
+    pub group: GroupId,
+    pub undo_prefix: Vec<u8>,
+}
+
+/// What commits change besides the records.
+#[derive(Default)]
+pub(crate) struct CommitState {
+    pub exports: BTreeMap<u32, ExportState>,
+    pub next_export: u32,
+    /// Segments a compaction works on, with what was released from them meanwhile.
+    pub compacting: HashMap<SegmentId, Vec<(GroupId, Released)>>,
+}
+
+#[derive(Default)]
+pub(crate) struct Commits {
+    headers: Mutex<BTreeMap<GroupId, GroupHeader>>,
+    durable: AtomicU64,
+    /// One commit at a time; compaction takes it for the moment of its switch.
+    state: Mutex<CommitState>,
+}
+
+impl Commits {
+    /// Reads the headers and dead counts, and removes what unfinished work left behind.
+    pub(crate) fn load(index: &Index, retention: &mut Retention) -> Result<Commits> {
+        let tree = &index.state;
+        let mut headers = BTreeMap::new();
+        for item in tree.scan_prefix(keys::GROUP_PREFIX) {
+            let (key, value) = guarded("read group checkpoints", || item)?;
+            let group = crate::records::number_at(&key, 1).ok_or(StorageError::InvalidRecord {
+                what: "group checkpoint key",
+            })?;
+            headers.insert(GroupId(group), GroupHeader::decode(&value)?);
+        }
+        let mut stale = Vec::new();
+        for item in tree.scan_prefix(keys::DEAD_PREFIX) {
+            let (key, value) = guarded("read dead counts", || item)?;
+            let share = keys::parse_dead_key(&key)
+                .and_then(|(segment, group)| Some((segment, group, retention.segments.get_mut(&segment.id)?)))
+                .filter(|(segment, _, stats)| stats.generation == segment.generation);
+            match share {
+                Some((_, group, stats)) => {
+                    stats.shares.entry(group).or_default().dead =
+                        Fields::new(&value, "dead count").u64()?;
+                }
+                None => stale.push((key.to_vec(), None)),
+            }
+        }
+        for chunk in stale.chunks(CHUNK) {
+            index.apply_state(redo::batch_of(chunk))?;
+        }
+        remove_all(index, keys::UNDO_PREFIX)?;
+        let durable = match guarded("read the commit count", || tree.get(keys::COMMITS_KEY))? {
+            Some(value) => Fields::new(&value, "commit count").u64()?,
+            None => 0,
+        };
+        let commits = Commits {
+            headers: Mutex::new(headers),
+            durable: AtomicU64::new(durable),
+            state: Mutex::default(),
+        };
+        commits.remove_other_epochs(index)?;
+        Ok(commits)
+    }
+
+    fn remove_other_epochs(&self, index: &Index) -> Result<()> {
+        let tree = &index.state;
+        let mut from = keys::RECORD_PREFIX.to_vec();
+        // One step per (group, epoch) that exists.
+        while let Some((key, _)) = guarded("look for old state", || {
+            tree.range(from.clone()..).next().transpose()
+        })? {
+            if !key.starts_with(keys::RECORD_PREFIX) {
+                break;
+            }
+            let (Some(group), Some(epoch)) = (
+                crate::records::number_at(&key, 1),
+                crate::records::number_at(&key, 5),
+            ) else {
+                break;
+            };
+            let group = GroupId(group);
+            if self.header(group).epoch != epoch {
+                remove_all(index, &keys::records_prefix(group, epoch))?;
+                remove_all(index, &keys::applied_prefix(group, epoch))?;
+            }
+            let mut next = keys::records_prefix(group, epoch);
+            next.extend_from_slice(&[0xFF; 72]);
+            from = next;
+        }
+        Ok(())
+    }
+
+    fn header(&self, group: GroupId) -> GroupHeader {
+        self.headers.lock().get(&group).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn boundary(&self, group: GroupId) -> Option<(u64, u32)> {
+        self.headers.lock().get(&group)?.boundary
+    }
+
+    pub(crate) fn check_not_lost(&self, group: GroupId) -> Result<()> {
+        match self.header(group).lost {
+            Some(purged) => Err(StorageError::StateLost { group, purged }),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, CommitState> {
+        self.state.lock()
+    }
+
+    pub(crate) fn records_prefix(&self, group: GroupId) -> Vec<u8> {
+        keys::records_prefix(group, self.header(group).epoch)
+    }
+
+    /// Remembers that a group cannot be brought back from what is on this disk.
+    pub(crate) fn mark_lost(&self, index: &Index, group: GroupId, purged: u64) -> Result<()> {
+        let mut headers = self.headers.lock();
+        let header = headers.entry(group).or_default();
+        header.lost = Some(purged);
+        let mut batch = sled::Batch::default();
+        batch.insert(keys::group_key(group), header.encode());
+        index.apply_state(batch)
+    }
+
+    /// The commit count goes on from what the segments prove, never back.
+    pub(crate) fn raise_durable(&self, commits: u64) {
+        self.durable.fetch_max(commits, Ordering::AcqRel);
+    }
+}
+
+/// Removes every key under a prefix, a few at a time.
+pub(crate) fn remove_all(index: &Index, prefix: &[u8]) -> Result<()> {
+    loop {
+        let mut changes: Vec<Change> = Vec::new();
+        for item in index.state.scan_prefix(prefix).keys().take(CHUNK) {
+            changes.push((guarded("look for old state", || item)?.to_vec(), None));
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        index.apply_state(redo::batch_of(&changes))?;
+    }
+}
+
+impl Core {
+    fn commit(&self, group: GroupId, batch: CheckpointBatch) -> Result<()> {
+        self.commits.check_not_lost(group)?;
+        let mut state = self.commits.lock();
+        let header = self.commits.header(group);
+        let prefix = keys::records_prefix(group, header.epoch);
+        let tree = &self.index.state;
+        let mut latest: BTreeMap<Vec<u8>, Option<Bytes>> = BTreeMap::new();
+        for (key, value) in batch.changes {
+            check_key(&key)?;
+            latest.insert(key, value);
+        }
+        let mut changes: Vec<Change> = Vec::with_capacity(latest.len() + 4);
+        for export in state.exports.values().filter(|export| export.group == group) {
+            for key in latest.keys() {
+                self.save_old_value(&export.undo_prefix, &prefix, key, &mut changes)?;
+            }
+        }
+        for (key, value) in &latest {
+            keys::put(tree, &prefix, key, value.as_deref(), &mut changes)?;
+        }
+        let applied_prefix = keys::applied_prefix(group, header.epoch);
+        keys::put(tree, &applied_prefix, b"", Some(&batch.applied), &mut changes)?;
+        let dead = self.count_released(&mut state, group, batch.released, &mut changes)?;
+        let commits = self.commits.durable() + 1;
+        changes.push((
+            keys::COMMITS_KEY.to_vec(),
+            Some(commits.to_le_bytes().to_vec()),
+        ));
+        self.write_state(&changes)?;
+        self.commits.durable.store(commits, Ordering::Release);
+        // Only now: what is not durable must not let a segment go.
+        let mut retention = self.retention.lock();
+        for (key, bytes) in dead {
+            if let Some(stats) = retention.segments.get_mut(&key.id)
+                && stats.generation == key.generation
+            {
+                stats.shares.entry(group).or_default().dead += bytes;
+            }
+        }
+        drop(retention);
+        count(&self.metrics.checkpoints, 1);
+        Ok(())
+    }
+
+    fn write_state(&self, changes: &[Change]) -> Result<()> {
+        let outcome = redo::commit(&self.config, self.disk.as_ref(), &self.index, changes);
+        if let Err(error) = outcome {
+            // sled refuses everything after a failed write, and whether this commit is there is
+            // open: only a restart of the log can tell.
+            let reason = Arc::new(error);
+            self.stop(reason.clone());
+            return Err(match Arc::try_unwrap(reason) {
+                Ok(error) => error,
+                Err(shared) => StorageError::Failed {
+                    reason: shared.to_string(),
+                },
+            });
+        }
+        Ok(())
+    }
+
+    fn save_old_value(
+        &self,
+        undo_prefix: &[u8],
+        prefix: &[u8],
+        key: &[u8],
+        changes: &mut Vec<Change>,
+    ) -> Result<()> {
+        let tree = &self.index.state;
+        if keys::get(tree, undo_prefix, key)?.is_some() {
+            return Ok(());
+        }
+        let mut saved = BytesMut::new();
+        put_optional(&mut saved, keys::get(tree, prefix, key)?.as_ref(), |out, old| {
+            put_string(out, old)
+        });
+        keys::put(tree, undo_prefix, key, Some(&saved), changes)
+    }
+
+    /// Adds what was released to the dead counts of the segments that hold it.
+    fn count_released(
+        &self,
+        state: &mut CommitState,
+        group: GroupId,
+        released: Vec<Released>,
+        changes: &mut Vec<Change>,
+    ) -> Result<BTreeMap<SegmentKey, u64>> {
+        let mut dead: BTreeMap<SegmentKey, u64> = BTreeMap::new();
+        let mut last: Option<(u64, IndexRecord)> = None;
+        if !released.is_empty() {
+            // An entry may have been applied and settled before the index heard of it.
+            self.index_queue.barrier()?;
+        }
+        for released in released {
+            let record = match last {
+                Some((index, record)) if index == released.index => record,
+                // Not stored: the entry was lost to damage, and its bytes are not counted either.
+                _ => match self.stored_record(group, released.index)? {
+                    Some(record) => record,
+                    None => continue,
+                },
+            };
+            last = Some((released.index, record));
+            *dead.entry(record.segment).or_default() += released.bytes;
+            if let Some(during) = state.compacting.get_mut(&record.segment.id) {
+                during.push((group, released));
+            }
+        }
+        let retention = self.retention.lock();
+        for (segment, bytes) in &dead {
+            let before = retention
+                .segments
+                .get(&segment.id)
+                .filter(|stats| stats.generation == segment.generation)
+                .and_then(|stats| stats.shares.get(&group))
+                .map_or(0, |share| share.dead);
+            changes.push((
+                keys::dead_key(*segment, group),
+                Some((before + bytes).to_le_bytes().to_vec()),
+            ));
+        }
+        Ok(dead)
+    }
+
+    /// Replaces all state of a group. The records may be many; memory stays bounded. `boundary`
+    /// names the payload that references up to an index mean from now on.
+    pub(crate) fn replace(
+        &self,
+        group: GroupId,
+        records: &mut dyn Iterator<Item = Result<(Vec<u8>, Bytes)>>,
+        applied: Option<&Bytes>,
+        boundary: Option<(u64, u32)>,
+    ) -> Result<()> {
+        let old = self.commits.header(group);
+        let header = GroupHeader {
+            epoch: old.epoch.wrapping_add(1),
+            boundary,
+            lost: None,
+        };
+        let prefix = keys::records_prefix(group, header.epoch);
+        remove_all(&self.index, &prefix)?;
+        let tree = &self.index.state;
+        let mut changes: Vec<Change> = Vec::new();
+        let mut previous: BTreeSet<Vec<u8>> = BTreeSet::new();
+        for record in records {
+            let (key, value) = record?;
+            check_key(&key)?;
+            // A repeated key within one chunk would leave stale pieces.
+            if !previous.insert(key.clone()) || changes.len() >= CHUNK {
+                self.index.apply_state(redo::batch_of(&changes))?;
+                changes.clear();
+                previous.clear();
+                previous.insert(key.clone());
+            }
+            keys::put(tree, &prefix, &key, Some(&value), &mut changes)?;
+        }
+        self.index.apply_state(redo::batch_of(&changes))?;
+        changes.clear();
+
+        self.index_queue.barrier()?;
+        let state = self.commits.lock();
+        if let Some(applied) = applied {
+            let applied_prefix = keys::applied_prefix(group, header.epoch);
+            keys::put(tree, &applied_prefix, b"", Some(applied), &mut changes)?;
+        }
+        changes.push((keys::group_key(group), Some(header.encode())));
+        let dead = self.dead_after_replace(group, boundary)?;
+        for (segment, bytes) in &dead {
+            changes.push((
+                keys::dead_key(*segment, group),
+                Some(bytes.to_le_bytes().to_vec()),
+            ));
+        }
+        let commits = self.commits.durable() + 1;
+        changes.push((
+            keys::COMMITS_KEY.to_vec(),
+            Some(commits.to_le_bytes().to_vec()),
+        ));
+        self.write_state(&changes)?;
+        self.commits.durable.store(commits, Ordering::Release);
+        self.commits.headers.lock().insert(group, header);
+        let mut retention = self.retention.lock();
+        for (segment, bytes) in dead {
+            if let Some(share) = retention.share(segment.id, group) {
+                share.dead = bytes;
+            }
+        }
+        drop(retention);
+        drop(state);
+        remove_all(&self.index, &keys::records_prefix(group, old.epoch))?;
+        remove_all(&self.index, &keys::applied_prefix(group, old.epoch))
+    }
+
+    /// What is dead once the old references are gone: all payload of the group but what came with
+    /// the new state and what entries behind it hold.
+    fn dead_after_replace(
+        &self,
+        group: GroupId,
+        boundary: Option<(u64, u32)>,
+    ) -> Result<BTreeMap<SegmentKey, u64>> {
+        let mut dead: BTreeMap<SegmentKey, u64> = self
+            .retention
+            .lock()
+            .segments
+            .values()
+            .filter_map(|stats| {
+                let share = stats.shares.get(&group)?;
+                let came_with_it = match boundary {
+                    Some((_, import)) if share.record.import == import => share.record.import_bytes,
+                    _ => 0,
+                };
+                let bytes = share.record.payload_bytes.saturating_sub(came_with_it);
+                Some((stats.key(), bytes))
+            })
+            .collect();
+        let mut next = boundary.map_or(0, |(upto, _)| upto.saturating_add(1));
+        loop {
+            let records = self
+                .index
+                .range(Space::Log, group, next..u64::MAX, CHUNK)?;
+            let Some((last, _)) = records.last() else {
+                return Ok(dead);
+            };
+            next = last + 1;
+            for (_, record) in records {
+                if let Some(bytes) = dead.get_mut(&record.segment) {
+                    *bytes = bytes.saturating_sub(u64::from(record.payload_bytes));
+                }
+            }
+        }
+    }
+}
+
+fn check_key(key: &[u8]) -> Result<()> {
+    if key.len() > keys::KEY_BYTES_MAX {
+        return Err(StorageError::TooLarge {
+            what: "state record key",
+            bytes: key.len() as u64,
+            allowed: keys::KEY_BYTES_MAX as u64,
+        });
+    }
+    Ok(())
+}
+
+/// The state records of all groups. Clones are the same store.
+#[derive(Clone)]
+pub struct CheckpointStore {
+    log: NodeLog,
+}
+
+impl CheckpointStore {
+    pub(crate) fn new(log: NodeLog) -> CheckpointStore {
+        CheckpointStore { log }
+    }
+
+    /// The record as of the latest commit.
+    pub fn get(&self, group: GroupId, key: &[u8]) -> Result<Option<Bytes>> {
+        let core = self.log.core()?;
+        core.commits.check_not_lost(group)?;
+        let prefix = core.commits.records_prefix(group);
+        keys::get(&core.index.state, &prefix, key)
+    }
+
+    /// Records whose key starts with `prefix`, in order. Commits made meanwhile may or may not be
+    /// seen.
+    pub fn scan(&self, group: GroupId, prefix: &[u8]) -> Result<StateScan> {
+        let core = self.log.core()?;
+        core.commits.check_not_lost(group)?;
+        let records = core.commits.records_prefix(group);
+        Ok(StateScan::new(core.index.clone(), &records, prefix))
+    }
+
+    /// Like [`CheckpointStore::scan`], but starts at the first key at or above `from`.
+    pub fn scan_from(&self, group: GroupId, prefix: &[u8], from: &[u8]) -> Result<StateScan> {
+        let mut scan = self.scan(group, prefix)?;
+        scan.start_at(from);
+        Ok(scan)
+    }
+
+    /// Makes a checkpoint durable: all of it when this returns, all or nothing after a crash. Takes
+    /// the time of a few syncs; not for an async task.
+    pub fn commit(&self, group: GroupId, batch: CheckpointBatch) -> Result<()> {
+        self.log.core()?.commit(group, batch)
+    }
+
+    /// What the latest commit gave as `applied`.
+    pub fn applied(&self, group: GroupId) -> Result<Option<Bytes>> {
+        let core = self.log.core()?;
+        core.commits.check_not_lost(group)?;
+        let prefix = keys::applied_prefix(group, core.commits.header(group).epoch);
+        keys::get(&core.index.state, &prefix, b"")
+    }
+
+    /// Replaces all records of a group at once. The group's payload in the log counts as dead
+    /// afterwards, so this is for groups whose records refer to none; see `SnapshotImport`.
+    pub fn replace(
+        &self,
+        group: GroupId,
+        records: impl IntoIterator<Item = (Vec<u8>, Bytes)>,
+        applied: Bytes,
+    ) -> Result<()> {
+        let mut records = records.into_iter().map(Ok);
+        self.log
+            .core()?
+            .replace(group, &mut records, Some(&applied), None)
+    }
+
+    /// Forgets all state of a group.
+    pub fn clear(&self, group: GroupId) -> Result<()> {
+        self.log
+            .core()?
+            .replace(group, &mut std::iter::empty(), None, None)
+    }
+}
+
+/// Records in the order of their keys.
+pub struct StateScan {
+    index: Arc<Index>,
+    prefix_bytes: usize,
+    records_prefix: Vec<u8>,
+    wanted: Vec<u8>,
+    next: Vec<u8>,
+    iter: sled::Iter,
+}
+
+impl StateScan {
+    pub(crate) fn new(index: Arc<Index>, records_prefix: &[u8], prefix: &[u8]) -> StateScan {
+        let wanted = keys::scan_prefix(records_prefix, prefix);
+        let iter = index.state.range(wanted.clone()..);
+        StateScan {
+            index,
+            prefix_bytes: records_prefix.len(),
+            records_prefix: records_prefix.to_vec(),
+            next: wanted.clone(),
+            wanted,
+            iter,
+        }
+    }
+
+    pub(crate) fn start_at(&mut self, from: &[u8]) {
+        let from = keys::scan_prefix(&self.records_prefix, from);
+        self.next = from.max(self.wanted.clone());
+        self.iter = self.index.state.range(self.next.clone()..);
+    }
+
+    fn next_record(&mut self) -> Result<Option<(Vec<u8>, Bytes)>> {
+        loop {
+            let Some((stored, value)) =
+                guarded("scan state", || self.iter.next().transpose())?
+            else {
+                return Ok(None);
+            };
+            if !stored.starts_with(&self.wanted) {
+                return Ok(None);
+            }
+            let (key, is_first) = keys::parse_record_key(self.prefix_bytes, &stored)?;
+            if !is_first {
+                continue;
+            }
+            let value = match keys::assemble(&self.index.state, &stored, &value)? {
+                Some(value) => Some(value),
+                // Replaced while its pieces were read.
+                None => keys::get(&self.index.state, &self.records_prefix, &key)?,
+            };
+            if let Some(value) = value {
+                return Ok(Some((key, value)));
+            }
+        }
+    }
+}
+
+impl Iterator for StateScan {
+    type Item = Result<(Vec<u8>, Bytes)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_record().transpose()
+    }
+}

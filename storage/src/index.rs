@@ -1,0 +1,626 @@
+//! The log's index on sled, and the one way by which frames get into it.
+//!
+//! The index thread and recovery feed the same [`Applier`], with the same operations in the order of
+//! the log, so an index rebuilt from the segments equals the one written behind. Every batch carries
+//! the position it reaches: after a crash the scan goes on from there.
+//!
+//! sled takes a process-wide lock for the length of a batch, which stops every reader; batches are
+//! therefore small.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::codec::Fields;
+use crate::damage::{DamagedRange, REPORTS_MAX};
+use crate::error::{Result, StorageError};
+use crate::frame::Position;
+use crate::group::{GroupMeta, GroupTable, SegmentPreamble};
+use crate::records::{
+    DAMAGE_PREFIX, EntryKey, GROUP_PREFIX, IndexRecord, Indexed, POSITION_KEY, SEGMENT_PREFIX,
+    SHARE_PREFIX, SegmentRecord, ShareRecord, Space, damage_key, entry_prefix, group_key,
+    index_of_key, number_at, segment_key, share_key,
+};
+use crate::retention::{Retention, SegmentStats, Share};
+use crate::segment::SegmentKey;
+use crate::sled_guard::guarded;
+use crate::sync_override::sync_calls;
+use crate::{GroupId, LogPoint, SegmentId};
+
+/// Changes per sled batch: a fraction of a millisecond under sled's lock.
+const BATCH_CHANGES_MAX: usize = 256;
+
+/// The database of the node: a tree for the log's index and one for the groups' state.
+pub(crate) struct Index {
+    db: sled::Db,
+    log: sled::Tree,
+    pub(crate) state: sled::Tree,
+    db_file: File,
+    db_path: PathBuf,
+}
+
+impl Index {
+    pub(crate) fn open(dir: &Path, cache_bytes: u64) -> Result<Index> {
+        let db = guarded("open the database", || {
+            sled::Config::new()
+                .path(dir)
+                .cache_capacity(cache_bytes)
+                .flush_every_ms(None)
+                .open()
+        })?;
+        let log = guarded("open the index tree", || db.open_tree(b"log"))?;
+        let state = guarded("open the state tree", || db.open_tree(b"state"))?;
+        let db_path = dir.join("db");
+        let db_file = File::open(&db_path).map_err(StorageError::io("open", &db_path))?;
+        let index = Index {
+            db,
+            log,
+            state,
+            db_file,
+            db_path,
+        };
+        index.prove_syncs_are_real()?;
+        Ok(index)
+    }
+
+    /// A build in which sled's flush does not end in a real sync would lose state at a power cut
+    /// and show nothing before: refuse to start.
+    fn prove_syncs_are_real(&self) -> Result<()> {
+        let before = sync_calls();
+        guarded("write the opening mark", || {
+            self.log.insert(b"o", &before.to_le_bytes())
+        })?;
+        self.flush()?;
+        if cfg!(target_os = "linux") && sync_calls() == before {
+            return Err(StorageError::Failed {
+                reason: "the index database does not sync in this build".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Returns when everything written so far survives a power cut.
+    pub(crate) fn flush(&self) -> Result<()> {
+        guarded("flush", || self.db.flush())?;
+        self.db_file
+            .sync_data()
+            .map_err(StorageError::io("sync", &self.db_path))
+    }
+
+    pub(crate) fn size_on_disk(&self) -> Result<u64> {
+        guarded("measure the database", || self.db.size_on_disk())
+    }
+
+    pub(crate) fn apply_state(&self, batch: sled::Batch) -> Result<()> {
+        guarded("write state", || self.state.apply_batch(batch))
+    }
+
+    pub(crate) fn indexed(&self) -> Result<Option<Indexed>> {
+        guarded("read the position", || self.log.get(POSITION_KEY))?
+            .map(|value| Indexed::decode(&value))
+            .transpose()
+    }
+
+    pub(crate) fn get(&self, key: EntryKey) -> Result<Option<IndexRecord>> {
+        guarded("read a record", || self.log.get(key.encode()))?
+            .map(|value| IndexRecord::decode(&value))
+            .transpose()
+    }
+
+    /// Records of `indexes` in order, at most `limit`.
+    pub(crate) fn range(
+        &self,
+        space: Space,
+        group: GroupId,
+        indexes: Range<u64>,
+        limit: usize,
+    ) -> Result<Vec<(u64, IndexRecord)>> {
+        let key = |index| {
+            EntryKey {
+                space,
+                group,
+                index,
+            }
+            .encode()
+        };
+        let mut records = Vec::new();
+        if indexes.is_empty() {
+            return Ok(records);
+        }
+        let mut items = self.log.range(key(indexes.start)..key(indexes.end));
+        while records.len() < limit {
+            match guarded("read records", || items.next().transpose())? {
+                Some((key, value)) => {
+                    let index = index_of_key(&key).ok_or(StorageError::InvalidRecord {
+                        what: "index key",
+                    })?;
+                    records.push((index, IndexRecord::decode(&value)?));
+                }
+                None => break,
+            }
+        }
+        Ok(records)
+    }
+
+    pub(crate) fn imports(&self, group: GroupId) -> Result<BTreeSet<u32>> {
+        let mut prefix = vec![b'i'];
+        prefix.extend_from_slice(&group.0.to_be_bytes());
+        let mut imports = BTreeSet::new();
+        let mut from = prefix.clone();
+        // One step per import, not per record: go on behind the last key of the one just seen.
+        while let Some((key, _)) = guarded("read imports", || {
+            self.log.range(from.clone()..).next().transpose()
+        })? {
+            if !key.starts_with(&prefix) {
+                break;
+            }
+            let Some(import) = number_at(&key, 5) else {
+                break;
+            };
+            imports.insert(import);
+            match import.checked_add(1) {
+                Some(next) => from = entry_prefix(Space::Import(next), group),
+                None => break,
+            }
+        }
+        Ok(imports)
+    }
+
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<(sled::IVec, sled::IVec)>> {
+        guarded("scan", || self.log.scan_prefix(prefix).collect())
+    }
+
+    pub(crate) fn groups(&self) -> Result<GroupTable> {
+        let mut metas = Vec::new();
+        for (key, value) in self.scan(GROUP_PREFIX)? {
+            let group = number_at(&key, 1).ok_or(StorageError::InvalidRecord {
+                what: "group key",
+            })?;
+            let meta = GroupMeta::decode(&mut Fields::new(&value, "group record"))?;
+            metas.push((GroupId(group), meta));
+        }
+        Ok(GroupTable::from_metas(metas))
+    }
+
+    pub(crate) fn damage(&self) -> Result<Vec<DamagedRange>> {
+        self.scan(DAMAGE_PREFIX)?
+            .iter()
+            .map(|(_, value)| DamagedRange::decode(value))
+            .collect()
+    }
+
+    /// Segments and shares; the dead counts come from the state tree.
+    pub(crate) fn retention(&self) -> Result<Retention> {
+        let malformed = || StorageError::InvalidRecord {
+            what: "segment key",
+        };
+        let mut retention = Retention::default();
+        for (key, value) in self.scan(SEGMENT_PREFIX)? {
+            let id = SegmentId(number_at(&key, 1).ok_or_else(malformed)?);
+            let record = SegmentRecord::decode(&value)?;
+            retention
+                .segments
+                .insert(id, SegmentStats::new(id, record));
+        }
+        for (key, value) in self.scan(SHARE_PREFIX)? {
+            let id = SegmentId(number_at(&key, 1).ok_or_else(malformed)?);
+            let group = GroupId(number_at(&key, 5).ok_or_else(malformed)?);
+            let record = ShareRecord::decode(&value)?;
+            if let Some(stats) = retention.segments.get_mut(&id) {
+                stats.shares.insert(group, Share { record, dead: 0 });
+            }
+        }
+        Ok(retention)
+    }
+}
+
+/// One frame as the index sees it.
+#[derive(Clone, Debug)]
+pub(crate) enum LogOp {
+    SegmentStarted(Option<SegmentPreamble>),
+    SegmentEnded {
+        end: u64,
+    },
+    Entry {
+        group: GroupId,
+        space: Space,
+        point: LogPoint,
+        kind: u8,
+        frame_bytes: u32,
+        payload_bytes: u32,
+    },
+    Vote(GroupId, Bytes),
+    Committed(GroupId, Bytes),
+    Truncate(GroupId, Option<LogPoint>),
+    Purge(GroupId, LogPoint),
+    Mark,
+    Damaged {
+        range: DamagedRange,
+        /// Frames of any kind may have been there.
+        contents_unknown: bool,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct LoggedOp {
+    pub at: Position,
+    pub generation: u16,
+    pub op: LogOp,
+    /// Where the log goes on.
+    pub next: Position,
+    pub round: u64,
+}
+
+/// Turns logged operations into atomic batches of the index tree.
+pub(crate) struct Applier {
+    index: Arc<Index>,
+    retention: Arc<Mutex<Retention>>,
+    groups: GroupTable,
+    batch: sled::Batch,
+    /// What the batch says about entries, for look-ups before it is applied.
+    pending: HashMap<EntryKey, Option<IndexRecord>>,
+    touched_groups: BTreeSet<GroupId>,
+    touched_segments: BTreeSet<SegmentId>,
+    changes: usize,
+    reached: Indexed,
+    damage: Vec<DamagedRange>,
+    /// The last stretch in which nothing was readable: what is found missing later lay there.
+    gap: Option<DamagedRange>,
+}
+
+impl Applier {
+    pub(crate) fn new(
+        index: Arc<Index>,
+        retention: Arc<Mutex<Retention>>,
+        groups: GroupTable,
+        reached: Indexed,
+        damage: Vec<DamagedRange>,
+    ) -> Applier {
+        Applier {
+            index,
+            retention,
+            groups,
+            batch: sled::Batch::default(),
+            pending: HashMap::new(),
+            touched_groups: BTreeSet::new(),
+            touched_segments: BTreeSet::new(),
+            changes: 0,
+            reached,
+            damage,
+            gap: None,
+        }
+    }
+
+    pub(crate) fn groups(&self) -> &GroupTable {
+        &self.groups
+    }
+
+    pub(crate) fn damage(&self) -> &[DamagedRange] {
+        &self.damage
+    }
+
+    pub(crate) fn reached(&self) -> Indexed {
+        self.reached
+    }
+
+    /// Applies one operation; the batch is written when it is full, or by [`Applier::write`].
+    pub(crate) fn apply(&mut self, logged: &LoggedOp) -> Result<()> {
+        let segment = logged.at.segment;
+        match &logged.op {
+            LogOp::SegmentStarted(preamble) => {
+                if let Some(preamble) = preamble {
+                    self.adopt(preamble);
+                }
+                let record = SegmentRecord {
+                    generation: logged.generation,
+                    end: u64::from(logged.next.offset),
+                    sealed: false,
+                };
+                self.retention
+                    .lock()
+                    .segments
+                    .insert(segment, SegmentStats::new(segment, record));
+            }
+            LogOp::SegmentEnded { end } => {
+                if let Some(stats) = self.retention.lock().segments.get_mut(&segment) {
+                    stats.sealed = true;
+                    stats.end = *end;
+                }
+            }
+            LogOp::Entry { .. } => self.apply_entry(logged)?,
+            LogOp::Vote(group, vote) => {
+                self.touched_groups.insert(*group);
+                self.groups.get_mut(*group).vote = Some(vote.clone());
+            }
+            LogOp::Committed(group, committed) => {
+                self.touched_groups.insert(*group);
+                self.groups.get_mut(*group).committed = Some(committed.clone());
+            }
+            LogOp::Truncate(group, last_kept) => {
+                self.truncate(*group, last_kept.map(|point| point.index))?;
+                self.touched_groups.insert(*group);
+                let meta = self.groups.get_mut(*group);
+                meta.last = last_kept.or(meta.purged);
+            }
+            LogOp::Purge(group, upto) => {
+                self.touched_groups.insert(*group);
+                self.groups.get_mut(*group).purge(*upto);
+            }
+            LogOp::Mark => {}
+            LogOp::Damaged {
+                range,
+                contents_unknown,
+            } => self.record_damage(range, *contents_unknown),
+        }
+        self.touched_segments.insert(segment);
+        if !matches!(logged.op, LogOp::SegmentEnded { .. })
+            && let Some(stats) = self.retention.lock().segments.get_mut(&segment)
+            && logged.next.segment == segment
+        {
+            stats.end = stats.end.max(u64::from(logged.next.offset));
+        }
+        self.reached = Indexed {
+            position: logged.next,
+            round: self.reached.round.max(logged.round),
+        };
+        self.changes += 1;
+        if self.changes >= BATCH_CHANGES_MAX {
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    /// A preamble is what the writer knew; it wins over what a scan with holes found.
+    fn adopt(&mut self, preamble: &SegmentPreamble) {
+        for (group, meta) in &preamble.groups {
+            if self.groups.get(*group) != Some(meta) {
+                if let Some(last) = meta.last_index() {
+                    self.note_missing(*group, last.saturating_add(1));
+                }
+                *self.groups.get_mut(*group) = meta.clone();
+                self.touched_groups.insert(*group);
+            }
+        }
+    }
+
+    fn apply_entry(&mut self, logged: &LoggedOp) -> Result<()> {
+        let LogOp::Entry {
+            group,
+            space,
+            point,
+            kind,
+            frame_bytes,
+            payload_bytes,
+        } = logged.op
+        else {
+            return Ok(());
+        };
+        if space == Space::Log {
+            let last = self.groups.get(group).and_then(GroupMeta::last_index);
+            if last.is_some_and(|last| last >= point.index) {
+                // A truncation record that damage swallowed is implied by what follows it.
+                self.truncate(group, point.index.checked_sub(1))?;
+            }
+            self.note_missing(group, point.index);
+            self.groups.get_mut(group).last = Some(point);
+            self.touched_groups.insert(group);
+        }
+        let record = IndexRecord {
+            segment: SegmentKey {
+                id: logged.at.segment,
+                generation: logged.generation,
+            },
+            offset: logged.at.offset,
+            frame_bytes,
+            kind,
+            term: point.term,
+            leader: point.leader,
+            payload_bytes,
+        };
+        let key = EntryKey {
+            space,
+            group,
+            index: point.index,
+        };
+        self.batch
+            .insert(key.encode(), &record.encode()[..]);
+        self.pending.insert(key, Some(record));
+        let mut retention = self.retention.lock();
+        if let Some(share) = retention.share(logged.at.segment, group) {
+            share.record.add(space, point.index, u64::from(payload_bytes));
+        }
+        Ok(())
+    }
+
+    fn lookup(&self, key: EntryKey) -> Result<Option<IndexRecord>> {
+        match self.pending.get(&key) {
+            Some(record) => Ok(*record),
+            None => self.index.get(key),
+        }
+    }
+
+    /// Removes records from the last one backwards, so that a crash in between leaves no gap.
+    fn truncate(&mut self, group: GroupId, last_kept: Option<u64>) -> Result<()> {
+        let Some(last) = self.groups.get(group).and_then(GroupMeta::last_index) else {
+            return Ok(());
+        };
+        let first = last_kept.map_or(0, |kept| kept + 1);
+        let floor = self.groups.get(group).map_or(0, GroupMeta::first_visible);
+        let mut index = last;
+        while index >= first.max(floor) {
+            let key = EntryKey {
+                space: Space::Log,
+                group,
+                index,
+            };
+            if let Some(record) = self.lookup(key)? {
+                self.batch.remove(key.encode());
+                self.pending.insert(key, None);
+                let segment = record.segment.id;
+                if let Some(share) = self.retention.lock().share(segment, group) {
+                    share.record.subtract(&record);
+                }
+                self.touched_segments.insert(segment);
+                self.changes += 1;
+                if self.changes >= BATCH_CHANGES_MAX {
+                    self.write()?;
+                }
+            }
+            match index.checked_sub(1) {
+                Some(previous) => index = previous,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// After a gap in the log: the entries between the last one known and `next` lay in it.
+    fn note_missing(&mut self, group: GroupId, next: u64) {
+        let Some(gap) = &self.gap else {
+            return;
+        };
+        let Some(last) = self.groups.get(group).and_then(GroupMeta::last_index) else {
+            return;
+        };
+        if last.saturating_add(1) >= next {
+            return;
+        }
+        let place = (gap.segment, gap.offset);
+        let known = self
+            .damage
+            .iter_mut()
+            .enumerate()
+            .find(|(_, known)| (known.segment, known.offset) == place);
+        if let Some((number, known)) = known {
+            known.entries.push((group, last + 1..=next - 1));
+            self.batch
+                .insert(damage_key(number as u32), &known.encode()[..]);
+        }
+    }
+
+    fn record_damage(&mut self, range: &DamagedRange, contents_unknown: bool) {
+        if contents_unknown {
+            self.groups.mark_all_suspect();
+            self.touched_groups
+                .extend(self.groups.iter().map(|(group, _)| group));
+            self.gap = Some(range.clone());
+        }
+        self.add_damage(range.clone());
+    }
+
+    /// Keeps a report across restarts. Returns whether it is new.
+    pub(crate) fn add_damage(&mut self, range: DamagedRange) -> bool {
+        if self.damage.len() >= REPORTS_MAX || self.damage.iter().any(|known| *known == range) {
+            return false;
+        }
+        self.batch
+            .insert(damage_key(self.damage.len() as u32), &range.encode()[..]);
+        self.changes += 1;
+        self.damage.push(range);
+        true
+    }
+
+    /// Writes what was applied so far as one atomic batch.
+    pub(crate) fn write(&mut self) -> Result<()> {
+        for group in std::mem::take(&mut self.touched_groups) {
+            if let Some(meta) = self.groups.get(group) {
+                self.batch.insert(group_key(group), &meta.encode()[..]);
+            }
+        }
+        {
+            let retention = self.retention.lock();
+            for segment in std::mem::take(&mut self.touched_segments) {
+                let Some(stats) = retention.segments.get(&segment) else {
+                    continue;
+                };
+                self.batch
+                    .insert(segment_key(segment), &stats.record().encode()[..]);
+                for (group, share) in &stats.shares {
+                    self.batch
+                        .insert(share_key(segment, *group), &share.record.encode()[..]);
+                }
+            }
+        }
+        self.batch.insert(POSITION_KEY, &self.reached.encode()[..]);
+        let batch = std::mem::take(&mut self.batch);
+        guarded("write the index", || self.index.log.apply_batch(batch))?;
+        self.pending.clear();
+        self.changes = 0;
+        Ok(())
+    }
+
+    /// Takes the records of a removed segment's entries out of the index. An entry that was written
+    /// again elsewhere keeps its newer record.
+    pub(crate) fn remove_segment(&mut self, key: SegmentKey, entries: &[EntryKey]) -> Result<()> {
+        self.write()?;
+        for chunk in entries.chunks(BATCH_CHANGES_MAX) {
+            let mut batch = sled::Batch::default();
+            for entry in chunk {
+                if let Some(record) = self.index.get(*entry)?
+                    && record.segment == key
+                {
+                    batch.remove(entry.encode());
+                }
+            }
+            guarded("remove records", || self.index.log.apply_batch(batch))?;
+        }
+        let mut batch = sled::Batch::default();
+        batch.remove(segment_key(key.id));
+        if let Some(stats) = self.retention.lock().segments.remove(&key.id) {
+            for group in stats.shares.keys() {
+                batch.remove(share_key(key.id, *group));
+            }
+        }
+        guarded("remove a segment's records", || {
+            self.index.log.apply_batch(batch)
+        })
+    }
+
+    /// Points the index at a compacted segment's entries. A record that no longer points into the
+    /// old generation is left alone.
+    pub(crate) fn move_segment(
+        &mut self,
+        old: SegmentKey,
+        moved: &[(EntryKey, Option<IndexRecord>)],
+        stats: SegmentStats,
+    ) -> Result<()> {
+        self.write()?;
+        for chunk in moved.chunks(BATCH_CHANGES_MAX) {
+            let mut batch = sled::Batch::default();
+            for (entry, record) in chunk {
+                if self
+                    .index
+                    .get(*entry)?
+                    .is_some_and(|known| known.segment == old)
+                {
+                    match record {
+                        Some(record) => batch.insert(entry.encode(), &record.encode()[..]),
+                        None => batch.remove(entry.encode()),
+                    }
+                }
+            }
+            guarded("move records", || self.index.log.apply_batch(batch))?;
+        }
+        let mut batch = sled::Batch::default();
+        batch.insert(segment_key(old.id), &stats.record().encode()[..]);
+        let mut retention = self.retention.lock();
+        if let Some(before) = retention.segments.get(&old.id) {
+            for group in before.shares.keys() {
+                batch.remove(share_key(old.id, *group));
+            }
+        }
+        for (group, share) in &stats.shares {
+            batch.insert(share_key(old.id, *group), &share.record.encode()[..]);
+        }
+        guarded("move a segment's records", || {
+            self.index.log.apply_batch(batch)
+        })?;
+        retention.segments.insert(old.id, stats);
+        Ok(())
+    }
+}

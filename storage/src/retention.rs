@@ -1,0 +1,186 @@
+//! Which segments still hold something that is needed.
+//!
+//! A segment's payload starts all live. Checkpoints report what died; only what a *durable*
+//! checkpoint reported counts. Live = payload in the index - dead in the state tree. A segment may
+//! go when it is sealed, all its entries are purged, nothing in it is live and no export pins it.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use crate::group::GroupTable;
+use crate::records::{IndexRecord, SegmentRecord, ShareRecord, Space};
+use crate::segment::SegmentKey;
+use crate::{GroupId, SegmentId};
+
+/// What of an entry is still referenced, as of the latest durable checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LiveSlots {
+    All,
+    None,
+    Some(Vec<Range<u32>>),
+}
+
+impl LiveSlots {
+    pub fn contains(&self, slot: u32) -> bool {
+        match self {
+            LiveSlots::All => true,
+            LiveSlots::None => false,
+            LiveSlots::Some(ranges) => ranges.iter().any(|range| range.contains(&slot)),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentInfo {
+    pub id: SegmentId,
+    /// Bytes of the file that hold frames.
+    pub bytes: u64,
+    /// Payload that is referenced, as of the latest durable checkpoints.
+    pub live_bytes: u64,
+    pub payload_bytes: u64,
+    pub sealed: bool,
+    pub groups: Vec<GroupId>,
+    /// Whether it can be dropped now.
+    pub droppable: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Share {
+    pub record: ShareRecord,
+    /// Released by durable checkpoints.
+    pub dead: u64,
+}
+
+impl Share {
+    pub(crate) fn live(&self) -> u64 {
+        self.record.payload_bytes.saturating_sub(self.dead)
+    }
+}
+
+impl ShareRecord {
+    pub(crate) fn add(&mut self, space: Space, index: u64, payload_bytes: u64) {
+        self.payload_bytes += payload_bytes;
+        match space {
+            Space::Log => {
+                self.index_max = self.index_max.max(index);
+                self.entries += 1;
+            }
+            Space::Import(import) => {
+                if self.import != import {
+                    self.import = import;
+                    self.import_bytes = 0;
+                }
+                self.import_bytes += payload_bytes;
+            }
+        }
+    }
+
+    /// A truncated entry's bytes die at once.
+    pub(crate) fn subtract(&mut self, record: &IndexRecord) {
+        self.entries = self.entries.saturating_sub(1);
+        self.payload_bytes = self
+            .payload_bytes
+            .saturating_sub(u64::from(record.payload_bytes));
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct SegmentStats {
+    pub id: SegmentId,
+    pub generation: u16,
+    pub end: u64,
+    pub sealed: bool,
+    pub shares: BTreeMap<GroupId, Share>,
+    /// A drop or a compaction works on it.
+    pub busy: bool,
+}
+
+impl SegmentStats {
+    pub(crate) fn new(id: SegmentId, record: SegmentRecord) -> SegmentStats {
+        SegmentStats {
+            id,
+            generation: record.generation,
+            end: record.end,
+            sealed: record.sealed,
+            shares: BTreeMap::new(),
+            busy: false,
+        }
+    }
+
+    pub(crate) fn key(&self) -> SegmentKey {
+        SegmentKey {
+            id: self.id,
+            generation: self.generation,
+        }
+    }
+
+    pub(crate) fn record(&self) -> SegmentRecord {
+        SegmentRecord {
+            generation: self.generation,
+            end: self.end,
+            sealed: self.sealed,
+        }
+    }
+
+    pub(crate) fn live_bytes(&self) -> u64 {
+        self.shares.values().map(Share::live).sum()
+    }
+
+    /// No entry in it is part of what Raft may still ask for.
+    fn is_purged(&self, groups: &GroupTable) -> bool {
+        self.shares.iter().all(|(group, share)| {
+            share.record.entries == 0
+                || groups
+                    .get(*group)
+                    .is_some_and(|meta| share.record.index_max < meta.first_visible())
+        })
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Retention {
+    pub segments: BTreeMap<SegmentId, SegmentStats>,
+    /// Exports that run, per group: what they read must stay.
+    pub pins: BTreeMap<GroupId, u32>,
+}
+
+impl Retention {
+    pub(crate) fn share(&mut self, segment: SegmentId, group: GroupId) -> Option<&mut Share> {
+        let stats = self.segments.get_mut(&segment)?;
+        Some(stats.shares.entry(group).or_default())
+    }
+
+    pub(crate) fn is_pinned(&self, stats: &SegmentStats) -> bool {
+        stats
+            .shares
+            .keys()
+            .any(|group| self.pins.get(group).is_some_and(|pins| *pins > 0))
+    }
+
+    pub(crate) fn is_droppable(&self, stats: &SegmentStats, groups: &GroupTable) -> bool {
+        stats.sealed
+            && !stats.busy
+            && stats.live_bytes() == 0
+            && stats.is_purged(groups)
+            && !self.is_pinned(stats)
+    }
+
+    pub(crate) fn infos(&self, groups: &GroupTable) -> Vec<SegmentInfo> {
+        self.segments
+            .values()
+            .map(|stats| SegmentInfo {
+                id: stats.id,
+                bytes: stats.end,
+                live_bytes: stats.live_bytes(),
+                payload_bytes: stats
+                    .shares
+                    .values()
+                    .map(|share| share.record.payload_bytes)
+                    .sum(),
+                sealed: stats.sealed,
+                groups: stats.shares.keys().copied().collect(),
+                droppable: self.is_droppable(stats, groups),
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,512 @@
+//! The one thread that writes the log.
+//!
+//! A round takes what waits, writes it in order with one vectored write, syncs once, and completes
+//! the waiting calls in order. Nothing else happens on this thread: files are made by `preparer`,
+//! the index is written by `index_thread`.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::config::SyncPolicy;
+use crate::error::{Result, StorageError};
+use crate::frame::{Content, Frame, HEADER_BYTES, Position};
+use crate::group::GroupTable;
+use crate::index::{LogOp, LoggedOp};
+use crate::log::{Core, Done};
+use crate::metrics::count;
+use crate::records::{IndexRecord, Space};
+use crate::segment::SegmentFile;
+use crate::{GroupId, LogEntry, LogPoint, PurgePoint, SegmentId};
+
+/// After this much silence a mark is written that proves the last round durable.
+const MARK_AFTER: Duration = Duration::from_millis(20);
+
+pub(crate) enum Op {
+    Entries {
+        group: GroupId,
+        first_id: u64,
+        entries: Vec<LogEntry>,
+    },
+    Restored {
+        group: GroupId,
+        import: u32,
+        entries: Vec<LogEntry>,
+    },
+    Vote {
+        group: GroupId,
+        vote: Bytes,
+    },
+    Truncate {
+        group: GroupId,
+        last_kept: Option<LogPoint>,
+    },
+    Purge {
+        group: GroupId,
+        upto: PurgePoint,
+    },
+    /// Seals the open segment.
+    Rotate,
+}
+
+impl Op {
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Op::Entries { entries, .. } | Op::Restored { entries, .. } => entries
+                .iter()
+                .map(|entry| (HEADER_BYTES + entry.body.len()) as u64)
+                .sum(),
+            _ => HEADER_BYTES as u64,
+        }
+    }
+
+    /// Whether it must be synced whatever the policy says.
+    fn forces_sync(&self) -> bool {
+        !matches!(self, Op::Entries { .. } | Op::Purge { .. })
+    }
+}
+
+pub(crate) struct Queued {
+    pub op: Op,
+    pub done: Done,
+    pub at: Instant,
+    pub bytes: u64,
+}
+
+/// What the writer does next.
+pub(crate) enum Work {
+    Round {
+        ops: Vec<Queued>,
+        hints: Vec<(GroupId, Bytes)>,
+    },
+    /// Nothing came for a while, or the sync interval is over.
+    Quiet { hints: Vec<(GroupId, Bytes)> },
+    /// Finish what is written and end.
+    Close,
+    Abandon,
+}
+
+/// An entry written in this round or an earlier one that is not synced yet.
+struct Stored {
+    group: GroupId,
+    index: u64,
+    id: u64,
+    record: IndexRecord,
+}
+
+pub(crate) struct Writer {
+    core: Arc<Core>,
+    segment: Arc<SegmentFile>,
+    /// Where the next frame goes.
+    offset: u64,
+    /// Where the first frame behind the preamble stands.
+    first_frame_at: u64,
+    durable: Position,
+    groups: GroupTable,
+    round: u64,
+    headers: BytesMut,
+    parts: Vec<Bytes>,
+    parts_at: u64,
+    logged: Vec<LoggedOp>,
+    stored: Vec<Stored>,
+    unsynced_since: Option<Instant>,
+    unsynced_bytes: u64,
+    mark_wanted: bool,
+}
+
+impl Writer {
+    /// Starts on a fresh segment; its preamble is durable when this returns.
+    pub(crate) fn begin(
+        core: Arc<Core>,
+        segment: Arc<SegmentFile>,
+        groups: GroupTable,
+        before: Position,
+        round: u64,
+    ) -> Result<Writer> {
+        let mut writer = Writer {
+            core,
+            segment: segment.clone(),
+            offset: 0,
+            first_frame_at: 0,
+            durable: before,
+            groups,
+            round,
+            headers: BytesMut::new(),
+            parts: Vec::new(),
+            parts_at: 0,
+            logged: Vec::new(),
+            stored: Vec::new(),
+            unsynced_since: None,
+            unsynced_bytes: 0,
+            mark_wanted: false,
+        };
+        writer.enter(segment);
+        writer.write_parts()?;
+        writer.sync()?;
+        writer.publish();
+        Ok(writer)
+    }
+
+    /// Body of the thread.
+    pub(crate) fn run(mut self) {
+        loop {
+            match self.core.next_work(self.wake_at()) {
+                Work::Round { ops, hints } => {
+                    let outcome = self.round(&ops, hints);
+                    self.complete(ops, outcome);
+                }
+                Work::Quiet { hints } => {
+                    if let Err(error) = self.quiet(hints) {
+                        self.core.stop(Arc::new(error));
+                    }
+                }
+                Work::Close => {
+                    if self.core.is_stopped() {
+                        return;
+                    }
+                    let outcome = self.sync_if_needed();
+                    match outcome {
+                        Ok(()) => self.publish(),
+                        Err(error) => self.core.stop(Arc::new(error)),
+                    }
+                    return;
+                }
+                Work::Abandon => return,
+            }
+        }
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        if self.core.is_stopped() {
+            return None;
+        }
+        match (self.core.config.sync, self.unsynced_since) {
+            (SyncPolicy::Interval(interval), Some(since)) => Some(since + interval),
+            _ => self.mark_wanted.then(|| Instant::now() + MARK_AFTER),
+        }
+    }
+
+    fn round(&mut self, ops: &[Queued], hints: Vec<(GroupId, Bytes)>) -> Result<()> {
+        self.round += 1;
+        count(&self.core.metrics.rounds, 1);
+        let mut force_sync = false;
+        for queued in ops {
+            force_sync |= queued.op.forces_sync();
+            self.put_op(&queued.op)?;
+        }
+        self.put_hints(hints)?;
+        self.write_parts()?;
+        let must_sync = match self.core.config.sync {
+            SyncPolicy::Always => true,
+            SyncPolicy::Interval(interval) => {
+                force_sync
+                    || self.unsynced_bytes >= self.core.config.round_bytes_max
+                    || self
+                        .unsynced_since
+                        .is_some_and(|since| since.elapsed() >= interval)
+            }
+        };
+        if must_sync {
+            self.sync()?;
+        }
+        self.mark_wanted = true;
+        Ok(())
+    }
+
+    /// Hands the round's outcome to its callers, in the order of their calls.
+    fn complete(&mut self, ops: Vec<Queued>, outcome: Result<()>) {
+        let outcome = outcome.map_err(Arc::new);
+        match &outcome {
+            Ok(()) => self.mark_durable(),
+            Err(error) => self.core.mark_stopped(error),
+        }
+        self.core
+            .release_queued(ops.iter().map(|queued| queued.bytes).sum());
+        for queued in ops {
+            self.core.metrics.append.record(queued.at.elapsed());
+            (queued.done)(outcome.clone());
+        }
+        match outcome {
+            Ok(()) => self.publish(),
+            Err(error) => self.core.stop(error),
+        }
+    }
+
+    fn quiet(&mut self, hints: Vec<(GroupId, Bytes)>) -> Result<()> {
+        if let SyncPolicy::Interval(_) = self.core.config.sync
+            && self.unsynced_since.is_some()
+        {
+            self.sync()?;
+            self.mark_durable();
+            self.publish();
+            return Ok(());
+        }
+        self.mark_wanted = false;
+        self.round += 1;
+        // Not synced: the kernel writes it out in its own time, and losing it loses no promise.
+        self.put_hints(hints)?;
+        self.put(GroupId(0), Content::Mark, LogOp::Mark)?;
+        self.write_parts()
+    }
+
+    fn put_op(&mut self, op: &Op) -> Result<()> {
+        match op {
+            Op::Entries {
+                group,
+                first_id,
+                entries,
+            } => {
+                for (id, entry) in (*first_id..).zip(entries) {
+                    let content = Content::Entry {
+                        point: entry.point(),
+                        kind: entry.kind,
+                        body: entry.body.clone(),
+                    };
+                    let record = self.put_entry(*group, Space::Log, entry, content)?;
+                    self.groups.get_mut(*group).last = Some(entry.point());
+                    self.stored.push(Stored {
+                        group: *group,
+                        index: entry.index,
+                        id,
+                        record,
+                    });
+                }
+                count(&self.core.metrics.entries, entries.len() as u64);
+            }
+            Op::Restored {
+                group,
+                import,
+                entries,
+            } => {
+                for entry in entries {
+                    let content = Content::Restored {
+                        point: entry.point(),
+                        kind: entry.kind,
+                        import: *import,
+                        body: entry.body.clone(),
+                    };
+                    self.put_entry(*group, Space::Import(*import), entry, content)?;
+                }
+            }
+            Op::Vote { group, vote } => {
+                let op = LogOp::Vote(*group, vote.clone());
+                self.put(*group, Content::Vote(vote.clone()), op)?;
+                self.groups.get_mut(*group).vote = Some(vote.clone());
+            }
+            Op::Truncate { group, last_kept } => {
+                let op = LogOp::Truncate(*group, *last_kept);
+                self.put(*group, Content::Truncate(*last_kept), op)?;
+                let meta = self.groups.get_mut(*group);
+                meta.last = last_kept.or(meta.purged);
+            }
+            Op::Purge { group, upto } => {
+                let op = LogOp::Purge(*group, *upto);
+                self.put(*group, Content::Purge(*upto), op)?;
+                self.groups.get_mut(*group).purge(*upto);
+            }
+            Op::Rotate => {
+                if self.offset > self.first_frame_at {
+                    self.rotate()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn put_hints(&mut self, hints: Vec<(GroupId, Bytes)>) -> Result<()> {
+        for (group, committed) in hints {
+            let op = LogOp::Committed(group, committed.clone());
+            self.put(group, Content::Committed(committed.clone()), op)?;
+            self.groups.get_mut(group).committed = Some(committed);
+        }
+        Ok(())
+    }
+
+    fn put_entry(
+        &mut self,
+        group: GroupId,
+        space: Space,
+        entry: &LogEntry,
+        content: Content,
+    ) -> Result<IndexRecord> {
+        let op = LogOp::Entry {
+            group,
+            space,
+            point: entry.point(),
+            kind: entry.kind,
+            frame_bytes: (HEADER_BYTES + entry.body.len()) as u32,
+            payload_bytes: entry.body.payload_len(),
+        };
+        let place = self.put(group, content, op)?;
+        Ok(IndexRecord {
+            segment: self.segment.key,
+            offset: place.offset,
+            frame_bytes: (HEADER_BYTES + entry.body.len()) as u32,
+            kind: entry.kind,
+            term: entry.term,
+            leader: entry.leader,
+            payload_bytes: entry.body.payload_len(),
+        })
+    }
+
+    fn put(
+        &mut self,
+        group: GroupId,
+        content: Content,
+        op: LogOp,
+    ) -> Result<Position> {
+        let mut frame = Frame {
+            group,
+            round: self.round,
+            durable: self.durable,
+            content,
+        };
+        if self.offset + frame.stride() > self.core.config.segment_bytes
+            && self.offset > self.first_frame_at
+        {
+            self.rotate()?;
+            frame.durable = self.durable;
+        }
+        Ok(self.put_frame(&frame, op))
+    }
+
+    fn put_frame(&mut self, frame: &Frame, op: LogOp) -> Position {
+        let place = self.position();
+        self.offset += frame.put(place, &mut self.headers, &mut self.parts);
+        self.logged.push(LoggedOp {
+            at: place,
+            generation: self.segment.key.generation,
+            op,
+            next: self.position(),
+            round: self.round,
+        });
+        place
+    }
+
+    fn position(&self) -> Position {
+        Position {
+            segment: self.segment.key.id,
+            // A segment holds at most its own bound or one entry, both below 4 GiB.
+            offset: self.offset as u32,
+        }
+    }
+
+    /// Seals the open segment, durable to its end, and goes on in the next one.
+    fn rotate(&mut self) -> Result<()> {
+        self.write_parts()?;
+        self.sync()?;
+        let next = self.core.preparer.take(self.next_segment_id()?)?;
+        let sealed = std::mem::replace(&mut self.segment, next.clone());
+        let at = Position {
+            segment: sealed.key.id,
+            offset: self.offset as u32,
+        };
+        self.logged.push(LoggedOp {
+            at,
+            generation: sealed.key.generation,
+            op: LogOp::SegmentEnded { end: self.offset },
+            next: Position {
+                segment: next.key.id,
+                offset: 0,
+            },
+            round: self.round,
+        });
+        self.core.preparer.trim(sealed, self.offset);
+        self.enter(next);
+        Ok(())
+    }
+
+    fn next_segment_id(&self) -> Result<SegmentId> {
+        self.segment
+            .key
+            .id
+            .0
+            .checked_add(1)
+            .map(SegmentId)
+            .ok_or_else(|| StorageError::Failed {
+                reason: "segment numbers are used up".to_owned(),
+            })
+    }
+
+    fn enter(&mut self, segment: Arc<SegmentFile>) {
+        self.segment = segment.clone();
+        self.core.segments.insert(segment);
+        self.offset = 0;
+        self.parts_at = 0;
+        let preamble = self.groups.preamble(self.core.commits_durable());
+        let frame = Frame {
+            group: GroupId(0),
+            round: self.round,
+            durable: self.durable,
+            content: Content::Preamble(preamble.encode()),
+        };
+        self.put_frame(&frame, LogOp::SegmentStarted(None));
+        self.first_frame_at = self.offset;
+        if let Some(next) = self.segment.key.id.0.checked_add(1) {
+            self.core.preparer.want(SegmentId(next));
+        }
+    }
+
+    fn write_parts(&mut self) -> Result<()> {
+        if self.parts.is_empty() {
+            return Ok(());
+        }
+        let slices: Vec<IoSlice<'_>> = self.parts.iter().map(|part| IoSlice::new(part)).collect();
+        self.segment
+            .file
+            .write_at(self.parts_at, &slices)
+            .map_err(StorageError::io("write", &self.segment.path))?;
+        let bytes = self.offset - self.parts_at;
+        count(&self.core.metrics.bytes, bytes);
+        self.unsynced_bytes += bytes;
+        self.unsynced_since.get_or_insert_with(Instant::now);
+        self.parts.clear();
+        self.parts_at = self.offset;
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        let started = Instant::now();
+        self.segment
+            .file
+            .sync_data()
+            .map_err(StorageError::io("sync", &self.segment.path))?;
+        self.core.metrics.sync.record(started.elapsed());
+        self.durable = self.position();
+        self.unsynced_since = None;
+        self.unsynced_bytes = 0;
+        Ok(())
+    }
+
+    fn sync_if_needed(&mut self) -> Result<()> {
+        if self.unsynced_since.is_some() {
+            self.sync()?;
+            self.mark_durable();
+        }
+        Ok(())
+    }
+
+    /// Lets the tail know where its entries are. Under `SyncPolicy::Interval` this waits for the
+    /// sync, since the tail must keep what is not durable.
+    fn mark_durable(&mut self) {
+        if self.unsynced_since.is_some() {
+            return;
+        }
+        let mut state = self.core.state.lock();
+        for stored in self.stored.drain(..) {
+            state
+                .tail
+                .durable(stored.group, stored.index, stored.id, stored.record);
+        }
+        state.tail.evict();
+    }
+
+    /// Hands what is durable to the index.
+    fn publish(&mut self) {
+        if self.unsynced_since.is_none() && !self.logged.is_empty() {
+            self.core.index_queue.push(std::mem::take(&mut self.logged));
+        }
+    }
+}
