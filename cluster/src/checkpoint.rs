@@ -1,0 +1,251 @@
+//! Checkpoints: the changed records of a group, written to the store in one atomic batch.
+//!
+//! ```text
+//!   freeze between two entries: records, applied log id, membership, released slots    (pauses apply)
+//!   encode and write, then truly durable                                               (beside apply)
+//!   thaw: the records become evictable
+//!   Raft: snapshot = this checkpoint, then purge up to it
+//! ```
+//!
+//! The order purged <= snapshot <= durable checkpoint holds at every moment, so that a restart always
+//! finds the log from its checkpoint on. A checkpoint that could not be written, for want of space, is
+//! kept and written later as it is: what was frozen is not thawed before it is durable.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use flotilla_model::outcome::ReleasedSlots;
+use flotilla_storage::{CheckpointBatch, CheckpointStore, GroupId, Released};
+use openraft::async_runtime::watch::WatchReceiver;
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use crate::codec;
+use crate::error::{ClusterError, chain};
+use crate::group::Raft;
+use crate::replica::{AppliedMark, Counters, Replica};
+use crate::state::FrozenRecords;
+
+/// Before a checkpoint that could not be written is tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Raft takes note of a snapshot within its own loop; longer means that it has stopped.
+const SNAPSHOT_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// A generation between freeze and thaw.
+pub(crate) struct Frozen {
+    records: Arc<FrozenRecords>,
+    mark: AppliedMark,
+    released: Vec<ReleasedSlots>,
+}
+
+/// Writes a checkpoint of what is applied now, unless the last one covers it.
+///
+/// `writers` bounds how many groups of the node write at a time: each holds its records twice.
+pub(crate) async fn checkpoint(
+    replica: &Arc<Replica>,
+    writers: &Semaphore,
+) -> Result<AppliedMark, ClusterError> {
+    let mut unfinished = replica.checkpointing.lock().await;
+    let _writer = writers.acquire().await.map_err(|_| ClusterError::Stopped)?;
+    let begin = Instant::now();
+    if unfinished.is_some() {
+        // What is frozen must be written before anything newer can be.
+        write_out(replica, &mut unfinished).await?;
+    }
+    *unfinished = freeze(replica).await;
+    if unfinished.is_some() {
+        write_out(replica, &mut unfinished).await?;
+        let elapsed_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Counters::add(&replica.counters.checkpoints, 1);
+        replica
+            .counters
+            .checkpoint_last_ms
+            .store(elapsed_ms, Ordering::Relaxed);
+    }
+    Ok(replica.durable.borrow().clone())
+}
+
+async fn freeze(replica: &Replica) -> Option<Frozen> {
+    let between_entries = replica.entry_gate.lock().await;
+    let begin = Instant::now();
+    let (mark, released) = {
+        let mut progress = replica.progress.lock();
+        if !progress.changed {
+            return None;
+        }
+        progress.changed = false;
+        progress.log_bytes = 0;
+        (progress.applied.clone(), progress.released.take())
+    };
+    let records = replica.state.freeze();
+    drop(between_entries);
+    let pause_us = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
+    replica
+        .counters
+        .apply_pause_max_us
+        .fetch_max(pause_us, Ordering::Relaxed);
+    Some(Frozen {
+        records,
+        mark,
+        released,
+    })
+}
+
+/// Writes the frozen generation and thaws it. On an error it stays frozen.
+async fn write_out(
+    replica: &Arc<Replica>,
+    unfinished: &mut Option<Frozen>,
+) -> Result<(), ClusterError> {
+    let Some(frozen) = unfinished.take() else {
+        return Ok(());
+    };
+    let task = {
+        let replica = replica.clone();
+        move || {
+            let outcome = write(&replica.store, replica.group, &frozen);
+            if outcome.is_ok() {
+                replica.state.thaw(&frozen.records);
+            }
+            (frozen, outcome)
+        }
+    };
+    let (frozen, outcome) =
+        tokio::task::spawn_blocking(task)
+            .await
+            .map_err(|error| ClusterError::Unavailable {
+                reason: format!("a checkpoint was broken off: {error}"),
+            })?;
+    match outcome {
+        Ok(()) => {
+            replica.durable.send_replace(frozen.mark);
+            replica.checkpoint_ended.notify_waiters();
+            Ok(())
+        }
+        Err(error) => {
+            *unfinished = Some(frozen);
+            Err(error)
+        }
+    }
+}
+
+fn write(store: &CheckpointStore, group: GroupId, frozen: &Frozen) -> Result<(), ClusterError> {
+    let mut changes: Vec<(Vec<u8>, Option<Bytes>)> = Vec::with_capacity(frozen.records.len());
+    for (key, value) in frozen.records.iter() {
+        let record = value.as_ref().map(|record| Bytes::from(record.encode()));
+        changes.push((key.encode(), record));
+    }
+    // Neighbours share pages of the store.
+    changes.sort_unstable_by(|left, right| left.0.cmp(&right.0));
+    let released = frozen.released.iter().map(|run| Released {
+        index: run.index.0,
+        slots: run.first..run.first.saturating_add(run.count),
+        bytes: run.bytes,
+    });
+    let applied =
+        codec::encode(&frozen.mark).map_err(ClusterError::io("encode the applied mark"))?;
+    store.commit(
+        group,
+        CheckpointBatch {
+            changes,
+            applied,
+            released: released.collect(),
+        },
+    )?;
+    Ok(())
+}
+
+/// Makes checkpoints of one group when they are wanted, and lets go of the log behind them.
+pub(crate) struct Checkpointer {
+    pub replica: Arc<Replica>,
+    pub writers: Arc<Semaphore>,
+    pub raft: watch::Receiver<Option<Raft>>,
+    /// Told after each: segments may have become free.
+    pub retention: mpsc::Sender<()>,
+}
+
+impl Checkpointer {
+    pub async fn run(self) {
+        let interval = self.replica.checkpoint.interval;
+        let mut pause = interval;
+        loop {
+            tokio::select! {
+                () = self.replica.checkpoint_wanted.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = match self.once().await {
+                Ok(()) => interval,
+                Err(error) => {
+                    self.report(&error);
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                    RETRY_PAUSE
+                }
+            };
+        }
+    }
+
+    async fn once(&self) -> Result<(), ClusterError> {
+        let before = self.replica.durable.borrow().log_id.clone();
+        let mark = checkpoint(&self.replica, &self.writers).await?;
+        if mark.log_id == before {
+            return Ok(());
+        }
+        let raft = self.raft.borrow().clone();
+        if let Some(raft) = raft {
+            release_log(&raft, &mark).await;
+        }
+        // Full: a look at the segments is due anyway.
+        let _ = self.retention.try_send(());
+        Ok(())
+    }
+
+    fn report(&self, error: &ClusterError) {
+        let out_of_space = match error {
+            ClusterError::Full { .. } => true,
+            ClusterError::Storage { source } => source.is_out_of_space(),
+            _ => false,
+        };
+        let reason = chain(error);
+        if out_of_space {
+            tracing::warn!(
+                group = self.replica.group.0,
+                reason,
+                "a checkpoint waits for disk space"
+            );
+        } else {
+            self.replica
+                .fail(&format!("its state cannot be stored: {reason}"));
+        }
+        // Apply may be waiting for this one, and must see the failure.
+        self.replica.checkpoint_ended.notify_waiters();
+    }
+}
+
+/// Tells Raft of the checkpoint, then hides the log behind it. A Raft that has stopped does neither.
+async fn release_log(raft: &Raft, mark: &AppliedMark) {
+    let Some(upto) = mark.log_id.as_ref().map(|log_id| log_id.index) else {
+        return;
+    };
+    if raft.trigger().snapshot().await.is_err() {
+        return;
+    }
+    let mut metrics = raft.data_metrics();
+    let noted = async {
+        loop {
+            let snapshot = metrics.borrow_watched().snapshot.clone();
+            if snapshot.is_some_and(|log_id| log_id.index >= upto) {
+                return true;
+            }
+            if metrics.changed().await.is_err() {
+                return false;
+            }
+        }
+    };
+    if matches!(
+        tokio::time::timeout(SNAPSHOT_WAIT_MAX, noted).await,
+        Ok(true)
+    ) {
+        // Stopped meanwhile: the next start finds the checkpoint and purges after the next one.
+        let _ = raft.trigger().purge_log(upto).await;
+    }
+}

@@ -1,0 +1,326 @@
+//! A node and its groups: start, look up, shut down.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flotilla_model::ids::{NodeId, ShardId};
+use flotilla_model::name::Name;
+use flotilla_model::settings::ShardDefaults;
+use flotilla_storage::{GroupId, LogHealth, NodeLog, RecoveryReport};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
+
+use crate::config::ClusterConfig;
+use crate::error::ClusterError;
+use crate::group::{Group, NodeParts};
+use crate::health::{ClusterHealth, ClusterMetrics, cluster_health, cluster_metrics};
+use crate::identity::{ClusterId, Identity};
+use crate::outbox::OutboxPump;
+use crate::replica::Replica;
+use crate::retention::Retention;
+use crate::shard::Shard;
+use crate::time::ShardClock;
+use crate::types::Peer;
+
+/// The group that holds metadata.
+const METADATA: GroupId = GroupId(0);
+/// Payload reads from disk at a time: more would only queue at the disk, holding their buffers.
+const READERS: usize = 16;
+/// Checkpoints written at a time.
+const WRITERS: usize = 1;
+/// How often a log that waits for disk space is looked at.
+const RECOVERY_PERIOD: Duration = Duration::from_secs(1);
+
+/// Who a node is.
+#[derive(Clone, Debug)]
+pub struct NodeInfo {
+    /// Given once, never reused.
+    pub id: NodeId,
+    /// How often it was started, this time included.
+    pub incarnation: u64,
+    /// For people.
+    pub name: String,
+    /// The cluster it belongs to.
+    pub cluster: ClusterId,
+}
+
+/// A running node. Clones are the same node.
+#[derive(Clone)]
+pub struct Cluster {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    info: NodeInfo,
+    log: NodeLog,
+    recovery: RecoveryReport,
+    /// Metadata first, then the shards in order.
+    groups: Vec<Arc<Group>>,
+    shards: Arc<[Shard]>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Cluster {
+    /// Opens the data directory and starts its groups on a multi-thread runtime, which must outlive
+    /// the node. Returns once every group takes commands, or has failed: [`Self::health`] tells which.
+    pub async fn start(config: ClusterConfig, runtime: Handle) -> Result<Self, ClusterError> {
+        config.check()?;
+        let identity = start_identity(&config, &runtime).await?;
+        let (log, recovery) = open_log(&config, &runtime).await?;
+        tracing::info!(
+            node = %identity.node,
+            incarnation = identity.incarnation,
+            cluster = %identity.cluster,
+            shards = identity.shards,
+            ?recovery,
+            "log opened"
+        );
+        let (retention, retention_wanted) = mpsc::channel(1);
+        let parts = NodeParts {
+            runtime: runtime.clone(),
+            peer: Peer {
+                name: config.node_name.clone(),
+                address: String::new(),
+            },
+            log: log.clone(),
+            defaults: ShardDefaults {
+                shard_count: identity.shards,
+                topic: config.topic.clone(),
+                queue: config.queue.clone(),
+            },
+            raft: raft_config(&config, &identity)?,
+            budget: Arc::new(Semaphore::new(config.inflight_bytes as usize)),
+            budget_bytes: config.inflight_bytes,
+            readers: Arc::new(Semaphore::new(READERS)),
+            writers: Arc::new(Semaphore::new(WRITERS)),
+            retention,
+            identity: identity.clone(),
+        };
+        let groups = open_groups(&config, &parts)?;
+        let shards: Arc<[Shard]> = groups[1..]
+            .iter()
+            .map(|group| group.shard.clone())
+            .collect();
+        futures::future::join_all(groups.iter().map(Group::start)).await;
+        futures::future::join_all(groups.iter().map(|group| group.settled())).await;
+        for group in &groups[1..] {
+            let pump = OutboxPump {
+                source: group.shard.clone(),
+                shards: shards.clone(),
+            };
+            group.adopt(runtime.spawn(pump.run()));
+        }
+        let retention = Retention {
+            log: log.clone(),
+            replicas: groups.iter().map(|group| group.replica.clone()).collect(),
+            config: config.checkpoint.clone(),
+            wanted: retention_wanted,
+        };
+        let tasks = vec![
+            runtime.spawn(retention.run()),
+            runtime.spawn(recover_when_full(log.clone(), groups.clone())),
+        ];
+        Ok(Self {
+            inner: Arc::new(Inner {
+                info: NodeInfo {
+                    id: identity.node,
+                    incarnation: identity.incarnation,
+                    name: config.node_name,
+                    cluster: identity.cluster,
+                },
+                log,
+                recovery,
+                groups,
+                shards,
+                tasks,
+            }),
+        })
+    }
+
+    /// Who this node is.
+    pub fn node(&self) -> &NodeInfo {
+        &self.inner.info
+    }
+
+    /// What opening the log found and repaired.
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.inner.recovery
+    }
+
+    /// How many shards names are spread over.
+    pub fn shard_count(&self) -> u32 {
+        self.inner.shards.len() as u32
+    }
+
+    /// The shard of a name.
+    pub fn shard_of(&self, name: &Name) -> ShardId {
+        name.shard(self.shard_count())
+    }
+
+    /// A shard by its id, 1 and up.
+    pub fn shard(&self, id: ShardId) -> Option<&Shard> {
+        self.inner.shards.get(id.0.checked_sub(1)? as usize)
+    }
+
+    /// The shard that holds a name.
+    pub fn shard_for(&self, name: &Name) -> &Shard {
+        // The model spreads names over 1..=shard_count, which are the shards there are.
+        &self.inner.shards[self.shard_of(name).0 as usize - 1]
+    }
+
+    /// All shards, in the order of their ids.
+    pub fn shards(&self) -> &[Shard] {
+        &self.inner.shards
+    }
+
+    /// The group that holds metadata: the shard count and the defaults that all shards were given.
+    pub fn metadata(&self) -> &Shard {
+        &self.inner.groups[METADATA.0 as usize].shard
+    }
+
+    /// The condition of the node.
+    pub fn health(&self) -> ClusterHealth {
+        cluster_health(&self.inner.log, &self.inner.groups)
+    }
+
+    /// The numbers of the node.
+    pub fn metrics(&self) -> Result<ClusterMetrics, ClusterError> {
+        cluster_metrics(&self.inner.log, &self.inner.groups)
+    }
+
+    /// Writes the state of every group, for a quick next start; nothing acknowledged depends on it.
+    pub async fn checkpoint(&self) -> Result<(), ClusterError> {
+        for group in &self.inner.groups {
+            group.checkpoint().await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the node: checkpoints while the deadline allows, then stops the groups and closes the log.
+    /// To be called once nothing is proposed any more; what still is may have no outcome.
+    pub async fn shutdown(&self, deadline: Instant) -> Result<(), ClusterError> {
+        let inner = &self.inner;
+        for task in &inner.tasks {
+            task.abort();
+        }
+        match tokio::time::timeout_at(deadline.into(), self.checkpoint()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "no checkpoint at the end: the next start replays the log")
+            }
+            Err(_) => tracing::warn!("no time for a checkpoint: the next start replays the log"),
+        }
+        futures::future::join_all(inner.groups.iter().map(|group| group.stop_raft())).await;
+        for group in &inner.groups {
+            group.end();
+        }
+        let log = inner.log.clone();
+        tokio::task::spawn_blocking(move || log.shutdown())
+            .await
+            .map_err(|_| ClusterError::Stopped)??;
+        Ok(())
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // A node that is let go of without a shutdown must not work on.
+        for task in &self.tasks {
+            task.abort();
+        }
+        for group in &self.groups {
+            group.end();
+        }
+    }
+}
+
+async fn start_identity(
+    config: &ClusterConfig,
+    runtime: &Handle,
+) -> Result<Identity, ClusterError> {
+    let (data_dir, shards) = (config.data_dir.clone(), config.shards);
+    runtime
+        .spawn_blocking(move || Identity::start(&data_dir, shards))
+        .await
+        .map_err(|_| ClusterError::Stopped)?
+}
+
+async fn open_log(
+    config: &ClusterConfig,
+    runtime: &Handle,
+) -> Result<(NodeLog, RecoveryReport), ClusterError> {
+    let mut log = config.log.clone();
+    log.dir = Path::to_path_buf(&config.data_dir);
+    let disk = config.disk.clone();
+    runtime
+        .spawn_blocking(move || NodeLog::open(log, disk))
+        .await
+        .map_err(|_| ClusterError::Stopped)?
+        .map_err(ClusterError::from)
+}
+
+fn raft_config(
+    config: &ClusterConfig,
+    identity: &Identity,
+) -> Result<Arc<openraft::Config>, ClusterError> {
+    let raft = config.raft(identity.cluster.to_string()).validate();
+    raft.map(Arc::new).map_err(|error| {
+        tracing::error!(%error, "raft refuses its settings");
+        ClusterError::Config {
+            key: "cluster.election_timeout",
+            why: "raft refuses what follows from it",
+        }
+    })
+}
+
+fn open_groups(config: &ClusterConfig, parts: &NodeParts) -> Result<Vec<Arc<Group>>, ClusterError> {
+    let count = u64::from(parts.identity.shards);
+    let clean_bytes_max = config.state_cache_bytes / count;
+    (METADATA.0..=parts.identity.shards)
+        .map(|group| {
+            let replica = Replica::open(
+                GroupId(group),
+                parts.log.clone(),
+                ShardClock::new(config.time.clone()),
+                config.checkpoint.clone(),
+                count,
+                clean_bytes_max,
+            )?;
+            Ok(Group::open(replica, parts.clone()))
+        })
+        .collect()
+}
+
+/// Brings the groups back once a full disk has room again.
+async fn recover_when_full(log: NodeLog, groups: Vec<Arc<Group>>) {
+    loop {
+        tokio::time::sleep(RECOVERY_PERIOD).await;
+        if !matches!(log.health(), LogHealth::FullWaiting { .. }) {
+            continue;
+        }
+        for group in &groups {
+            group.stop_raft().await;
+        }
+        let reopened = {
+            let log = log.clone();
+            tokio::task::spawn_blocking(move || log.try_recover()).await
+        };
+        match reopened {
+            Ok(Ok(Some(report))) => tracing::info!(?report, "disk space is back, log reopened"),
+            Ok(Ok(None)) => continue,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the log could not be reopened");
+                continue;
+            }
+            // The runtime is going down.
+            Err(_) => return,
+        }
+        for group in &groups {
+            if let Err(error) = group.restart().await {
+                group.replica.fail(&crate::error::chain(&error));
+            }
+        }
+    }
+}

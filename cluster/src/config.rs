@@ -1,0 +1,172 @@
+//! Settings of a node's groups, with their defaults and what they are derived from.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flotilla_model::settings::{QueueSettings, TopicSettings};
+use flotilla_storage::{Disk, LogConfig, RealDisk};
+
+use crate::error::ClusterError;
+use crate::identity::SHARDS_MAX;
+use crate::time::{SystemTimeSource, TimeSource};
+
+/// Where storage keeps its segments in the data directory.
+pub(crate) const LOG_DIR: &str = "log";
+/// Entries of one shard between the proposal and the outcome.
+pub(crate) const INFLIGHT_ENTRIES: usize = 3;
+/// Shorter ones would be lost to ordinary disk stalls.
+const ELECTION_TIMEOUT_MIN: Duration = Duration::from_millis(500);
+/// An entry of more bytes than this would overrun the budget of a node with the defaults.
+const INFLIGHT_BYTES_MIN: u64 = 1 << 20;
+
+/// What a node needs to know to run its groups.
+#[derive(Clone, Debug)]
+pub struct ClusterConfig {
+    /// One per node: the log and the state are below it, and the node's identity in `node.identity`.
+    pub data_dir: PathBuf,
+    /// For people.
+    pub node_name: String,
+    /// Used at the first start only; then what was stored stands.
+    pub shards: u32,
+    /// The log. Its directory is given by `data_dir`.
+    pub log: LogConfig,
+    /// Where the log's files are.
+    pub disk: Arc<dyn Disk>,
+    /// Where the clocks are read.
+    pub time: Arc<dyn TimeSource>,
+    /// Longest silence of a leader; the other timings of Raft follow from it.
+    pub election_timeout: Duration,
+    /// State records kept in memory though they are stored, all shards together.
+    pub state_cache_bytes: u64,
+    /// When state records are written out.
+    pub checkpoint: CheckpointConfig,
+    /// Entry bytes between proposal and outcome, all shards together: what is in flight must reach
+    /// the disk well within a leader's lease.
+    pub inflight_bytes: u64,
+    /// For topics that nobody configured.
+    pub topic: TopicSettings,
+    /// For queues that nobody configured.
+    pub queue: QueueSettings,
+}
+
+/// When state records are written out: whichever comes first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointConfig {
+    /// Changed records in memory, all shards together. At four times a shard's part, apply waits.
+    pub dirty_bytes: u64,
+    /// Log written by a group since its last checkpoint: bounds the replay at a restart.
+    pub log_bytes: u64,
+    /// Age of the oldest change.
+    pub interval: Duration,
+    /// A sealed segment is rewritten without its dead messages when fewer than this percentage of
+    /// its bytes are live.
+    pub compact_below_percent: u8,
+    /// Most bytes that compaction reads and writes in a second.
+    pub compact_bytes_per_second: u64,
+}
+
+impl Default for CheckpointConfig {
+    fn default() -> Self {
+        Self {
+            dirty_bytes: 32 << 20,
+            log_bytes: 256 << 20,
+            interval: Duration::from_secs(10),
+            compact_below_percent: 30,
+            compact_bytes_per_second: 32 << 20,
+        }
+    }
+}
+
+impl ClusterConfig {
+    /// The defaults, with everything below a data directory.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        let data_dir = data_dir.into();
+        Self {
+            log: LogConfig::new(&data_dir),
+            data_dir,
+            node_name: "node-1".to_owned(),
+            shards: 4,
+            disk: Arc::new(RealDisk),
+            time: Arc::new(SystemTimeSource::default()),
+            election_timeout: Duration::from_secs(1),
+            state_cache_bytes: 64 << 20,
+            checkpoint: CheckpointConfig::default(),
+            inflight_bytes: 32 << 20,
+            topic: TopicSettings::default(),
+            queue: QueueSettings::default(),
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ClusterError> {
+        let refuse = |key, why| Err(ClusterError::Config { key, why });
+        if self.shards == 0 || self.shards > SHARDS_MAX {
+            return refuse("cluster.shards", "it must be 1 to 1024");
+        }
+        if self.election_timeout < ELECTION_TIMEOUT_MIN {
+            return refuse("cluster.election_timeout", "it must be at least 500ms");
+        }
+        if self.inflight_bytes < INFLIGHT_BYTES_MIN || self.inflight_bytes > u64::from(u32::MAX) {
+            return refuse("cluster.inflight", "it must be 1MiB to 4GiB");
+        }
+        if self.checkpoint.dirty_bytes == 0 || self.checkpoint.log_bytes == 0 {
+            return refuse("storage.checkpoint", "its sizes must not be 0");
+        }
+        if self.checkpoint.interval.is_zero() {
+            return refuse("storage.checkpoint_interval", "it must not be 0");
+        }
+        if self.checkpoint.compact_below_percent > 90 {
+            return refuse("storage.compact_below_percent", "it must be at most 90");
+        }
+        if self.checkpoint.compact_bytes_per_second == 0 {
+            return refuse("storage.compact_rate", "it must not be 0");
+        }
+        Ok(())
+    }
+
+    /// The settings of every group's Raft.
+    pub(crate) fn raft(&self, name: String) -> openraft::Config {
+        let election_timeout_ms =
+            u64::try_from(self.election_timeout.as_millis()).unwrap_or(60_000);
+        openraft::Config {
+            cluster_name: name,
+            election_timeout_min: election_timeout_ms * 6 / 10,
+            election_timeout_max: election_timeout_ms,
+            heartbeat_interval: election_timeout_ms * 15 / 100,
+            heartbeat_min_interval: Some(election_timeout_ms * 15 / 100),
+            enable_pre_vote: Some(true),
+            // Snapshots are checkpoints, and those are made by bytes and time.
+            snapshot_policy: openraft::SnapshotPolicy::Never,
+            // Purging is asked for explicitly, after a checkpoint.
+            max_in_snapshot_log_to_keep: u64::MAX,
+            purge_batch_size: 256,
+            max_payload_entries: 64,
+            max_append_entries: Some(64),
+            // These queues hold batches.
+            api_channel_size: Some(256),
+            state_machine_channel_size: Some(256),
+            ..openraft::Config::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_accepted_by_raft_too() {
+        let config = ClusterConfig::new("data");
+        config.check().unwrap();
+        let raft = config.raft("test".to_owned()).validate().unwrap();
+        assert!(raft.heartbeat_interval * 2 < raft.election_timeout_min);
+    }
+
+    #[test]
+    fn a_setting_out_of_range_is_named() {
+        let mut config = ClusterConfig::new("data");
+        config.shards = 0;
+        let error = config.check().unwrap_err().to_string();
+        assert!(error.contains("cluster.shards"), "{error}");
+    }
+}

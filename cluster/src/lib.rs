@@ -1,0 +1,49 @@
+//! Runs the model on Raft, over storage: the replicated shards that the broker stands on.
+//!
+//! ```text
+//!   Shard::propose           Shard::read            Observer
+//!        |                        |                    ^
+//!   proposer  -- entry -->  Raft  |                    |
+//!   (order, origin, budget)  |    v                    |
+//!                            |  state: dirty | frozen | clean      <-- apply: model on records
+//!                            v                    |                     |
+//!                        node log            checkpointer --> checkpoint store
+//!                  (one for all groups)            '--> purge, drop and compact segments
+//! ```
+//!
+//! A node runs one Raft group for metadata and one per shard; today it is the only voter of each, and
+//! the interface is the one that many nodes need. Only this crate names Raft's types.
+
+mod checkpoint;
+mod cluster;
+mod codec;
+mod config;
+mod error;
+mod group;
+mod health;
+mod identity;
+mod log_store;
+mod network;
+mod observer;
+mod outbox;
+mod pending;
+mod proposer;
+mod replica;
+mod retention;
+mod shard;
+mod snapshot;
+mod state;
+mod state_machine;
+#[cfg(test)]
+mod tests;
+mod time;
+mod types;
+
+pub use cluster::{Cluster, NodeInfo};
+pub use config::{CheckpointConfig, ClusterConfig};
+pub use error::ClusterError;
+pub use health::{ClusterHealth, ClusterMetrics, GroupHealth, GroupMetrics};
+pub use identity::ClusterId;
+pub use observer::{Observer, Role};
+pub use shard::Shard;
+pub use time::{ShiftedTimeSource, SystemTimeSource, TimeSource};

@@ -1,0 +1,257 @@
+//! The log of one group, as Raft wants it, over the log of the node.
+//!
+//! Everything that Raft writes goes, in the order of the calls, into the node's one write queue. An
+//! append only submits: it is readable on return, and its completion is called by the writer thread
+//! once the round that holds it is synced. Votes and truncations wait for their round, since Raft goes
+//! on as if they were durable. Nothing here touches a disk on Raft's own task.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, Range, RangeBounds};
+use std::sync::Arc;
+
+use flotilla_storage::{GroupId, NodeLog, PurgePoint, StorageError};
+use futures::Stream;
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use tokio::sync::oneshot;
+
+use crate::codec;
+use crate::types::{Entry, Groups, LogId, Vote};
+
+/// Entries are batches of up to 1 MiB, so that reads must be bounded by bytes, not by count.
+const READ_BYTES_MAX: usize = 1 << 20;
+
+/// One group's part of the node's log. Its clones are its readers.
+#[derive(Clone)]
+pub(crate) struct ShardLog {
+    log: NodeLog,
+    group: GroupId,
+}
+
+impl ShardLog {
+    pub fn new(log: NodeLog, group: GroupId) -> Self {
+        Self { log, group }
+    }
+
+    /// Waits for an operation of the write queue to be durable.
+    async fn durable(&self, submit: impl FnOnce(flotilla_storage::Done)) -> io::Result<()> {
+        let (sender, receiver) = oneshot::channel();
+        submit(Box::new(move |result| {
+            // The receiver is gone only when the group was stopped in between.
+            let _ = sender.send(result);
+        }));
+        match receiver.await {
+            Ok(result) => result.map_err(shared_to_io),
+            Err(_) => Err(io::Error::other("the log of this node was closed")),
+        }
+    }
+
+    /// The part of a range that this log shows to Raft: purged entries are not.
+    fn visible(&self, range: &impl RangeBounds<u64>) -> io::Result<Range<u64>> {
+        let state = self.log.group_state(self.group).map_err(to_io)?;
+        let first = state.purged.map_or(0, |purged| purged.index + 1);
+        let end = state.last.map_or(0, |last| last.index + 1);
+        let start = match range.start_bound() {
+            Bound::Included(start) => *start,
+            Bound::Excluded(start) => start.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let stop = match range.end_bound() {
+            Bound::Included(last) => last.saturating_add(1),
+            Bound::Excluded(stop) => *stop,
+            Bound::Unbounded => u64::MAX,
+        };
+        Ok(start.max(first)..stop.min(end))
+    }
+
+    /// At least one entry if there is any in the range, then as many as fit the limit.
+    async fn read_some(&self, range: Range<u64>) -> io::Result<Vec<Entry>> {
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let entries = self.read_raw(range).await?;
+        entries.into_iter().map(codec::from_log_entry).collect()
+    }
+
+    async fn read_raw(&self, range: Range<u64>) -> io::Result<Vec<flotilla_storage::LogEntry>> {
+        let log = self.log.clone();
+        let group = self.group;
+        let cached = log.is_cached(group, range.start);
+        let read = move || log.entries(group, range, READ_BYTES_MAX).map_err(to_io);
+        // What was just written is in memory, and a hop to another thread would cost more than the copy.
+        if cached {
+            return read();
+        }
+        tokio::task::spawn_blocking(read)
+            .await
+            .map_err(io::Error::other)?
+    }
+}
+
+impl RaftLogReader<Groups> for ShardLog {
+    async fn try_get_log_entries<RB>(&mut self, range: RB) -> Result<Vec<Entry>, io::Error>
+    where
+        RB: RangeBounds<u64> + Clone + Debug + Send,
+    {
+        let mut rest = self.visible(&range)?;
+        let mut entries = Vec::new();
+        while !rest.is_empty() {
+            let some = self.read_some(rest.clone()).await?;
+            let Some(last) = some.last() else { break };
+            rest.start = last.log_id.index + 1;
+            entries.extend(some);
+        }
+        Ok(entries)
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let range = self.visible(&(start..end))?;
+        self.read_some(range).await
+    }
+
+    async fn entries_stream<RB>(
+        &mut self,
+        range: RB,
+    ) -> impl Stream<Item = Result<Entry, io::Error>> + Send
+    where
+        RB: RangeBounds<u64> + Clone + Debug + Send,
+    {
+        let log = self.clone();
+        let begin = self.visible(&range).map(|rest| (log, rest));
+        // Some entries at a time: a restart may replay hundreds of MiB.
+        futures::stream::unfold(Some(begin), read_next_chunk).flat_map_chunks()
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        let state = self.log.group_state(self.group).map_err(to_io)?;
+        state
+            .vote
+            .map(|vote| codec::decode("vote", &vote))
+            .transpose()
+    }
+}
+
+type Progress = Option<io::Result<(ShardLog, Range<u64>)>>;
+
+async fn read_next_chunk(progress: Progress) -> Option<(io::Result<Vec<Entry>>, Progress)> {
+    let (log, mut rest) = match progress? {
+        Ok(place) => place,
+        Err(error) => return Some((Err(error), None)),
+    };
+    if rest.is_empty() {
+        return None;
+    }
+    match log.read_some(rest.clone()).await {
+        Ok(entries) => {
+            let last = entries.last()?.log_id.index;
+            rest.start = last + 1;
+            Some((Ok(entries), Some(Ok((log, rest)))))
+        }
+        Err(error) => Some((Err(error), None)),
+    }
+}
+
+/// Turns a stream of chunks into one of entries.
+trait FlatMapChunks: Stream<Item = io::Result<Vec<Entry>>> + Sized {
+    fn flat_map_chunks(self) -> impl Stream<Item = io::Result<Entry>> {
+        use futures::StreamExt;
+        self.flat_map(|chunk| {
+            let entries: Vec<io::Result<Entry>> = match chunk {
+                Ok(entries) => entries.into_iter().map(Ok).collect(),
+                Err(error) => vec![Err(error)],
+            };
+            futures::stream::iter(entries)
+        })
+    }
+}
+
+impl<S: Stream<Item = io::Result<Vec<Entry>>>> FlatMapChunks for S {}
+
+impl RaftLogStorage<Groups> for ShardLog {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Groups>, io::Error> {
+        let state = self.log.group_state(self.group).map_err(to_io)?;
+        let purged = state
+            .purged
+            .map(|point| codec::log_id(point.index, point.term, point.leader));
+        let last = state
+            .last
+            .map(|point| codec::log_id(point.index, point.term, point.leader));
+        Ok(LogState {
+            // After a purge of everything the purge point is the last entry that was.
+            last_log_id: last.max(purged.clone()),
+            last_purged_log_id: purged,
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> Self::LogReader {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        let bytes = codec::encode(vote)?;
+        self.durable(|done| self.log.save_vote(self.group, bytes, done))
+            .await
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        // A hint that rides along with the next round: it spares a restart the wait for a leader.
+        self.log
+            .save_committed(self.group, codec::encode(&committed)?)
+            .map_err(to_io)
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        let state = self.log.group_state(self.group).map_err(to_io)?;
+        match state.committed {
+            Some(bytes) => codec::decode("committed log id", &bytes),
+            None => Ok(None),
+        }
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Groups>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + Send,
+        I::IntoIter: Send,
+    {
+        let entries: Vec<_> = entries
+            .into_iter()
+            .map(codec::to_log_entry)
+            .collect::<io::Result<_>>()?;
+        self.log.append(
+            self.group,
+            entries,
+            Box::new(move |result| callback.io_completed(result.map_err(shared_to_io))),
+        );
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+        let last_kept = last_log_id.map(|log_id| log_id.index);
+        self.durable(|done| self.log.truncate_after(self.group, last_kept, done))
+            .await
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        let point = PurgePoint {
+            index: log_id.index,
+            term: log_id.leader_id.term,
+            leader: log_id.leader_id.node_id,
+        };
+        self.durable(|done| self.log.purge(self.group, point, done))
+            .await
+    }
+}
+
+fn to_io(error: StorageError) -> io::Error {
+    io::Error::other(error)
+}
+
+fn shared_to_io(error: Arc<StorageError>) -> io::Error {
+    io::Error::other(crate::error::chain(&*error))
+}

@@ -1,0 +1,171 @@
+//! Carries messages that moved to a queue of another shard, exactly once.
+//!
+//! The source shard's state holds them, numbered per target. The leader's pump offers them to the
+//! target in that order, under the origin of the *shard*: whoever leads it after a restart repeats the
+//! same numbers, and the target applies each once. Then the source is told to forget them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use flotilla_model::command::{Command, EnqueueRun};
+use flotilla_model::ids::{Origin, ShardId};
+use flotilla_model::outcome::{Outcome, Refusal};
+use flotilla_model::query::{self, OutboxItem};
+
+use crate::error::ClusterError;
+use crate::observer::Role;
+use crate::pending::{ForeignProposal, no_operation};
+use crate::replica::Counters;
+use crate::shard::Shard;
+
+/// Items offered in one entry, at most; fewer when they are large.
+const ITEMS_MAX: usize = 256;
+const BYTES_MAX: u64 = 1 << 20;
+const DEADLINE: Duration = Duration::from_secs(30);
+/// After a target or the source did not take a batch.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+pub(crate) struct OutboxPump {
+    pub source: Shard,
+    pub shards: Arc<[Shard]>,
+}
+
+impl OutboxPump {
+    pub async fn run(self) {
+        let mut role = self.source.replica().role.subscribe();
+        loop {
+            let leads = *role.borrow_and_update() == Role::Leader;
+            let mut wake_at = None;
+            if leads && let Err(error) = self.empty().await {
+                tracing::debug!(shard = %self.source.id(), %error, "outbox waits");
+                wake_at = Some(Instant::now() + RETRY_PAUSE);
+            }
+            tokio::select! {
+                () = self.source.replica().outbox_wake.notified() => {}
+                changed = role.changed() => if changed.is_err() { return },
+                () = sleep_until(wake_at) => {}
+            }
+        }
+    }
+
+    async fn empty(&self) -> Result<(), ClusterError> {
+        for target in self.shards.iter() {
+            if target.id() != self.source.id() {
+                while self.send_some(target).await? {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there was something to send.
+    async fn send_some(&self, target: &Shard) -> Result<bool, ClusterError> {
+        let replica = self.source.replica();
+        let to = target.id();
+        let mut items = replica
+            .read(|records| query::outbox_pending(records, to, ITEMS_MAX))
+            .await?;
+        cut_to_bytes(&mut items);
+        let Some(last) = items.last().map(|item| item.id) else {
+            return Ok(false);
+        };
+        let mut slots = Vec::with_capacity(items.len());
+        let mut proposals = Vec::with_capacity(items.len());
+        for item in items {
+            let payload = self.payload(to, &item).await?;
+            proposals.push(proposal(self.source.id(), item, payload.is_some()));
+            slots.extend(payload);
+        }
+        let outcomes = target
+            .propose_foreign(proposals, slots, Instant::now() + DEADLINE)
+            .await?;
+        let mut sent = 0;
+        for outcome in outcomes.iter().filter_map(|outcomes| outcomes.first()) {
+            match outcome {
+                // The target is ahead of what it remembers: it had this one long ago.
+                Outcome::Refused(Refusal::OriginGap { last, got }) if last >= got => {}
+                Outcome::Refused(refusal @ Refusal::OriginGap { .. }) => {
+                    return Err(ClusterError::Unavailable {
+                        reason: refusal.to_string(),
+                    });
+                }
+                Outcome::Refused(refusal) => self.drop_item(to, &refusal.to_string()),
+                _ => sent += 1,
+            }
+        }
+        Counters::add(&replica.counters.outbox_sent, sent);
+        let confirm = Command::ConfirmOutbox {
+            target: to,
+            upto: last,
+        };
+        self.source
+            .propose(vec![confirm], Vec::new(), Instant::now() + DEADLINE)
+            .await?;
+        Ok(true)
+    }
+
+    /// `None` for a message whose bytes are damaged or gone: one of those must not hold up the rest.
+    async fn payload(&self, to: ShardId, item: &OutboxItem) -> Result<Option<Bytes>, ClusterError> {
+        let slots = item.at.slot..item.at.slot.saturating_add(1);
+        match self.source.read_slots(item.at.index, slots).await {
+            Ok(mut payload) => Ok(payload.pop()),
+            Err(error @ (ClusterError::Corrupt { .. } | ClusterError::Absent { .. })) => {
+                self.drop_item(to, &error.to_string());
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn drop_item(&self, to: ShardId, reason: &str) {
+        Counters::add(&self.source.replica().counters.outbox_dropped, 1);
+        tracing::error!(
+            source = %self.source.id(),
+            target = %to,
+            reason,
+            "a message could not be moved and is lost"
+        );
+    }
+}
+
+fn cut_to_bytes(items: &mut Vec<OutboxItem>) {
+    let mut bytes = 0;
+    let fitting = items
+        .iter()
+        .take_while(|item| {
+            bytes += u64::from(item.at.bytes);
+            bytes <= BYTES_MAX
+        })
+        .count();
+    // One goes whatever its size.
+    items.truncate(fitting.max(1));
+}
+
+fn proposal(source: ShardId, item: OutboxItem, has_payload: bool) -> ForeignProposal {
+    let command = if has_payload {
+        Command::Enqueue {
+            queue: item.queue,
+            runs: vec![EnqueueRun {
+                count: 1,
+                policy: item.policy,
+                moved: Some(item.moved),
+            }],
+            dedup: Vec::new(),
+        }
+    } else {
+        no_operation()
+    };
+    ForeignProposal {
+        origin: Origin::Shard(source),
+        sequence: item.id,
+        commands: vec![command],
+        slot_count: u32::from(has_payload),
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,222 @@
+//! A batch on its way into a shard's log, until its outcome is known.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use flotilla_model::command::{Command, EntryHead, Proposal};
+use flotilla_model::format::encode_head;
+use flotilla_model::ids::{NodeId, Origin, ShardTime, WallTime};
+use flotilla_model::outcome::{Outcome, Refusal};
+use flotilla_storage::EntryBody;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::error::ClusterError;
+
+/// Outcomes per proposal, per command.
+pub(crate) type Outcomes = Vec<Arc<[Outcome]>>;
+pub(crate) type Reply = oneshot::Sender<Result<Outcomes, ClusterError>>;
+
+/// Who a batch is from.
+pub(crate) enum From {
+    /// This node. The number is given when the batch is first put into the log, so that a batch that
+    /// never was leaves no hole.
+    Node { sequence: Option<u64> },
+    /// Someone else, who numbers its proposals itself: (origin, sequence, commands, slots taken).
+    Elsewhere(Vec<ForeignProposal>),
+}
+
+/// A numbered proposal of an origin that is not this node.
+pub(crate) struct ForeignProposal {
+    pub origin: Origin,
+    pub sequence: u64,
+    pub commands: Vec<Command>,
+    pub slot_count: u32,
+}
+
+/// A request to put a batch into the log.
+pub(crate) struct Submission {
+    pub from: From,
+    /// Of a batch of this node; a foreign one carries its own.
+    pub commands: Vec<Command>,
+    pub slots: Vec<Bytes>,
+    pub deadline: Instant,
+    pub reply: Reply,
+}
+
+impl Submission {
+    /// What it counts against the node's budget: payload, and a little for every command.
+    pub fn budget_bytes(&self) -> u64 {
+        const COMMAND_BYTES: usize = 64;
+        let payload: usize = self.slots.iter().map(Bytes::len).sum();
+        (payload + self.commands.len() * COMMAND_BYTES) as u64
+    }
+}
+
+/// Where a batch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// To be put into the log, for the first time or again.
+    Waiting,
+    /// In Raft's hands.
+    Proposed,
+}
+
+pub(crate) struct Pending {
+    pub from: From,
+    pub commands: Vec<Command>,
+    pub slots: Vec<Bytes>,
+    pub deadline: Instant,
+    /// `None` once the caller was answered, while the batch goes on.
+    pub reply: Option<Reply>,
+    pub stage: Stage,
+    /// Some attempt may have reached the log.
+    pub maybe_logged: bool,
+    /// Given back when the batch is over.
+    pub _budget: OwnedSemaphorePermit,
+}
+
+/// What the answer to an attempt means for its batch.
+pub(crate) enum Verdict {
+    Over(Result<Outcomes, ClusterError>),
+    /// Not applied: try again once the batches before it are through.
+    Again,
+}
+
+impl Pending {
+    pub fn new(submission: Submission, budget: OwnedSemaphorePermit) -> Self {
+        Self {
+            from: submission.from,
+            commands: submission.commands,
+            slots: submission.slots,
+            deadline: submission.deadline,
+            reply: Some(submission.reply),
+            stage: Stage::Waiting,
+            maybe_logged: false,
+            _budget: budget,
+        }
+    }
+
+    pub fn answer(&mut self, answer: Result<Outcomes, ClusterError>) {
+        if let Some(reply) = self.reply.take() {
+            // The caller may have gone away; its batch was applied or not all the same.
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Takes the contents out of a batch that never reached the log. Its number stays: the batches
+    /// behind it could not be applied across a hole.
+    pub fn hollow(&mut self) {
+        self.commands = vec![no_operation()];
+        self.slots = Vec::new();
+        if let From::Elsewhere(proposals) = &mut self.from {
+            proposals.clear();
+        }
+    }
+
+    /// Nothing needs to be put into the log any more.
+    pub fn is_moot(&self) -> bool {
+        match &self.from {
+            From::Node { sequence } => sequence.is_none() && self.reply.is_none(),
+            From::Elsewhere(proposals) => proposals.is_empty() && self.reply.is_none(),
+        }
+    }
+
+    /// The entry for one attempt. `number` is the node's next sequence, taken if it is needed.
+    pub fn encode(
+        &mut self,
+        origin: Origin,
+        number: &mut u64,
+        now: ShardTime,
+        wall: WallTime,
+    ) -> Result<EntryBody, ClusterError> {
+        let proposals = match &mut self.from {
+            From::Node { sequence } => {
+                let sequence = *sequence.get_or_insert_with(|| {
+                    *number += 1;
+                    *number
+                });
+                vec![Proposal {
+                    origin,
+                    sequence,
+                    first_slot: 0,
+                    commands: std::mem::take(&mut self.commands),
+                }]
+            }
+            From::Elsewhere(foreign) => foreign_proposals(foreign),
+        };
+        let mut head = EntryHead {
+            now,
+            wall,
+            proposals,
+        };
+        let encoded = encode_head(&head);
+        // The commands are kept for another attempt; a head owns them while it is encoded.
+        match &mut self.from {
+            From::Node { .. } => {
+                if let Some(proposal) = head.proposals.pop() {
+                    self.commands = proposal.commands;
+                }
+            }
+            From::Elsewhere(foreign) => {
+                for (kept, proposal) in foreign.iter_mut().zip(head.proposals) {
+                    kept.commands = proposal.commands;
+                }
+            }
+        }
+        EntryBody::builder()
+            .head(encoded)
+            .slots(self.slots.iter().cloned())
+            .build()
+            .map_err(ClusterError::from)
+    }
+
+    /// Reads the answer of the state machine.
+    pub fn judge(&self, outcomes: Outcomes) -> Verdict {
+        let From::Node {
+            sequence: Some(sequence),
+        } = self.from
+        else {
+            return Verdict::Over(Ok(outcomes));
+        };
+        let gap = outcomes
+            .first()
+            .and_then(|outcomes| match outcomes.first() {
+                Some(Outcome::Refused(Refusal::OriginGap { last, .. })) => Some(*last),
+                _ => None,
+            });
+        match gap {
+            Some(last) if last < sequence => Verdict::Again,
+            Some(_) => Verdict::Over(Err(ClusterError::OutcomeUnknown {
+                reason: "the batch was applied, and its outcome is no longer kept".to_owned(),
+            })),
+            None => Verdict::Over(Ok(outcomes)),
+        }
+    }
+}
+
+/// A command that changes nothing and has an outcome, for a number that must be used up: without an
+/// outcome there would be no telling whether it was.
+pub(crate) fn no_operation() -> Command {
+    Command::EndOldSessions {
+        node: NodeId(0),
+        incarnation: 0,
+    }
+}
+
+fn foreign_proposals(foreign: &mut [ForeignProposal]) -> Vec<Proposal> {
+    let mut first_slot = 0;
+    foreign
+        .iter_mut()
+        .map(|proposal| {
+            let first = first_slot;
+            first_slot += proposal.slot_count;
+            Proposal {
+                origin: proposal.origin,
+                sequence: proposal.sequence,
+                first_slot: first,
+                commands: std::mem::take(&mut proposal.commands),
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,306 @@
+//! What the parts of one group share on this node: its state, its clock and its condition.
+//!
+//! ```text
+//!   Raft's apply worker --> state machine --+
+//!   checkpointer ---------------------------+--> Replica <-- proposer, outbox, Shard handles
+//! ```
+//!
+//! A replica lives as long as the node, while the Raft under it may be stopped and started again when
+//! disk space ran out and came back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use flotilla_model::ids::{ShardId, ShardTime};
+use flotilla_model::outcome::{Applied, Change};
+use flotilla_model::query;
+use flotilla_model::records::{NeedsKeys, Records};
+use flotilla_storage::{CheckpointStore, GroupId, NodeLog};
+use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, watch};
+
+use crate::checkpoint::Frozen;
+use crate::codec;
+use crate::config::CheckpointConfig;
+use crate::error::ClusterError;
+use crate::observer::{Observer, Role};
+use crate::state::{Pins, Released, StateCache};
+use crate::time::ShardClock;
+use crate::types::{LogId, StoredMembership};
+
+/// A query that asks for more rounds than this asks for ever.
+const QUERY_ROUNDS_MAX: usize = 100_000;
+
+/// How far the state machine is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct AppliedMark {
+    pub log_id: Option<LogId>,
+    pub membership: StoredMembership,
+}
+
+/// What apply did since the last freeze. Changed between entries only.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    pub applied: AppliedMark,
+    pub released: Released,
+    /// Entry bytes applied since the last freeze.
+    pub log_bytes: u64,
+    /// Something was applied since the last freeze.
+    pub changed: bool,
+}
+
+/// Counters of a group; they only grow.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub proposals: AtomicU64,
+    pub commands: AtomicU64,
+    pub entries_applied: AtomicU64,
+    pub records_loaded: AtomicU64,
+    pub checkpoints: AtomicU64,
+    pub checkpoint_last_ms: AtomicU64,
+    pub apply_pause_max_us: AtomicU64,
+    pub outbox_sent: AtomicU64,
+    pub outbox_dropped: AtomicU64,
+    pub ticks: AtomicU64,
+}
+
+impl Counters {
+    pub fn add(counter: &AtomicU64, amount: u64) {
+        counter.fetch_add(amount, Ordering::Relaxed);
+    }
+}
+
+/// One group on this node.
+pub(crate) struct Replica {
+    pub group: GroupId,
+    pub shard: ShardId,
+    pub log: NodeLog,
+    pub store: CheckpointStore,
+    pub state: Arc<StateCache>,
+    pub clock: ShardClock,
+    pub checkpoint: CheckpointConfig,
+    /// This group's part of the changed records that may wait in memory.
+    pub dirty_bytes_max: u64,
+    /// One checkpoint at a time; holds the one that could not be written yet.
+    pub checkpointing: tokio::sync::Mutex<Option<Frozen>>,
+    /// Held over each entry by apply, and by the checkpointer to freeze between two entries.
+    pub entry_gate: tokio::sync::Mutex<()>,
+    pub progress: Mutex<Progress>,
+    /// What the last durable checkpoint covers.
+    pub durable: watch::Sender<AppliedMark>,
+    /// A checkpoint is wanted before its time.
+    pub checkpoint_wanted: Notify,
+    /// A checkpoint ended: apply may go on.
+    pub checkpoint_ended: Notify,
+    pub role: watch::Sender<Role>,
+    pub next_due: watch::Sender<Option<ShardTime>>,
+    /// The outbox has something to send, perhaps.
+    pub outbox_wake: Notify,
+    pub counters: Counters,
+    /// Shard time of the last applied entry, in ms.
+    applied_time_ms: AtomicU64,
+    /// Counts the resets: what an older Raft still applies is not for this state.
+    epoch: AtomicU64,
+    /// Everything that was committed before this start is applied.
+    recovered: AtomicBool,
+    observers: RwLock<Vec<Arc<dyn Observer>>>,
+    failed: Mutex<Option<String>>,
+}
+
+impl Replica {
+    #[allow(clippy::too_many_arguments)]
+    pub fn open(
+        group: GroupId,
+        log: NodeLog,
+        clock: ShardClock,
+        checkpoint: CheckpointConfig,
+        groups: u64,
+        clean_bytes_max: u64,
+    ) -> Result<Arc<Self>, ClusterError> {
+        let store = log.checkpoints();
+        let mark = stored_mark(&store, group)?;
+        let state = Arc::new(StateCache::new(
+            group,
+            store.clone(),
+            clean_bytes_max,
+            mark.is_none(),
+        ));
+        let mark = mark.unwrap_or_default();
+        Ok(Arc::new(Self {
+            group,
+            shard: ShardId(group.0),
+            log,
+            store,
+            state,
+            clock,
+            dirty_bytes_max: (checkpoint.dirty_bytes / groups).max(1),
+            checkpoint,
+            checkpointing: tokio::sync::Mutex::new(None),
+            entry_gate: tokio::sync::Mutex::new(()),
+            progress: Mutex::new(Progress {
+                applied: mark.clone(),
+                ..Progress::default()
+            }),
+            durable: watch::Sender::new(mark),
+            checkpoint_wanted: Notify::new(),
+            checkpoint_ended: Notify::new(),
+            role: watch::Sender::new(Role::Follower),
+            next_due: watch::Sender::new(None),
+            outbox_wake: Notify::new(),
+            counters: Counters::default(),
+            applied_time_ms: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
+            recovered: AtomicBool::new(false),
+            observers: RwLock::new(Vec::new()),
+            failed: Mutex::new(None),
+        }))
+    }
+
+    /// Goes back to the last durable checkpoint, to be replayed from there by a new Raft. To be called
+    /// between entries, without a checkpoint running.
+    pub fn reset(&self) -> Result<(), ClusterError> {
+        let mark = stored_mark(&self.store, self.group)?;
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.state.reset(mark.is_none());
+        let mark = mark.unwrap_or_default();
+        *self.progress.lock() = Progress {
+            applied: mark.clone(),
+            ..Progress::default()
+        };
+        self.durable.send_replace(mark);
+        self.recovered.store(false, Ordering::Release);
+        *self.failed.lock() = None;
+        Ok(())
+    }
+
+    /// Runs a query on the applied state, loading what is not in memory.
+    pub async fn read<T>(
+        &self,
+        query: impl Fn(&dyn Records) -> Result<T, NeedsKeys>,
+    ) -> Result<T, ClusterError> {
+        let mut pins = Pins::default();
+        for _ in 0..QUERY_ROUNDS_MAX {
+            match self.state.query(&mut pins, &query) {
+                Ok(answer) => return Ok(answer),
+                Err(wanted) => self.load(wanted, &mut pins).await?,
+            }
+        }
+        Err(ClusterError::Unavailable {
+            reason: "a query did not come to an end".to_owned(),
+        })
+    }
+
+    /// Loads records for an operation.
+    pub async fn load(&self, wanted: NeedsKeys, pins: &mut Pins) -> Result<(), ClusterError> {
+        let loaded = self.state.load(wanted, pins).await?;
+        Counters::add(&self.counters.records_loaded, loaded);
+        Ok(())
+    }
+
+    /// The time that an entry carries: timers up to it have fired, or are work left over.
+    pub fn observe_time(&self, entry_time: ShardTime) {
+        self.clock.observe(entry_time);
+        self.applied_time_ms
+            .fetch_max(entry_time.0, Ordering::Relaxed);
+    }
+
+    pub fn applied_time(&self) -> ShardTime {
+        ShardTime(self.applied_time_ms.load(Ordering::Relaxed))
+    }
+
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    pub fn is_recovered(&self) -> bool {
+        self.recovered.load(Ordering::Acquire)
+    }
+
+    pub fn set_recovered(&self) {
+        self.recovered.store(true, Ordering::Release);
+    }
+
+    /// Tells everyone what an entry did.
+    pub fn publish(&self, applied: &Applied) {
+        self.set_next_due(applied.next_due);
+        if applied.changes.is_empty() {
+            return;
+        }
+        let sends = |change: &Change| matches!(change, Change::Outbox { .. });
+        if applied.changes.iter().any(sends) {
+            self.outbox_wake.notify_one();
+        }
+        for observer in self.observers.read().iter() {
+            observer.applied(self.shard, &applied.changes);
+        }
+    }
+
+    pub fn set_next_due(&self, next_due: Option<ShardTime>) {
+        self.next_due.send_if_modified(|due| {
+            let news = *due != next_due;
+            *due = next_due;
+            news
+        });
+    }
+
+    /// After a recovery nothing was applied that would have told when the next timer is due.
+    pub async fn find_next_due(&self) -> Result<(), ClusterError> {
+        let next_due = self.read(|records| query::next_due(records)).await?;
+        self.set_next_due(next_due);
+        Ok(())
+    }
+
+    pub fn watch(&self, observer: Arc<dyn Observer>) {
+        let mut observers = self.observers.write();
+        // Under the lock, so that no change of role falls between the two.
+        observer.role(self.shard, *self.role.borrow());
+        observers.push(observer);
+    }
+
+    pub fn set_role(&self, role: Role) {
+        let observers = self.observers.read();
+        let changed = self.role.send_if_modified(|present| {
+            let changed = *present != role;
+            *present = role;
+            changed
+        });
+        if changed {
+            for observer in observers.iter() {
+                observer.role(self.shard, role);
+            }
+        }
+    }
+
+    /// Takes the group out of service on this node. The first reason stands: later ones follow from it.
+    pub fn fail(&self, reason: &str) {
+        {
+            let mut failed = self.failed.lock();
+            if failed.is_none() {
+                tracing::error!(group = self.group.0, reason, "group stopped");
+                *failed = Some(reason.to_owned());
+            }
+        }
+        self.set_role(Role::Failed);
+    }
+
+    pub fn failure(&self) -> Option<String> {
+        self.failed.lock().clone()
+    }
+}
+
+/// What the last durable checkpoint of a group covers, if there is one.
+fn stored_mark(
+    store: &CheckpointStore,
+    group: GroupId,
+) -> Result<Option<AppliedMark>, ClusterError> {
+    let Some(bytes) = store.applied(group)? else {
+        return Ok(None);
+    };
+    codec::decode("applied mark", &bytes)
+        .map(Some)
+        .map_err(|error| ClusterError::Corrupt {
+            shard: ShardId(group.0),
+            what: error.to_string(),
+        })
+}

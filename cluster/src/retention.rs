@@ -1,0 +1,132 @@
+//! Gives disk space back: drops segments that hold nothing live, rewrites those that hold little.
+//!
+//! Whether a message is live is asked of the last *durable* checkpoint, never of the state in memory: a
+//! crash takes the state back to that checkpoint, and what it refers to must still be there. Later
+//! checkpoints only refer to less of an old segment.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flotilla_model::ids::LogIndex;
+use flotilla_model::query;
+use flotilla_storage::{GroupId, LiveSlots, NodeLog, SegmentInfo};
+use tokio::sync::mpsc;
+
+use crate::config::CheckpointConfig;
+use crate::error::{ClusterError, chain};
+use crate::replica::Replica;
+use crate::state::StoredRecords;
+
+/// Without checkpoints there is nothing new to drop; this is for what failed before.
+const PERIOD: Duration = Duration::from_secs(60);
+
+/// The task of a node that looks after its segments.
+pub(crate) struct Retention {
+    pub log: NodeLog,
+    pub replicas: Vec<Arc<Replica>>,
+    pub config: CheckpointConfig,
+    /// A checkpoint ended.
+    pub wanted: mpsc::Receiver<()>,
+}
+
+impl Retention {
+    pub async fn run(mut self) {
+        loop {
+            // Either way it is time to look.
+            match tokio::time::timeout(PERIOD, self.wanted.recv()).await {
+                Ok(None) => return,
+                Ok(Some(())) | Err(_) => {}
+            }
+            if let Err(error) = self.look().await {
+                let reason = chain(&error);
+                tracing::warn!(reason, "segments could not be looked after");
+            }
+        }
+    }
+
+    async fn look(&self) -> Result<(), ClusterError> {
+        let log = self.log.clone();
+        blocking(move || Ok(log.drop_dead_segments()?)).await?;
+        let log = self.log.clone();
+        let segments = blocking(move || Ok(log.segments()?)).await?;
+        for segment in segments {
+            if !self.is_worth_rewriting(&segment) {
+                continue;
+            }
+            let bytes = segment.bytes;
+            self.compact(segment).await?;
+            // Reading and writing must leave the disk to the clients.
+            let pause = bytes as f64 / self.config.compact_bytes_per_second as f64;
+            tokio::time::sleep(Duration::from_secs_f64(pause)).await;
+        }
+        Ok(())
+    }
+
+    fn is_worth_rewriting(&self, segment: &SegmentInfo) -> bool {
+        let live_percent_max = u64::from(self.config.compact_below_percent);
+        segment.sealed
+            && !segment.droppable
+            && segment.payload_bytes > 0
+            && segment.live_bytes.saturating_mul(100)
+                < segment.bytes.saturating_mul(live_percent_max)
+    }
+
+    async fn compact(&self, segment: SegmentInfo) -> Result<(), ClusterError> {
+        let log = self.log.clone();
+        let checkpoints: BTreeMap<GroupId, (Arc<Replica>, u64)> = self
+            .replicas
+            .iter()
+            .map(|replica| {
+                let covered = replica.durable.borrow().log_id.as_ref().map(|id| id.index);
+                (replica.group, (replica.clone(), covered.unwrap_or(0)))
+            })
+            .collect();
+        blocking(move || {
+            let live = |group: GroupId, index: u64| live_slots(&checkpoints, group, index);
+            let report = log.compact(segment.id, &live)?;
+            tracing::info!(segment = %segment.id, ?report, "segment rewritten");
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// What of an entry the checkpoints refer to. In doubt, all of it.
+fn live_slots(
+    checkpoints: &BTreeMap<GroupId, (Arc<Replica>, u64)>,
+    group: GroupId,
+    index: u64,
+) -> LiveSlots {
+    let Some((replica, covered)) = checkpoints.get(&group) else {
+        return LiveSlots::All;
+    };
+    // Not applied as far as the checkpoint goes: nothing can be said yet.
+    if index > *covered {
+        return LiveSlots::All;
+    }
+    let records = StoredRecords::new(&replica.store, group);
+    match records.query(|records| query::live_runs(records, LogIndex(index))) {
+        Ok(runs) if runs.is_empty() => LiveSlots::None,
+        Ok(runs) => LiveSlots::Some(
+            runs.iter()
+                .map(|run| run.first..run.first.saturating_add(run.count))
+                .collect(),
+        ),
+        Err(error) => {
+            let reason = chain(&error);
+            tracing::error!(group = group.0, index, reason, "cannot tell what is live");
+            LiveSlots::All
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ClusterError> + Send + 'static,
+) -> Result<T, ClusterError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| ClusterError::Unavailable {
+            reason: format!("work was broken off: {error}"),
+        })?
+}

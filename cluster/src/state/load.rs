@@ -1,0 +1,119 @@
+//! Loading records from the checkpoint store, away from the lock and from the async threads.
+
+use std::sync::Arc;
+
+use flotilla_model::key::Key;
+use flotilla_model::record::Record;
+use flotilla_model::records::{Lookup, NeedsKeys, Records};
+use flotilla_storage::{CheckpointStore, GroupId};
+
+use super::{Pins, StateCache, Value};
+use crate::error::ClusterError;
+
+/// One record of the last durable checkpoint.
+fn load(store: &CheckpointStore, group: GroupId, key: &Key) -> Result<Value, ClusterError> {
+    let Some(bytes) = store.get(group, &key.encode())? else {
+        return Ok(None);
+    };
+    let record = Record::decode(key, &bytes).map_err(|error| ClusterError::Corrupt {
+        shard: flotilla_model::ids::ShardId(group.0),
+        what: format!("state record {key:?}: {error}"),
+    })?;
+    Ok(Some(Arc::new(record)))
+}
+
+impl StateCache {
+    /// Loads records for an operation. Afterwards each of them is in memory or among the pins.
+    pub async fn load(
+        self: &Arc<Self>,
+        wanted: NeedsKeys,
+        pins: &mut Pins,
+    ) -> Result<u64, ClusterError> {
+        let cache = self.clone();
+        let outcome = tokio::task::spawn_blocking(move || cache.load_blocking(&wanted.0)).await;
+        let (loaded, generation) = match outcome {
+            Ok(loaded) => loaded?,
+            Err(error) => {
+                return Err(ClusterError::Unavailable {
+                    reason: format!("loading state records failed: {error}"),
+                });
+            }
+        };
+        if pins.generation != generation {
+            pins.records.clear();
+            pins.generation = generation;
+        }
+        let count = loaded.len() as u64;
+        pins.records.extend(loaded);
+        Ok(count)
+    }
+
+    /// Also gives the generation that the records belong to.
+    fn load_blocking(&self, keys: &[Key]) -> Result<(Vec<(Key, Value)>, u64), ClusterError> {
+        loop {
+            let generation = self.layers.read().generation;
+            let mut loaded = Vec::with_capacity(keys.len());
+            for key in keys {
+                loaded.push((*key, load(&self.store, self.group, key)?));
+            }
+            let mut layers = self.layers.write();
+            // See the module's text: what was read before a checkpoint ended may be old now.
+            if layers.generation != generation {
+                continue;
+            }
+            loaded.retain(|(key, value)| {
+                let news = layers.known_in_memory(key).is_none();
+                if news {
+                    layers.clean.insert(*key, value.clone());
+                }
+                news
+            });
+            return Ok((loaded, generation));
+        }
+    }
+}
+
+/// The last durable checkpoint alone, without what was applied since. Blocks on the disk.
+pub(crate) struct StoredRecords<'a> {
+    pub store: &'a CheckpointStore,
+    pub group: GroupId,
+    /// The first error, since [`Records`] cannot tell one.
+    pub error: std::cell::RefCell<Option<ClusterError>>,
+}
+
+impl<'a> StoredRecords<'a> {
+    pub fn new(store: &'a CheckpointStore, group: GroupId) -> Self {
+        Self {
+            store,
+            group,
+            error: std::cell::RefCell::new(None),
+        }
+    }
+
+    /// Runs a query on the checkpoint.
+    pub fn query<T>(
+        &self,
+        query: impl FnOnce(&dyn Records) -> Result<T, NeedsKeys>,
+    ) -> Result<T, ClusterError> {
+        let answer = query(self);
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        answer.map_err(|NeedsKeys(keys)| ClusterError::Unavailable {
+            reason: format!("{} stored state records could not be read", keys.len()),
+        })
+    }
+}
+
+impl Records for StoredRecords<'_> {
+    fn get(&self, key: &Key) -> Lookup {
+        match load(self.store, self.group, key) {
+            Ok(Some(record)) => Lookup::Found(record),
+            Ok(None) => Lookup::Absent,
+            Err(error) => {
+                self.error.borrow_mut().get_or_insert(error);
+                Lookup::Missing
+            }
+        }
+    }
+}
