@@ -1,4 +1,4 @@
-"""Holds messages and waits to be killed: run by test_new_raw.py."""
+"""Holds messages and waits to be killed: run by test_new_streams.py."""
 
 import sys
 import threading

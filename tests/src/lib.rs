@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod checker;
+pub mod fault_tool;
 pub mod journal;
 pub mod load;
 pub mod lossyfs;

@@ -73,8 +73,13 @@ fn kubemq_4_1_5_queues() {
 }
 
 #[test]
-fn kubemq_4_1_5_raw_streams_and_errors() {
-    run(Sdk::V4_1_5, "test_new_raw.py");
+fn kubemq_4_1_5_streams() {
+    run(Sdk::V4_1_5, "test_new_streams.py");
+}
+
+#[test]
+fn kubemq_4_1_5_errors() {
+    run(Sdk::V4_1_5, "test_new_errors.py");
 }
 
 /// The server is ended by the Python side here, while its streams are open.

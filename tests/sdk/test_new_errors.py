@@ -1,0 +1,273 @@
+"""Refusals: the text of each, and that what comes after goes on. And what is not served yet."""
+
+import grpc
+import pytest
+from raw import Downstream, Type, fill, message
+from support import pb, raw_stub, status_of, unique
+
+INTERNAL = grpc.StatusCode.INTERNAL
+
+
+@pytest.fixture
+def stub():
+    return raw_stub()
+
+
+@pytest.fixture
+def downstream(stub):
+    stream = Downstream(stub)
+    yield stream
+    stream.cancel()
+
+
+E101 = "Error 101: invalid clientID value, cannot be empty"
+E102 = "Error 102: invalid channel value, cannot be empty"
+E107 = "Error 107: invalid channel value, no wildcards are allowed"
+E108 = "Error 108: invalid channel value, no white spaces are allowed"
+E110 = "Error 110: invalid message, cannot be empty"
+E111 = "Error 111: invalid subscription type, cannot be undefined or 0"
+E112 = "Error 112: invalid subscription type start at sequence value, cannot by 0 or negative"
+E113 = "Error 113: invalid subscription type start at time value, cannot by 0 or negative"
+E114 = "Error 114: invalid subscription type start at time delta value, cannot by 0 or negative"
+E118 = "Error 118: event store parameters were set but subscribe type is not event store"
+E119 = "Error 119: invalid channel value, cannot end with `.`"
+E120 = (
+    "Error 120: invalid queue name value, cannot be empty, contains wildcards ,white spaces"
+    " and end with dot"
+)
+E122 = "Error 122: max messages should be between 1 and max message setting in kubemq config  "
+E133 = (
+    "Error 133: invalid expiration seconds, exceed max expiration seconds setting in kubemq config"
+)
+E134 = (
+    "Error 134: invalid max received count, cannot be negative or exceed max receive count"
+    " setting in kubemq config"
+)
+E135 = "Error 135: invalid delay seconds, exceed max delay seconds setting in kubemq config"
+E136 = (
+    "Error 136: invalid wait timeout, value cannot be negative or exceed max wait timeout seconds"
+    " setting in kubemq config"
+)
+E207 = "Error 207: invalid subscribe type"
+
+BAD_EVENTS = [
+    (dict(ClientID="", Channel="", Body=b""), E101),
+    (dict(ClientID="c", Channel="", Body=b"x"), E102),
+    (dict(ClientID="c", Channel="a b.", Body=b"x"), E119),
+    (dict(ClientID="c", Channel="a b", Body=b"x"), E108),
+    (dict(ClientID="c", Channel="a *", Body=b"x"), E108),
+    (dict(ClientID="c", Channel="a.*", Body=b"x"), E107),
+    (dict(ClientID="c", Channel="a.>", Body=b""), E107),
+    (dict(ClientID="c", Channel="a", Tags={"only": "tags"}), E110),
+]
+
+
+@pytest.mark.parametrize("store", [False, True])
+@pytest.mark.parametrize(("fields", "text"), BAD_EVENTS)
+def test_a_bad_event_is_refused_with_its_reason(stub, fields, text, store):
+    event = pb.Event(EventID="bad", Store=store, **fields)
+    assert status_of(lambda: stub.SendEvent(event)) == (INTERNAL, text)
+    good = pb.Event(EventID="good", ClientID="c", Channel="good", Body=b"x", Store=True)
+    bad_result, good_result = stub.SendEventsStream(iter([event, good]), timeout=30)
+    assert (bad_result.EventID, bad_result.Sent, bad_result.Error) == ("bad", False, text)
+    assert (good_result.EventID, good_result.Sent) == ("good", True), "the stream goes on"
+
+
+STORE = pb.Subscribe.EventsStore
+BAD_SUBSCRIPTIONS = [
+    (dict(SubscribeTypeData=1, ClientID="", Channel="a"), E101),
+    (dict(SubscribeTypeData=1, ClientID="c", Channel=""), E102),
+    (dict(SubscribeTypeData=1, ClientID="c", Channel="a."), E119),
+    (dict(SubscribeTypeData=1, ClientID="c", Channel="a b"), E108),
+    (dict(SubscribeTypeData=1, ClientID="c", Channel="a", EventsStoreTypeData=2), E118),
+    (dict(SubscribeTypeData=STORE, ClientID="c", Channel="a.*", EventsStoreTypeData=2), E107),
+    (dict(SubscribeTypeData=STORE, ClientID="c", Channel="a.>", EventsStoreTypeData=2), E107),
+    (dict(SubscribeTypeData=STORE, ClientID="c", Channel="a"), E111),
+    (dict(SubscribeTypeData=STORE, ClientID="c", Channel="a", EventsStoreTypeData=4), E112),
+    (
+        dict(
+            SubscribeTypeData=STORE,
+            ClientID="c",
+            Channel="a",
+            EventsStoreTypeData=4,
+            EventsStoreTypeValue=-1,
+        ),
+        E112,
+    ),
+    (dict(SubscribeTypeData=STORE, ClientID="c", Channel="a", EventsStoreTypeData=5), E113),
+    (dict(SubscribeTypeData=STORE, ClientID="c", Channel="a", EventsStoreTypeData=6), E114),
+    (dict(SubscribeTypeData=3, ClientID="c", Channel="a"), E207),
+]
+
+
+@pytest.mark.parametrize(("fields", "text"), BAD_SUBSCRIPTIONS)
+def test_a_bad_subscription_is_refused_with_its_reason(stub, fields, text):
+    call = stub.SubscribeToEvents(pb.Subscribe(**fields), timeout=30)
+    assert status_of(lambda: next(call)) == (INTERNAL, text)
+
+
+BAD_MESSAGES = [
+    (dict(ClientID="", Channel=""), E101),
+    (dict(ClientID="c", Channel="", Body=b"x"), E120),
+    (dict(ClientID="c", Channel="a b", Body=b"x"), E120),
+    (dict(ClientID="c", Channel="a.", Body=b"x"), E120),
+    (dict(ClientID="c", Channel="a.*", Body=b"x"), E120),
+    (dict(ClientID="c", Channel="a>", Body=b"x"), E120),
+    (dict(ClientID="c", Channel="a", Tags={"only": "tags"}), E110),
+    (dict(ClientID="c", Channel="a", Body=b"x", Policy=dict(ExpirationSeconds=43201)), E133),
+    (dict(ClientID="c", Channel="a", Body=b"x", Policy=dict(ExpirationSeconds=-1)), E133),
+    (dict(ClientID="c", Channel="a", Body=b"x", Policy=dict(MaxReceiveCount=1025)), E134),
+    (dict(ClientID="c", Channel="a", Body=b"x", Policy=dict(MaxReceiveCount=-1)), E134),
+    (dict(ClientID="c", Channel="a", Body=b"x", Policy=dict(DelaySeconds=43201)), E135),
+    (dict(ClientID="c", Channel="a", Body=b"x", Policy=dict(MaxReceiveQueue="a b")), E120),
+]
+
+
+@pytest.mark.parametrize(("fields", "text"), BAD_MESSAGES)
+def test_a_bad_queue_message_is_refused_with_its_reason(stub, fields, text):
+    policy = pb.QueueMessagePolicy(**fields.pop("Policy", {})) if "Policy" in fields else None
+    bad = pb.QueueMessage(MessageID="bad", Policy=policy, **fields)
+    good = message(unique("queue"))
+    single = stub.SendQueueMessage(bad)
+    assert (single.MessageID, single.IsError, single.Error) == ("bad", True, text)
+    batch = stub.SendQueueMessagesBatch(
+        pb.QueueMessagesBatchRequest(BatchID="b", Messages=[bad, good])
+    )
+    assert (batch.BatchID, batch.HaveErrors) == ("b", True)
+    assert [(r.IsError, r.Error) for r in batch.Results] == [(True, text), (False, "")]
+    request = pb.QueuesUpstreamRequest(RequestID="u", Messages=[good, bad])
+    [response] = stub.QueuesUpstream(iter([request]), timeout=30)
+    assert response.RefRequestID == "u"
+    assert [(r.IsError, r.Error) for r in response.Results] == [(False, ""), (True, text)]
+
+
+BAD_RECEIVES = [
+    (dict(ClientID="", Channel="a", MaxNumberOfMessages=1), E101),
+    (dict(ClientID="c", Channel="", MaxNumberOfMessages=1), E120),
+    (dict(ClientID="c", Channel="a.*", MaxNumberOfMessages=1), E120),
+    (dict(ClientID="c", Channel="a", MaxNumberOfMessages=0), E122),
+    (dict(ClientID="c", Channel="a", MaxNumberOfMessages=1025), E122),
+    (dict(ClientID="c", Channel="a", MaxNumberOfMessages=1, WaitTimeSeconds=-1), E136),
+    (dict(ClientID="c", Channel="a", MaxNumberOfMessages=1, WaitTimeSeconds=3601), E136),
+]
+
+
+@pytest.mark.parametrize("peek", [False, True])
+@pytest.mark.parametrize(("fields", "text"), BAD_RECEIVES)
+def test_a_bad_receive_is_refused_with_its_reason(stub, fields, text, peek):
+    request = pb.ReceiveQueueMessagesRequest(RequestID="r", IsPeak=peek, **fields)
+    response = stub.ReceiveQueueMessages(request)
+    assert (response.RequestID, response.IsError, response.Error) == ("r", True, text)
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        (dict(ClientID="", Channel="a"), E101),
+        (dict(ClientID="c", Channel="a b"), E120),
+        (dict(ClientID="c", Channel="a", WaitTimeSeconds=3601), E136),
+    ],
+)
+def test_a_bad_ack_all_is_refused_with_its_reason(stub, fields, text):
+    response = stub.AckAllQueueMessages(pb.AckAllQueueMessagesRequest(RequestID="r", **fields))
+    assert (response.RequestID, response.IsError, response.Error) == ("r", True, text)
+
+
+def test_an_empty_upstream_request_is_refused(stub):
+    request = pb.QueuesUpstreamRequest(RequestID="u")
+    [response] = stub.QueuesUpstream(iter([request]), timeout=30)
+    assert (response.RefRequestID, response.IsError) == ("u", True)
+    assert response.Error == "no messages to send"
+
+
+def test_settlement_errors_are_answered(stub, downstream):
+    channel = unique("queue")
+    fill(stub, channel, 3)
+    got = downstream.get(channel, 3)
+
+    def refused(kind, **fields):
+        downstream.send(kind, request_id="bad", **fields)
+        response = downstream.answer()
+        assert response.IsError
+        assert (response.RequestTypeData, response.RefRequestId) == (kind, "bad")
+        return response.Error
+
+    known = got.TransactionId
+    unknown = "transaction is completed or transaction id not found"
+    assert refused(Type.AckAll, RefTransactionId="nothing") == unknown
+    for kind, text in ((Type.AckRange, "ack"), (Type.NAckRange, "nack")):
+        assert refused(kind, RefTransactionId=known, SequenceRange=[77]) == (
+            "invalid %s sequence id 77" % text
+        )
+        assert refused(kind, RefTransactionId=known) == (
+            "cannot %s empty list of of offsets" % text
+        )
+    downstream.send(99, request_id="bad", RefTransactionId=known)
+    response = downstream.answer()
+    assert response.IsError and response.Error == "request unknown"
+    # A range with a bad sequence stops there; what came before stays settled.
+    assert refused(Type.AckRange, RefTransactionId=known, SequenceRange=[1, 77, 2]) == (
+        "invalid ack sequence id 77"
+    )
+    downstream.send(Type.ActiveOffsets, RefTransactionId=known)
+    assert sorted(downstream.answer().ActiveOffsets) == [2, 3]
+    downstream.send(Type.AckAll, RefTransactionId=known)
+    assert refused(Type.AckAll, RefTransactionId=known) in (
+        unknown,
+        "cannot ack messages with closed response ",
+    )
+
+
+def test_a_get_without_client_or_channel_is_refused(downstream):
+    for fields, text in (
+        (dict(client_id="", Channel="a"), E101),
+        (dict(Channel=""), E120),
+        (dict(Channel="a.*"), E120),
+    ):
+        downstream.send(Type.Get, MaxItems=1, WaitTimeout=100, **fields)
+        response = downstream.answer()
+        assert response.RequestTypeData == Type.Get
+        assert (response.IsError, response.Error) == (True, text)
+
+
+def test_what_is_not_served_says_so(stub):
+    def transaction():
+        request = pb.StreamQueueMessagesRequest(
+            RequestID="r", ClientID="c", Channel="a", StreamRequestTypeData=1, WaitTimeSeconds=1
+        )
+        return next(stub.StreamQueueMessage(iter([request])))
+
+    request = pb.Request(
+        RequestID="r", RequestTypeData=2, ClientID="c", Channel="a", Body=b"x", Timeout=1000
+    )
+    subscribe = pb.Subscribe(SubscribeTypeData=3, ClientID="c", Channel="a")
+    reply = pb.Response(ClientID="c", RequestID="r", ReplyChannel="a")
+    for call in (
+        transaction,
+        lambda: stub.SendRequest(request, timeout=10),
+        lambda: next(stub.SubscribeToRequests(subscribe, timeout=10)),
+        lambda: stub.SendResponse(reply, timeout=10),
+    ):
+        code, text = status_of(call)
+        assert code == grpc.StatusCode.UNIMPLEMENTED
+        assert text, "it says what is not served"
+
+
+def test_requeue_is_refused_and_keeps_the_messages(stub, downstream):
+    channel = unique("queue")
+    fill(stub, channel, 2)
+    got = downstream.get(channel, 2)
+    for kind in (Type.ReQueueAll, Type.ReQueueRange):
+        downstream.send(
+            kind,
+            RefTransactionId=got.TransactionId,
+            ReQueueChannel=unique("target"),
+            SequenceRange=[1, 2],
+        )
+        response = downstream.answer()
+        assert response.RequestTypeData == kind
+        assert response.IsError and response.Error
+    downstream.cancel()
+    other = Downstream(stub)
+    assert len(other.get(channel, 2).Messages) == 2
+    other.cancel()
