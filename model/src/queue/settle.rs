@@ -1,0 +1,372 @@
+//! The ways in which the hold on messages ends.
+//!
+//! A consumer settles them; a lease whose time is over returns them; a session that ends releases
+//! them. A message that comes back has a fate: it stays, goes to the tail, has expired meanwhile, or
+//! had its last delivery.
+
+use super::LEASE_MESSAGES_MAX;
+use super::deliver::{append, arm_expiry};
+use super::depart::{Departure, Why, depart};
+use super::lease::ranges;
+use super::open::OpenQueue;
+use super::page::{place_of, tidy};
+use crate::command::{Selection, Settlement};
+use crate::ids::{LeaseId, ObjectId, Sequence, SessionId};
+use crate::key::Key;
+use crate::name::{Kind, Name};
+use crate::objects::{check_name, not_found};
+use crate::outcome::{Change, Outcome, Refusal};
+use crate::overlay::Work;
+use crate::record::{LeaseState, NEVER, QueueMessage, QueuePage, SequenceRange, Timer};
+use crate::records::{NeedsKeys, require};
+use crate::{session, timers};
+
+/// Settles messages of a lease for the session that holds it.
+pub(crate) fn settle(
+    work: &mut Work<'_>,
+    name: &Name,
+    session: SessionId,
+    lease: LeaseId,
+    which: &Selection,
+    how: &Settlement,
+) -> Result<Outcome, NeedsKeys> {
+    if let Err(refusal) = check(name, which, how) {
+        return Ok(Outcome::Refused(refusal));
+    }
+    let (mut queue, state) = match held_by(work, name, session, lease)? {
+        Ok(found) => found,
+        Err(refusal) => return Ok(Outcome::Refused(refusal)),
+    };
+    let (chosen, not_held, rest) = choose(&state.held, which);
+    let remaining = rest.iter().map(|range| range.count).sum();
+    let departures = end_hold(work, &mut queue, lease, &chosen, how)?;
+    keep_rest(work, &queue, lease, state, rest)?;
+    let from = queue.state.name.clone();
+    queue.close(work)?;
+    depart(work, &from, departures)?;
+    Ok(Outcome::Settled {
+        count: chosen.len() as u32,
+        not_held,
+        remaining,
+    })
+}
+
+/// Restarts the visibility timer of a lease.
+pub(crate) fn extend(
+    work: &mut Work<'_>,
+    name: &Name,
+    session: SessionId,
+    lease: LeaseId,
+    visibility_ms: u64,
+) -> Result<Outcome, NeedsKeys> {
+    let checked = match visibility_ms {
+        0 => Err(Refusal::Invalid {
+            what: "a visibility time must be longer than nothing".to_owned(),
+        }),
+        _ => check_name(name, Kind::Queue),
+    };
+    if let Err(refusal) = checked {
+        return Ok(Outcome::Refused(refusal));
+    }
+    let (queue, mut state) = match held_by(work, name, session, lease)? {
+        Ok(found) => found,
+        Err(refusal) => return Ok(Outcome::Refused(refusal)),
+    };
+    let deadline = work.now().plus_ms(visibility_ms);
+    let timer = Timer::Lease(queue.object, lease);
+    state.deadline = Some(deadline);
+    state.armed = timers::arm_earlier(work, timer, state.armed, deadline)?;
+    work.put(Key::Lease(queue.object, lease), state);
+    Ok(Outcome::Done)
+}
+
+/// The timer of a lease fired: returns its messages if its time is over.
+pub(crate) fn fire_lease(
+    work: &mut Work<'_>,
+    object: ObjectId,
+    lease: LeaseId,
+    bucket: u64,
+) -> Result<(), NeedsKeys> {
+    let key = Key::Lease(object, lease);
+    let Some(mut state) = work.take::<LeaseState>(key)? else {
+        return Ok(());
+    };
+    let Some(deadline) = state.deadline else {
+        return Ok(());
+    };
+    if state.armed != bucket {
+        return Ok(());
+    }
+    if deadline > work.now() {
+        // It was extended since: look again then.
+        state.armed = timers::arm_earlier(work, Timer::Lease(object, lease), 0, deadline)?;
+        work.put(key, state);
+        return Ok(());
+    }
+    end_whole(work, object, lease, state, &Settlement::Return)
+}
+
+/// A session that held a lease is over: releases its messages.
+pub(crate) fn end_lease(
+    work: &mut Work<'_>,
+    object: ObjectId,
+    lease: LeaseId,
+) -> Result<(), NeedsKeys> {
+    let state = work
+        .take::<LeaseState>(Key::Lease(object, lease))?
+        .expect("a session lists a lease as long as it exists");
+    end_whole(work, object, lease, state, &Settlement::Release)
+}
+
+/// Ends a lease other than by its holder's wish.
+fn end_whole(
+    work: &mut Work<'_>,
+    object: ObjectId,
+    lease: LeaseId,
+    state: LeaseState,
+    how: &Settlement,
+) -> Result<(), NeedsKeys> {
+    let Some(mut queue) = OpenQueue::by_id(work, object)? else {
+        // The queue was deleted; its messages go with it, only the lease is left.
+        session::remove_lease(work, state.session, state.place)?;
+        work.delete(Key::Lease(object, lease));
+        return Ok(());
+    };
+    let (chosen, _, _) = choose(&state.held, &Selection::All);
+    let departures = end_hold(work, &mut queue, lease, &chosen, how)?;
+    keep_rest(work, &queue, lease, state, Vec::new())?;
+    let from = queue.state.name.clone();
+    work.note(Change::LeaseEnded {
+        name: Name::clone(&from),
+        lease,
+        how: how.clone(),
+    });
+    queue.close(work)?;
+    depart(work, &from, departures)
+}
+
+/// The queue and the lease, if this session holds it.
+fn held_by(
+    work: &Work<'_>,
+    name: &Name,
+    session: SessionId,
+    lease: LeaseId,
+) -> Result<Result<(OpenQueue, LeaseState), Refusal>, NeedsKeys> {
+    let Some(queue) = OpenQueue::find(work, name)? else {
+        return Ok(Err(not_found(name)));
+    };
+    let state = work.take::<LeaseState>(Key::Lease(queue.object, lease))?;
+    Ok(match state.filter(|state| state.session == session) {
+        Some(state) => Ok((queue, state)),
+        None => Err(Refusal::StaleLease { lease }),
+    })
+}
+
+/// Stores what a lease still holds, or ends it.
+fn keep_rest(
+    work: &mut Work<'_>,
+    queue: &OpenQueue,
+    lease: LeaseId,
+    state: LeaseState,
+    rest: Vec<SequenceRange>,
+) -> Result<(), NeedsKeys> {
+    let key = Key::Lease(queue.object, lease);
+    if rest.is_empty() {
+        session::remove_lease(work, state.session, state.place)?;
+        work.delete(key);
+    } else if rest != state.held {
+        work.put(
+            key,
+            LeaseState {
+                held: rest,
+                ..state
+            },
+        );
+    }
+    Ok(())
+}
+
+/// Splits what a lease holds: chosen, asked for but not held, and the rest.
+fn choose(
+    held: &[SequenceRange],
+    which: &Selection,
+) -> (Vec<u64>, Vec<Sequence>, Vec<SequenceRange>) {
+    let all = held.iter().flat_map(|range| range.first.0..range.end());
+    let Selection::Sequences(asked) = which else {
+        return (all.collect(), Vec::new(), Vec::new());
+    };
+    let mut asked = asked.iter().copied().peekable();
+    let (mut chosen, mut not_held) = (Vec::new(), Vec::new());
+    let rest = ranges(all.filter(|sequence| {
+        while let Some(missed) = asked.next_if(|next| next.0 < *sequence) {
+            not_held.push(missed);
+        }
+        let is_chosen = asked.next_if(|next| next.0 == *sequence).is_some();
+        if is_chosen {
+            chosen.push(*sequence);
+        }
+        !is_chosen
+    }));
+    not_held.extend(asked);
+    (chosen, not_held, rest)
+}
+
+/// What becomes of one message that is not held any more.
+enum Fate {
+    /// Available again in its place.
+    Stays,
+    /// Available again at the tail.
+    ToTail,
+    /// Leaves the queue for another, or for nowhere.
+    Departs(Why),
+    /// Acknowledged.
+    Done,
+    /// Expired while it was held.
+    Expired,
+}
+
+/// Ends the hold on messages; returns those that leave for another queue.
+fn end_hold(
+    work: &mut Work<'_>,
+    queue: &mut OpenQueue,
+    lease: LeaseId,
+    chosen: &[u64],
+    how: &Settlement,
+) -> Result<Vec<Departure>, NeedsKeys> {
+    let object = queue.object;
+    let mut to_tail = Vec::new();
+    let mut departures = Vec::new();
+    let mut stays = 0;
+    let mut rest = chosen;
+    require_pages(work, object, chosen)?;
+    while let Some(first) = rest.first() {
+        let (page, _) = place_of(*first);
+        let here = rest.partition_point(|sequence| place_of(*sequence).0 == page);
+        let (places, later) = rest.split_at(here);
+        rest = later;
+        let key = Key::QueuePage(object, page);
+        let mut found = work
+            .take::<QueuePage>(key)?
+            .expect("a page exists as long as a message in it is held");
+        let had_available = found.messages.iter().any(QueueMessage::is_available);
+        let mut earliest = NEVER;
+        for sequence in places {
+            let (_, place) = place_of(*sequence);
+            let at = found
+                .find(place)
+                .expect("a message stays in its place as long as it is held");
+            let message = found.messages[at];
+            assert_eq!(message.lease, lease, "a message is held by one lease");
+            let fate = fate(work, queue, &message, how)?;
+            if matches!(fate, Fate::Stays) {
+                found.messages[at].lease = LeaseId(0);
+                earliest = earliest.min(message.expires);
+                stays += 1;
+                continue;
+            }
+            // Taken out below, all at once: removing one by one would move the rest each time.
+            found.messages[at].lease = GONE;
+            match fate {
+                Fate::Stays => {}
+                Fate::ToTail => to_tail.push(QueueMessage {
+                    lease: LeaseId(0),
+                    published: work.meta.wall,
+                    ..message
+                }),
+                Fate::Departs(why) => {
+                    if matches!(why, Why::LastDelivery { .. }) {
+                        queue.state.dead_lettered_total += 1;
+                        work.meta.totals.dead_lettered += 1;
+                    }
+                    queue.leaves(work, &message)?;
+                    let attributes = queue.attributes(work, message.attributes)?;
+                    departures.push(Departure {
+                        message,
+                        attributes,
+                        why,
+                    });
+                }
+                Fate::Done => {
+                    queue.dies(work, &message)?;
+                    queue.state.acked_total += 1;
+                    work.meta.totals.acked += 1;
+                }
+                Fate::Expired => {
+                    queue.dies(work, &message)?;
+                    queue.count_expired(work, 1);
+                }
+            }
+        }
+        found.messages.retain(|message| message.lease != GONE);
+        let armed = found.armed;
+        work.put(key, found);
+        arm_expiry(work, object, page, armed, earliest)?;
+        tidy(work, queue, page, had_available)?;
+    }
+    queue.state.leased -= chosen.len() as u64;
+    queue.state.available += stays;
+    queue.state.returned_total += to_tail.len() as u64;
+    work.count_effort(chosen.len() as u64);
+    append(work, queue, &to_tail)?;
+    if stays > 0 {
+        queue.note_available(work);
+    }
+    Ok(departures)
+}
+
+/// No lease has this number: ids are dense from 1.
+const GONE: LeaseId = LeaseId(u64::MAX);
+
+fn fate(
+    work: &Work<'_>,
+    queue: &mut OpenQueue,
+    message: &QueueMessage,
+    how: &Settlement,
+) -> Result<Fate, NeedsKeys> {
+    let comes_back = match how {
+        Settlement::Ack => return Ok(Fate::Done),
+        Settlement::Move { to } => return Ok(Fate::Departs(Why::Moved { to: to.clone() })),
+        Settlement::Return => Fate::ToTail,
+        Settlement::Release => Fate::Stays,
+    };
+    if message.is_expired(work.now()) {
+        return Ok(Fate::Expired);
+    }
+    let attributes = queue.attributes(work, message.attributes)?;
+    let limit = queue.receive_count_max(&attributes);
+    if limit == 0 || message.receive_count < limit {
+        return Ok(comes_back);
+    }
+    let own = attributes.policy.dead_letter.as_ref();
+    let to = own.or(queue.state.settings.dead_letter.as_ref()).cloned();
+    Ok(Fate::Departs(Why::LastDelivery { to }))
+}
+
+fn require_pages(work: &Work<'_>, object: ObjectId, chosen: &[u64]) -> Result<(), NeedsKeys> {
+    let mut pages: Vec<u64> = chosen
+        .iter()
+        .map(|sequence| place_of(*sequence).0)
+        .collect();
+    pages.dedup();
+    require(
+        work,
+        pages.into_iter().map(|page| Key::QueuePage(object, page)),
+    )
+}
+
+fn check(name: &Name, which: &Selection, how: &Settlement) -> Result<(), Refusal> {
+    check_name(name, Kind::Queue)?;
+    if let Settlement::Move { to } = how {
+        check_name(to, Kind::Queue)?;
+    }
+    let Selection::Sequences(asked) = which else {
+        return Ok(());
+    };
+    let is_ascending = asked.windows(2).all(|pair| pair[0] < pair[1]);
+    if asked.is_empty() || asked.len() > LEASE_MESSAGES_MAX as usize || !is_ascending {
+        return Err(Refusal::Invalid {
+            what: format!("1 to {LEASE_MESSAGES_MAX} ascending sequences must be given"),
+        });
+    }
+    Ok(())
+}
