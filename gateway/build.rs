@@ -9,6 +9,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         // Bodies are slices of what was read from the socket.
         .bytes(".")
+        .codec_path("crate::kubemq::codec::BoundedCodec")
         // The in-process tests are clients too.
         .build_client(true)
         .emit_rerun_if_changed(false)

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::codec::MESSAGES_MAX;
 use crate::error::GatewayError;
 
 const MIB: usize = 1024 * 1024;
@@ -108,7 +109,7 @@ impl Default for KubemqConfig {
             requests_in_flight_max: 1_024,
             request_batch_bytes_max: MIB,
             transactions_per_stream_max: 1_024,
-            batch_messages_max: 65_536,
+            batch_messages_max: MESSAGES_MAX,
             subscription_messages_max: 1_024,
             subscription_bytes_max: 4 * MIB as u64,
             keepalive_interval: Duration::from_secs(30),
@@ -152,7 +153,12 @@ impl KubemqConfig {
                 "transactions_per_stream_max",
                 self.transactions_per_stream_max,
             ),
-            at_least_one("batch_messages_max", self.batch_messages_max),
+            (
+                "batch_messages_max",
+                (1..=MESSAGES_MAX).contains(&self.batch_messages_max),
+                self.batch_messages_max.to_string(),
+                "from 1 to 65536",
+            ),
             at_least_one(
                 "subscription_messages_max",
                 self.subscription_messages_max as usize,

@@ -75,9 +75,10 @@ impl Lifecycle {
     /// Runs a call's work, but no longer than until the end begins.
     pub async fn until_ending<T>(&self, work: impl Future<Output = T>) -> Result<T, RequestError> {
         tokio::select! {
+            // The end comes first: a stream that always has more must end too.
             biased;
-            result = work => Ok(result),
             () = self.ending() => Err(RequestError::ShuttingDown),
+            result = work => Ok(result),
         }
     }
 

@@ -7,9 +7,10 @@
 //!     |- ping, events_send, events_subscribe -> store_subscribe
 //!     |- queue_send <- upstream
 //!     |- queue_receive, downstream
-//!   validate, convert, error: what requests must be, become, and are told
+//!   codec, validate, convert, error: what requests may be, must be, become, and are told
 //! ```
 
+mod codec;
 mod config;
 mod connection;
 mod context;
