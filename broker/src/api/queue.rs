@@ -1,0 +1,99 @@
+//! Putting messages into queues, and taking them out under leases.
+
+use std::time::Duration;
+
+use flotilla_model::command::QueuePolicy;
+use flotilla_model::ids::{DedupId, LeaseId, Sequence, WallTime};
+use flotilla_model::message::Message;
+use flotilla_model::name::Name;
+
+/// One message for a queue.
+#[derive(Clone, Debug)]
+pub struct Enqueue {
+    /// Where to; created on first use.
+    pub queue: Name,
+    /// What.
+    pub message: Message,
+    /// Delay, expiry and dead letters.
+    pub policy: QueuePolicy,
+    /// A repeat of this id within the queue's window is stored once.
+    pub dedup: Option<DedupId>,
+}
+
+/// What became of an [`Enqueue`]: it is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Enqueued {
+    /// When, as stored with it.
+    pub at: WallTime,
+    /// It was there already under its dedup id.
+    pub duplicate: bool,
+}
+
+/// What a receiver wants.
+#[derive(Clone, Debug)]
+pub struct Receive {
+    /// From where.
+    pub queue: Name,
+    /// 1 to 4,096.
+    pub messages_max: u32,
+    /// At most this many message bytes, but always one message.
+    pub bytes_max: u64,
+    /// Answer after this long at the latest, with what there is.
+    pub wait: Duration,
+    /// When to answer earlier.
+    pub fill: Fill,
+    /// Messages go back by themselves after this long; `None`: held until settled or the session ends.
+    pub visibility: Option<Duration>,
+}
+
+/// When a receive is answered before its wait is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// When `messages_max` are there.
+    Full,
+    /// When `messages_max` are there, or this long after the first message.
+    Linger(Duration),
+}
+
+/// The answer to a [`Receive`]: its session holds the messages.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// Names the lease in settlements; 0 if there are no messages.
+    pub lease: LeaseId,
+    /// In order of delivery; empty if none came in time.
+    pub messages: Vec<QueueDelivery>,
+    /// Expired messages that were passed over and removed.
+    pub expired: u64,
+}
+
+/// One message of a queue, as leased or peeked.
+#[derive(Clone, Debug)]
+pub struct QueueDelivery {
+    /// The lease that holds it; 0 of a peek.
+    pub lease: LeaseId,
+    /// Its place in the queue.
+    pub sequence: Sequence,
+    /// When it was put there.
+    pub published: WallTime,
+    /// Deliveries so far, this one included.
+    pub receive_count: u32,
+    /// When it expires, if it does.
+    pub expires: Option<WallTime>,
+    /// As stored.
+    pub policy: QueuePolicy,
+    /// The queue it was moved from.
+    pub moved_from: Option<Name>,
+    /// What.
+    pub message: Message,
+}
+
+/// What a settlement did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// How many messages were settled.
+    pub count: u32,
+    /// Sequences asked for that the lease does not hold.
+    pub not_held: Vec<Sequence>,
+    /// How many the lease still holds; 0: it is over.
+    pub remaining: u32,
+}

@@ -1,0 +1,128 @@
+//! The node as operators see it: health, damage, nodes, metrics.
+
+use flotilla_cluster::{GroupHealth, Role};
+use flotilla_model::ids::ShardId;
+use flotilla_storage::LogHealth;
+
+use crate::api::admin::{DamagedRange, Health, NodeDetail, ShardHealth};
+use crate::facade::Broker;
+use crate::metrics;
+
+impl Broker {
+    /// The nodes of the cluster.
+    pub fn nodes(&self) -> Vec<NodeDetail> {
+        let cluster = &self.inner.core.cluster;
+        let node = cluster.node();
+        let leads = cluster.shards().iter().filter(|shard| shard.is_leader());
+        vec![NodeDetail {
+            id: node.id,
+            incarnation: node.incarnation,
+            name: node.name.clone(),
+            is_self: true,
+            leads: leads.map(|shard| shard.id()).collect(),
+        }]
+    }
+
+    /// Whether the node lives and serves.
+    ///
+    /// A full disk alone leaves it ready: reads and settlements go on, and make room. A log that
+    /// failed leaves it alive: reads go on, and an operator decides when to restart.
+    pub fn health(&self) -> Health {
+        let core = &self.inner.core;
+        let health = core.cluster.health();
+        let mut reasons = Vec::new();
+        let mut ready = true;
+        if core.is_closing() {
+            ready = false;
+            reasons.push("the broker is shutting down".to_owned());
+        }
+        match &health.log {
+            LogHealth::Healthy => {}
+            LogHealth::Failed { reason } => {
+                ready = false;
+                reasons.push(format!("the log failed: {reason}"));
+            }
+            LogHealth::FullWaiting { reason } => {
+                reasons.push(format!("the disk is full: {reason}"));
+            }
+        }
+        for group in &health.groups {
+            if let Some(reason) = out_of_service(group) {
+                ready = false;
+                reasons.push(reason);
+            }
+        }
+        Health {
+            alive: true,
+            ready,
+            reasons,
+            shards: health.groups.into_iter().map(shard_health).collect(),
+        }
+    }
+
+    /// Stored bytes that cannot be read.
+    pub fn damage(&self) -> Vec<DamagedRange> {
+        let health = self.inner.core.cluster.health();
+        let mut damage = Vec::new();
+        for range in health.damage {
+            let whole = DamagedRange {
+                segment: u64::from(range.segment.0),
+                offset: range.offset,
+                bytes: range.bytes,
+                shard: None,
+                indexes: None,
+                reason: range.what,
+            };
+            if range.entries.is_empty() {
+                damage.push(whole);
+                continue;
+            }
+            // Bytes that belonged to several shards are told once for each.
+            damage.extend(range.entries.iter().map(|(group, indexes)| DamagedRange {
+                shard: Some(ShardId(group.0)),
+                indexes: Some((*indexes.start(), *indexes.end())),
+                ..whole.clone()
+            }));
+        }
+        damage
+    }
+
+    /// All metrics in the Prometheus text format. Cheap: nothing is read from disk for it.
+    pub fn metrics_text(&self) -> String {
+        metrics::scrape_text(&self.inner.core)
+    }
+
+    /// A client connected. `protocol` is a short label such as `kubemq`.
+    pub fn client_connected(&self, protocol: &'static str) {
+        self.inner.core.metrics.client_connected(protocol);
+    }
+
+    /// A client of that protocol went.
+    pub fn client_disconnected(&self, protocol: &'static str) {
+        self.inner.core.metrics.client_disconnected(protocol);
+    }
+}
+
+fn out_of_service(group: &GroupHealth) -> Option<String> {
+    let what = if group.group == 0 {
+        "the metadata group".to_owned()
+    } else {
+        format!("shard {}", group.group)
+    };
+    match (&group.failed, group.role) {
+        (Some(reason), _) => Some(format!("{what} is out of service: {reason}")),
+        (None, Role::Failed) => Some(format!("{what} is out of service")),
+        (None, Role::Follower) if group.leader.is_none() => Some(format!("{what} has no leader")),
+        (None, Role::Leader | Role::Follower) => None,
+    }
+}
+
+fn shard_health(group: GroupHealth) -> ShardHealth {
+    ShardHealth {
+        shard: ShardId(group.group),
+        is_leader: group.role == Role::Leader,
+        term: group.term,
+        applied: group.last_applied.unwrap_or(0),
+        failed: group.failed,
+    }
+}

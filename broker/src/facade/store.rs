@@ -1,0 +1,344 @@
+//! From a batch of messages to commands of shards: publishes and enqueues alike.
+//!
+//! Neighbouring items of one name become one command, and the items of one shard one submission, cut
+//! where an entry would grow too large.
+
+use bytes::BytesMut;
+use flotilla_model::batch::{BATCH_BYTES_MAX, BATCH_SLOTS_MAX};
+use flotilla_model::command::{Command, EnqueueRun};
+use flotilla_model::ids::ShardId;
+use flotilla_model::message::Message;
+use flotilla_model::name::{Kind, Name};
+use flotilla_model::outcome::Outcome;
+
+use crate::api::error::BrokerError;
+use crate::api::queue::{Enqueue, Enqueued};
+use crate::api::topic::{Publish, Published};
+use crate::convert::unexpected;
+use crate::core::{Core, check_kind};
+use crate::ingress::{EntryReply, PendingReply, SUBMISSION_WORKS_MAX, Work, weight};
+
+/// Messages are encoded into blocks of this size, or of the batch's if that is smaller.
+const BLOCK_BYTES: usize = 64 * 1024;
+/// What a command weighs beside its name, roughly: only chunks of many small ones meet it.
+const COMMAND_BYTES: usize = 128;
+
+/// A message that is to be stored, and the command that does it.
+pub(super) trait Item {
+    /// What becomes of it.
+    type Stored;
+    const KIND: Kind;
+
+    fn name(&self) -> &Name;
+    fn message(&self) -> &Message;
+    /// A command for this item alone.
+    fn command(&self) -> Command;
+    /// Adds it to a command of the same name, as the last one.
+    fn join(&self, command: &mut Command);
+    /// Its part of the command's outcome.
+    fn stored(outcome: &Outcome, place: u32) -> Result<Self::Stored, BrokerError>;
+}
+
+impl Item for Publish {
+    type Stored = Published;
+    const KIND: Kind = Kind::Topic;
+
+    fn name(&self) -> &Name {
+        &self.topic
+    }
+
+    fn message(&self) -> &Message {
+        &self.message
+    }
+
+    fn command(&self) -> Command {
+        Command::Append {
+            topic: self.topic.clone(),
+            count: 1,
+            dedup: self.dedup.map(|id| (0, id)).into_iter().collect(),
+        }
+    }
+
+    fn join(&self, command: &mut Command) {
+        if let Command::Append { count, dedup, .. } = command {
+            dedup.extend(self.dedup.map(|id| (*count, id)));
+            *count += 1;
+        }
+    }
+
+    fn stored(outcome: &Outcome, place: u32) -> Result<Published, BrokerError> {
+        match (outcome, outcome.offset_at(place)) {
+            (Outcome::Appended { at, duplicates, .. }, Some(offset)) => Ok(Published {
+                offset,
+                at: *at,
+                duplicate: duplicates
+                    .binary_search_by_key(&place, |(place, _)| *place)
+                    .is_ok(),
+            }),
+            (other, _) => Err(unexpected(other)),
+        }
+    }
+}
+
+impl Item for Enqueue {
+    type Stored = Enqueued;
+    const KIND: Kind = Kind::Queue;
+
+    fn name(&self) -> &Name {
+        &self.queue
+    }
+
+    fn message(&self) -> &Message {
+        &self.message
+    }
+
+    fn command(&self) -> Command {
+        Command::Enqueue {
+            queue: self.queue.clone(),
+            runs: vec![self.run()],
+            dedup: self.dedup.map(|id| (0, id)).into_iter().collect(),
+        }
+    }
+
+    fn join(&self, command: &mut Command) {
+        if let Command::Enqueue { runs, dedup, .. } = command {
+            if let Some(id) = self.dedup {
+                let place = runs.iter().map(|run| run.count).sum();
+                dedup.push((place, id));
+            }
+            match runs.last_mut() {
+                Some(run) if run.policy == self.policy => run.count += 1,
+                _ => runs.push(self.run()),
+            }
+        }
+    }
+
+    fn stored(outcome: &Outcome, place: u32) -> Result<Enqueued, BrokerError> {
+        match outcome {
+            Outcome::Enqueued { at, duplicates } => Ok(Enqueued {
+                at: *at,
+                duplicate: duplicates.binary_search(&place).is_ok(),
+            }),
+            other => Err(unexpected(other)),
+        }
+    }
+}
+
+impl Enqueue {
+    fn run(&self) -> EnqueueRun {
+        EnqueueRun {
+            count: 1,
+            policy: self.policy.clone(),
+            moved: None,
+        }
+    }
+}
+
+/// A submission in the making, and whose messages are in it.
+struct Chunk {
+    shard: ShardId,
+    works: Vec<Work>,
+    slots: usize,
+    bytes: usize,
+    /// Item, its work, and its place in that.
+    places: Vec<(usize, usize, u32)>,
+}
+
+/// Stores a batch; one result per item, in order.
+pub(super) async fn store<I: Item>(
+    core: &Core,
+    batch: Vec<I>,
+) -> Vec<Result<I::Stored, BrokerError>> {
+    let mut results: Vec<_> = batch
+        .iter()
+        // An item that is forgotten below would be one whose fate nobody knows.
+        .map(|_| Err(BrokerError::OutcomeUnknown))
+        .collect();
+    let chunks = chunks(core, &batch, &mut results);
+    let mut pending: Vec<(Chunk, PendingReply)> = Vec::with_capacity(chunks.len());
+    let mut refused: Vec<(ShardId, BrokerError)> = Vec::new();
+    for mut chunk in chunks {
+        // What comes after a refused part of the same shard must not overtake it.
+        let before = refused.iter().find(|(shard, _)| *shard == chunk.shard);
+        let submitted = match before {
+            Some((_, error)) => Err(error.clone()),
+            None => {
+                let works = std::mem::take(&mut chunk.works);
+                core.ingress(chunk.shard).submit(works).await
+            }
+        };
+        match submitted {
+            Ok(reply) => pending.push((chunk, reply)),
+            Err(error) => {
+                fail(core, &chunk, &error, &mut results, I::KIND);
+                refused.push((chunk.shard, error));
+            }
+        }
+    }
+    for (chunk, reply) in pending {
+        match reply.await {
+            Ok(reply) => settle(core, &batch, &chunk, &reply, &mut results),
+            Err(error) => fail(core, &chunk, &error, &mut results, I::KIND),
+        }
+    }
+    results
+}
+
+/// Refuses a message above the configured size.
+pub(super) fn check_size(core: &Core, bytes: u64) -> Result<(), BrokerError> {
+    let allowed = core.config.message_bytes_max;
+    if bytes > allowed {
+        return Err(BrokerError::TooLarge { bytes, allowed });
+    }
+    Ok(())
+}
+
+/// Refuses the items of a batch that has too many.
+pub(super) fn check_count(core: &Core, over: bool) -> Result<(), BrokerError> {
+    if over {
+        let allowed = core.config.batch_items_max;
+        return Err(BrokerError::InvalidRequest {
+            what: format!("a batch may have at most {allowed} messages"),
+        });
+    }
+    Ok(())
+}
+
+fn chunks<I: Item>(
+    core: &Core,
+    batch: &[I],
+    results: &mut [Result<I::Stored, BrokerError>],
+) -> Vec<Chunk> {
+    let over = batch.len() > core.config.batch_items_max;
+    let mut chunks: Vec<Chunk> = Vec::new();
+    // The chunk that a shard's next message goes to.
+    let mut open: Vec<Option<usize>> = vec![None; core.ingresses.len()];
+    let mut shard = None;
+    let mut buffer = BytesMut::new();
+    for (place, item) in batch.iter().enumerate() {
+        let name = item.name();
+        let bytes = item.message().encoded_len();
+        let checked = core.check_open().and_then(|()| {
+            check_kind(name, I::KIND)?;
+            check_size(core, bytes as u64)?;
+            check_count(core, over)
+        });
+        if let Err(error) = checked {
+            core.metrics.refused(I::KIND, &error);
+            results[place] = Err(error);
+            continue;
+        }
+        // Neighbours often share their name, and finding a shard costs a digest.
+        let same = place > 0 && batch[place - 1].name() == name;
+        let shard = *match &mut shard {
+            Some(shard) if same => shard,
+            other => other.insert(core.cluster.shard_of(name)),
+        };
+        if buffer.capacity() - buffer.len() < bytes {
+            let left = batch[place..]
+                .iter()
+                .map(|item| item.message().encoded_len());
+            let block = left.take(BLOCK_BYTES / bytes.max(1) + 1).sum::<usize>();
+            buffer = BytesMut::with_capacity(block.clamp(bytes, BLOCK_BYTES.max(bytes)));
+        }
+        item.message().encode(&mut buffer);
+        let slot = buffer.split().freeze();
+        let open = &mut open[shard.0 as usize - 1];
+        let chunk = match open.filter(|chunk| has_room(&chunks[*chunk], item, bytes)) {
+            Some(chunk) => chunk,
+            None => {
+                chunks.push(Chunk {
+                    shard,
+                    works: Vec::new(),
+                    slots: 0,
+                    bytes: 0,
+                    places: Vec::new(),
+                });
+                *open.insert(chunks.len() - 1)
+            }
+        };
+        add(&mut chunks[chunk], item, place, slot);
+    }
+    chunks
+}
+
+fn has_room(chunk: &Chunk, item: &impl Item, bytes: usize) -> bool {
+    // An upper bound of what its command weighs, which it may share with others.
+    let command = item.name().text().len() + COMMAND_BYTES;
+    chunk.slots < BATCH_SLOTS_MAX
+        && chunk.bytes + bytes + command <= BATCH_BYTES_MAX
+        && chunk.works.len() < SUBMISSION_WORKS_MAX
+}
+
+fn add<I: Item>(chunk: &mut Chunk, item: &I, place: usize, slot: bytes::Bytes) {
+    chunk.slots += 1;
+    chunk.bytes += slot.len();
+    let same_name = |work: &Work| match &work.command {
+        Command::Append { topic, .. } => topic == item.name(),
+        Command::Enqueue { queue, .. } => queue == item.name(),
+        _ => false,
+    };
+    match chunk.works.last_mut().filter(|work| same_name(work)) {
+        Some(work) => {
+            item.join(&mut work.command);
+            work.slots.push(slot);
+        }
+        None => {
+            let command = item.command();
+            chunk.bytes += weight(&command);
+            chunk.works.push(Work {
+                command,
+                slots: vec![slot],
+            });
+        }
+    }
+    let work = chunk.works.len() - 1;
+    let within = chunk.works[work].slots.len() as u32 - 1;
+    chunk.places.push((place, work, within));
+}
+
+fn settle<I: Item>(
+    core: &Core,
+    batch: &[I],
+    chunk: &Chunk,
+    reply: &EntryReply,
+    results: &mut [Result<I::Stored, BrokerError>],
+) {
+    for of_one_work in chunk.places.chunk_by(|one, next| one.1 == next.1) {
+        let Some((first, work, _)) = of_one_work.first() else {
+            continue;
+        };
+        let mut bytes = 0;
+        let mut stored = 0;
+        for (item, _, within) in of_one_work {
+            let result = reply
+                .outcome(*work)
+                .and_then(|(outcome, first_place)| I::stored(outcome, first_place + within));
+            match &result {
+                Ok(_) => {
+                    stored += 1;
+                    bytes += batch[*item].message().body.len() as u64;
+                }
+                Err(error) => core.metrics.refused(I::KIND, error),
+            }
+            results[*item] = result;
+        }
+        if stored > 0 {
+            let name = batch[*first].name();
+            core.metrics.accepted(I::KIND, name, stored, bytes);
+        }
+    }
+}
+
+fn fail<S>(
+    core: &Core,
+    chunk: &Chunk,
+    error: &BrokerError,
+    results: &mut [Result<S, BrokerError>],
+    kind: Kind,
+) {
+    for (item, _, _) in &chunk.places {
+        core.metrics.refused(kind, error);
+        results[*item] = Err(error.clone());
+    }
+}

@@ -1,0 +1,45 @@
+//! What is alive now: subscribers, waiting receivers, credit, timers and sessions.
+//!
+//! The [`Broker`] facade is all that gateways and the administration API may call. Behind it stand
+//! actix actors fed with batches, and behind those the shards of the cluster, which alone decide
+//! what is stored.
+//!
+//! ```text
+//!   publish, enqueue, settle            subscribe_topic        receive           signal
+//!            |                                |                   |                |
+//!        ShardActor  <-- advances, leases - TopicActor        QueueActor        HubActor
+//!   one per shard: group commit            on demand           on demand       one per node
+//!            |                                |                   |
+//!      Shard::propose                   Shard::read, Shard::read_slots
+//! ```
+
+mod api;
+mod config;
+mod convert;
+mod core;
+mod directory;
+mod facade;
+mod hub;
+mod ingress;
+mod metrics;
+mod observer;
+mod payload;
+mod queue;
+mod shard_actor;
+mod threads;
+mod topic;
+mod wake;
+
+pub use api::admin::{
+    DamagedRange, GroupDetail, Health, NodeDetail, ObjectSummary, Page, QueueDetail, ShardHealth,
+    TopicDetail,
+};
+pub use api::error::BrokerError;
+pub use api::queue::{Enqueue, Enqueued, Fill, QueueDelivery, Receive, Received, Settled};
+pub use api::signal::{Signal, SignalDelivery, SubscribeSignals};
+pub use api::topic::{CursorMode, Publish, Published, Start, SubscribeTopic, TopicDelivery};
+pub use config::BrokerConfig;
+pub use facade::Broker;
+pub use hub::subscription::SignalSubscription;
+pub use queue::session::Session;
+pub use topic::subscription::TopicSubscription;

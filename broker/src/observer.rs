@@ -1,0 +1,63 @@
+//! Carries what shards changed to the actors of those names, if they have one.
+//!
+//! It runs on the shards' apply tasks: it looks up live names, leaves the news and rings, and never
+//! waits for an actor.
+
+use std::sync::Weak;
+
+use flotilla_cluster::{Observer, Role};
+use flotilla_model::ids::ShardId;
+use flotilla_model::name::Kind;
+use flotilla_model::outcome::Change;
+
+use crate::core::Core;
+use crate::wake::Wake;
+
+/// The broker's ear at every shard.
+pub(crate) struct ShardObserver {
+    core: Weak<Core>,
+}
+
+impl ShardObserver {
+    pub fn new(core: Weak<Core>) -> Self {
+        Self { core }
+    }
+}
+
+impl Observer for ShardObserver {
+    fn applied(&self, _: ShardId, changes: &[Change]) {
+        let Some(core) = self.core.upgrade() else {
+            return;
+        };
+        for change in changes {
+            match change {
+                Change::Appended { object, name, next } => {
+                    core.topics
+                        .with_wake(name, |wake| wake.appended(*object, *next));
+                }
+                Change::Available { name, .. } | Change::LeaseEnded { name, .. } => {
+                    core.queues.with_wake(name, Wake::ring);
+                }
+                Change::Deleted { kind, name } => {
+                    match kind {
+                        Kind::Topic => core.topics.with_wake(name, Wake::deleted),
+                        Kind::Queue => core.queues.with_wake(name, Wake::ring),
+                        Kind::Signal => {}
+                    }
+                    core.metrics.forget(name);
+                }
+                // The shards empty their outboxes themselves.
+                Change::Outbox { .. } => {}
+            }
+        }
+        core.metrics.changed();
+    }
+
+    fn role(&self, shard: ShardId, role: Role) {
+        match role {
+            Role::Leader => tracing::info!(%shard, "leads"),
+            Role::Follower => tracing::info!(%shard, "follows"),
+            Role::Failed => tracing::error!(%shard, "out of service"),
+        }
+    }
+}

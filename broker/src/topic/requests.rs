@@ -1,0 +1,283 @@
+//! What a topic's actor can be asked: subscriptions, and what operators do with groups.
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+use flotilla_model::command::Command;
+use flotilla_model::ids::Offset;
+use flotilla_model::outcome::Outcome;
+use tokio::sync::oneshot;
+
+use crate::api::error::BrokerError;
+use crate::api::topic::{CursorMode, Start, SubscribeTopic};
+use crate::convert::unexpected;
+use crate::ingress::Work;
+use crate::topic::actor::TopicActor;
+use crate::topic::buffer::Buffer;
+use crate::topic::open::{self, Opened};
+use crate::topic::reader::{Durable, Group, Member, Reader};
+
+/// Adds a reader; it is live when this is answered.
+#[derive(Message)]
+#[rtype(result = "Result<Arc<Buffer>, BrokerError>")]
+pub(crate) struct Subscribe(pub SubscribeTopic);
+
+/// Who is reading through durable cursors now.
+#[derive(Message)]
+#[rtype(result = "Vec<LiveCursor>")]
+pub(crate) struct LiveCursors;
+
+/// A durable cursor in use.
+#[derive(Clone, Debug)]
+pub(crate) struct LiveCursor {
+    pub name: String,
+    pub members: u64,
+    pub outstanding: u64,
+}
+
+/// Moves a durable cursor, with whoever reads through it.
+#[derive(Message)]
+#[rtype(result = "Result<(), BrokerError>")]
+pub(crate) struct MoveCursor {
+    pub cursor: String,
+    pub to: Start,
+}
+
+/// Forgets a durable cursor that is not in use.
+#[derive(Message)]
+#[rtype(result = "Result<(), BrokerError>")]
+pub(crate) struct ForgetCursor(pub String);
+
+/// Ends all subscriptions; the sender is answered when the last positions are stored.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Stop(pub oneshot::Sender<()>);
+
+impl TopicActor {
+    /// Makes a reader or member of an opened place.
+    fn attach(
+        &mut self,
+        request: SubscribeTopic,
+        opened: Opened,
+        deletions: u64,
+    ) -> Result<Arc<Buffer>, BrokerError> {
+        if self.deletions != deletions {
+            return Err(BrokerError::Unavailable {
+                reason: "the topic was deleted while it was being subscribed to".to_owned(),
+            });
+        }
+        self.learn(opened.object, opened.end);
+        let config = &self.core.config;
+        let buffer = Arc::new(Buffer::new(
+            Arc::clone(self.wake()),
+            request.buffer_messages.min(config.subscriber_messages_max),
+            request.buffer_bytes.min(config.subscriber_bytes_max),
+            request.cursor != CursorMode::None,
+        ));
+        match (request.cursor, opened.cursor) {
+            (CursorMode::Group { name }, Some(position)) => {
+                if self.exclusive(&name).is_some() {
+                    return Err(in_use(&name, "one reader alone"));
+                }
+                let id = self.next_member();
+                let group = self
+                    .groups
+                    .entry(name.clone())
+                    .or_insert_with(|| Group::new(name, position));
+                group.members.push(Member {
+                    id,
+                    buffer: Arc::clone(&buffer),
+                });
+            }
+            (CursorMode::Exclusive { name }, Some((low_water, settled))) => {
+                if self.groups.contains_key(&name) {
+                    return Err(in_use(&name, "a group"));
+                }
+                let free = self.exclusive(&name).is_none();
+                let next = if free { low_water } else { opened.start };
+                self.readers.push(Reader {
+                    buffer: Arc::clone(&buffer),
+                    next,
+                    done: next,
+                    durable: free.then(|| Durable::new(name, (low_water, settled))),
+                });
+            }
+            (_, _) => self.readers.push(Reader {
+                buffer: Arc::clone(&buffer),
+                next: opened.start,
+                done: opened.start,
+                durable: None,
+            }),
+        }
+        Ok(buffer)
+    }
+
+    fn exclusive(&mut self, cursor: &str) -> Option<&mut Reader> {
+        self.readers.iter_mut().find(|reader| {
+            let durable = reader.durable.as_ref();
+            durable.is_some_and(|durable| durable.cursor == cursor)
+        })
+    }
+
+    /// Whoever reads through the cursor goes on at its new place.
+    fn moved(&mut self, cursor: &str, to: Offset) {
+        self.parting.remove(cursor);
+        let position = (to, Vec::new());
+        if let Some(group) = self.groups.get_mut(cursor) {
+            group.move_to(to);
+            group.durable.told = Some(position);
+        } else if let Some(reader) = self.exclusive(cursor) {
+            reader.move_to(to);
+            if let Some(durable) = &mut reader.durable {
+                durable.told = Some(position);
+            }
+        }
+    }
+}
+
+fn in_use(cursor: &str, by: &str) -> BrokerError {
+    BrokerError::InvalidRequest {
+        what: format!("cursor {cursor:?} is in use by {by}"),
+    }
+}
+
+impl Handler<Subscribe> for TopicActor {
+    type Result = ResponseActFuture<Self, Result<Arc<Buffer>, BrokerError>>;
+
+    fn handle(&mut self, message: Subscribe, context: &mut Context<Self>) -> Self::Result {
+        // The positions of readers that are gone are on their way before the cursor is opened again.
+        self.look_at_readers(context);
+        let request = message.0;
+        let cursor = match &request.cursor {
+            CursorMode::None => None,
+            CursorMode::Exclusive { name } | CursorMode::Group { name } => Some(name.clone()),
+        };
+        let refused = if self.core.is_closing() {
+            Some(BrokerError::ShuttingDown)
+        } else if self.subscriptions() + self.busy >= self.core.config.waiters_per_name_max {
+            Some(BrokerError::Busy {
+                what: format!("{} has too many subscriptions", self.name),
+            })
+        } else if cursor
+            .as_ref()
+            .is_some_and(|name| self.parting.contains_key(name))
+        {
+            Some(BrokerError::Busy {
+                what: "the cursor's position is not stored yet".to_owned(),
+            })
+        } else {
+            None
+        };
+        if let Some(error) = refused {
+            return Box::pin(actix::fut::ready(Err(error)));
+        }
+        self.busy += 1;
+        let (core, topic, deletions) = (Arc::clone(&self.core), self.name.clone(), self.deletions);
+        let start = request.start;
+        let opening = async move { open::open(&core, &topic, start, cursor.as_deref()).await };
+        Box::pin(opening.into_actor(self).map(move |opened, actor, context| {
+            actor.busy -= 1;
+            // A closing broker has told its subscriptions to end already.
+            let open = actor.core.check_open();
+            let attached = open
+                .and(opened)
+                .and_then(|opened| actor.attach(request, opened, deletions));
+            actor.tend(context);
+            attached
+        }))
+    }
+}
+
+impl Handler<LiveCursors> for TopicActor {
+    type Result = MessageResult<LiveCursors>;
+
+    fn handle(&mut self, _: LiveCursors, context: &mut Context<Self>) -> Self::Result {
+        self.look_at_readers(context);
+        let groups = self.groups.iter().map(|(name, group)| LiveCursor {
+            name: name.clone(),
+            members: group.members.len() as u64,
+            outstanding: group.ledger.outstanding(),
+        });
+        let readers = self.readers.iter().filter_map(|reader| {
+            Some(LiveCursor {
+                name: reader.durable.as_ref()?.cursor.clone(),
+                members: 1,
+                outstanding: reader.buffer.unfinished() as u64,
+            })
+        });
+        MessageResult(groups.chain(readers).collect())
+    }
+}
+
+impl Handler<MoveCursor> for TopicActor {
+    type Result = ResponseActFuture<Self, Result<(), BrokerError>>;
+
+    fn handle(&mut self, message: MoveCursor, context: &mut Context<Self>) -> Self::Result {
+        self.look_at_readers(context);
+        self.busy += 1;
+        let (core, topic) = (Arc::clone(&self.core), self.name.clone());
+        let MoveCursor { cursor, to } = message;
+        let name = cursor.clone();
+        let moving = async move {
+            let to = open::resolve(&core, &topic, to).await?.start;
+            let (_, ingress) = core.shard_for(&topic);
+            let command = Command::ResetCursor { topic, cursor, to };
+            let reply = ingress.run(vec![Work::control(command)]).await?;
+            match reply.outcome(0)?.0 {
+                Outcome::Done => Ok(to),
+                other => Err(unexpected(other)),
+            }
+        };
+        Box::pin(moving.into_actor(self).map(move |moved, actor, context| {
+            actor.busy -= 1;
+            let moved = moved.map(|to| actor.moved(&name, to));
+            actor.tend(context);
+            moved
+        }))
+    }
+}
+
+impl Handler<ForgetCursor> for TopicActor {
+    type Result = ResponseActFuture<Self, Result<(), BrokerError>>;
+
+    fn handle(&mut self, message: ForgetCursor, context: &mut Context<Self>) -> Self::Result {
+        self.look_at_readers(context);
+        let cursor = message.0;
+        if self.groups.contains_key(&cursor) || self.exclusive(&cursor).is_some() {
+            return Box::pin(actix::fut::ready(Err(in_use(&cursor, "live members"))));
+        }
+        self.busy += 1;
+        self.parting.remove(&cursor);
+        let (core, topic) = (Arc::clone(&self.core), self.name.clone());
+        let forgetting = async move {
+            let (_, ingress) = core.shard_for(&topic);
+            let command = Command::DeleteCursor { topic, cursor };
+            let reply = ingress.run(vec![Work::control(command)]).await?;
+            match reply.outcome(0)?.0 {
+                Outcome::Done => Ok(()),
+                other => Err(unexpected(other)),
+            }
+        };
+        Box::pin(
+            forgetting
+                .into_actor(self)
+                .map(|forgotten, actor, context| {
+                    actor.busy -= 1;
+                    actor.tend(context);
+                    forgotten
+                }),
+        )
+    }
+}
+
+impl Handler<Stop> for TopicActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Stop, context: &mut Context<Self>) {
+        self.look_at_readers(context);
+        self.end_all(&BrokerError::ShuttingDown);
+        self.flush(context);
+        self.stopping.push(message.0);
+        self.stop_when_told();
+    }
+}
