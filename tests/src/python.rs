@@ -57,7 +57,6 @@ pub fn run_pytest(sdk: Sdk, file: &str, address: &str, environment: &[(&str, &st
             "-m",
             "pytest",
             "-q",
-            "-x",
             "--tb=short",
             "-p",
             "no:cacheprovider",
