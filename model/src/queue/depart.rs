@@ -12,7 +12,7 @@ use crate::ids::WallTime;
 use crate::name::Name;
 use crate::outbox;
 use crate::overlay::Work;
-use crate::record::{Attributes, AttributesId, NEVER, OutboxMessage, QueueMessage};
+use crate::record::{Attributes, NEVER, OutboxMessage, QueueMessage};
 use crate::records::NeedsKeys;
 use crate::{attributes, live};
 
@@ -124,9 +124,10 @@ fn within_shard(
 }
 
 fn is_alike(one: &Departure, other: &Departure) -> bool {
-    let key = |gone: &Departure| -> (AttributesId, _, _) {
+    let key = |gone: &Departure| {
         let message = &gone.message;
-        (message.attributes, message.expires, gone.is_dead())
+        let expiry = (message.expires, message.expires_wall);
+        (message.attributes, expiry, gone.is_dead())
     };
     key(one) == key(other)
 }

@@ -136,13 +136,17 @@ fn take_messages(
             if !message.is_available() {
                 continue;
             }
+            let taken = walk.taken.len() as u32;
+            if taken == wanted.messages_max {
+                is_full = true;
+                break;
+            }
             if message.is_expired(now) {
                 expired.push(*message);
                 continue;
             }
             let with_this = bytes + u64::from(message.bytes);
-            let taken = walk.taken.len() as u32;
-            if taken == wanted.messages_max || (taken > 0 && with_this > wanted.bytes_max) {
+            if taken > 0 && with_this > wanted.bytes_max {
                 is_full = true;
                 break;
             }
