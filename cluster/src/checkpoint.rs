@@ -19,7 +19,7 @@ use bytes::Bytes;
 use flotilla_model::outcome::ReleasedSlots;
 use flotilla_storage::{CheckpointBatch, CheckpointStore, GroupId, Released};
 use openraft::async_runtime::watch::WatchReceiver;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::codec;
 use crate::error::{ClusterError, chain};
@@ -40,14 +40,10 @@ pub(crate) struct Frozen {
 }
 
 /// Writes a checkpoint of what is applied now, unless the last one covers it.
-///
-/// `writers` bounds how many groups of the node write at a time: each holds its records twice.
-pub(crate) async fn checkpoint(
-    replica: &Arc<Replica>,
-    writers: &Semaphore,
-) -> Result<AppliedMark, ClusterError> {
+pub(crate) async fn checkpoint(replica: &Arc<Replica>) -> Result<AppliedMark, ClusterError> {
     let mut unfinished = replica.checkpointing.lock().await;
-    let _writer = writers.acquire().await.map_err(|_| ClusterError::Stopped)?;
+    let writer = replica.writers.acquire().await;
+    let _writer = writer.map_err(|_| ClusterError::Stopped)?;
     let begin = Instant::now();
     if unfinished.is_some() {
         // What is frozen must be written before anything newer can be.
@@ -158,7 +154,6 @@ fn write(store: &CheckpointStore, group: GroupId, frozen: &Frozen) -> Result<(),
 /// Makes checkpoints of one group when they are wanted, and lets go of the log behind them.
 pub(crate) struct Checkpointer {
     pub replica: Arc<Replica>,
-    pub writers: Arc<Semaphore>,
     pub raft: watch::Receiver<Option<Raft>>,
     /// Told after each: segments may have become free.
     pub retention: mpsc::Sender<()>,
@@ -186,7 +181,7 @@ impl Checkpointer {
 
     async fn once(&self) -> Result<(), ClusterError> {
         let before = self.replica.durable.borrow().log_id.clone();
-        let mark = checkpoint(&self.replica, &self.writers).await?;
+        let mark = checkpoint(&self.replica).await?;
         if mark.log_id == before {
             return Ok(());
         }

@@ -18,7 +18,7 @@ use crate::group::{Group, NodeParts};
 use crate::health::{ClusterHealth, ClusterMetrics, cluster_health, cluster_metrics};
 use crate::identity::{ClusterId, Identity};
 use crate::outbox::OutboxPump;
-use crate::replica::Replica;
+use crate::replica::{Replica, ReplicaSettings};
 use crate::retention::Retention;
 use crate::shard::Shard;
 use crate::time::ShardClock;
@@ -30,8 +30,8 @@ const METADATA: GroupId = GroupId(0);
 const READERS: usize = 16;
 /// Checkpoints written at a time.
 const WRITERS: usize = 1;
-/// How often a log that waits for disk space is looked at.
-const RECOVERY_PERIOD: Duration = Duration::from_secs(1);
+/// How often the log's health is looked at: a group that writes nothing hears of a failure only so.
+const WATCH_PERIOD: Duration = Duration::from_millis(250);
 
 /// Who a node is.
 #[derive(Clone, Debug)]
@@ -94,7 +94,6 @@ impl Cluster {
             budget: Arc::new(Semaphore::new(config.inflight_bytes as usize)),
             budget_bytes: config.inflight_bytes,
             readers: Arc::new(Semaphore::new(READERS)),
-            writers: Arc::new(Semaphore::new(WRITERS)),
             retention,
             identity: identity.clone(),
         };
@@ -120,7 +119,7 @@ impl Cluster {
         };
         let tasks = vec![
             runtime.spawn(retention.run()),
-            runtime.spawn(recover_when_full(log.clone(), groups.clone())),
+            runtime.spawn(watch_log(log.clone(), groups.clone())),
         ];
         Ok(Self {
             inner: Arc::new(Inner {
@@ -277,28 +276,36 @@ fn raft_config(
 
 fn open_groups(config: &ClusterConfig, parts: &NodeParts) -> Result<Vec<Arc<Group>>, ClusterError> {
     let count = u64::from(parts.identity.shards);
-    let clean_bytes_max = config.state_cache_bytes / count;
+    let writers = Arc::new(Semaphore::new(WRITERS));
     (METADATA.0..=parts.identity.shards)
         .map(|group| {
-            let replica = Replica::open(
-                GroupId(group),
-                parts.log.clone(),
-                ShardClock::new(config.time.clone()),
-                config.checkpoint.clone(),
-                count,
-                clean_bytes_max,
-            )?;
+            let settings = ReplicaSettings {
+                clock: ShardClock::new(config.time.clone()),
+                checkpoint: config.checkpoint.clone(),
+                dirty_bytes_max: (config.checkpoint.dirty_bytes / count).max(1),
+                clean_bytes_max: config.state_cache_bytes / count,
+                writers: writers.clone(),
+            };
+            let replica = Replica::open(GroupId(group), parts.log.clone(), settings)?;
             Ok(Group::open(replica, parts.clone()))
         })
         .collect()
 }
 
-/// Brings the groups back once a full disk has room again.
-async fn recover_when_full(log: NodeLog, groups: Vec<Arc<Group>>) {
+/// Takes all groups out of service when their log fails, and brings them back once a full disk has
+/// room again.
+async fn watch_log(log: NodeLog, groups: Vec<Arc<Group>>) {
     loop {
-        tokio::time::sleep(RECOVERY_PERIOD).await;
-        if !matches!(log.health(), LogHealth::FullWaiting { .. }) {
-            continue;
+        tokio::time::sleep(WATCH_PERIOD).await;
+        match log.health() {
+            LogHealth::Healthy => continue,
+            LogHealth::FullWaiting { reason } => {
+                groups.iter().for_each(|group| group.replica.fail(&reason));
+            }
+            LogHealth::Failed { reason } => {
+                groups.iter().for_each(|group| group.replica.fail(&reason));
+                return;
+            }
         }
         for group in &groups {
             group.stop_raft().await;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use flotilla_model::command::Command;
 use flotilla_model::query;
 use flotilla_model::settings::ShardDefaults;
-use flotilla_storage::{LogHealth, NodeLog};
+use flotilla_storage::NodeLog;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
@@ -51,8 +51,6 @@ pub(crate) struct NodeParts {
     pub budget_bytes: u64,
     /// Reads of payload from disk.
     pub readers: Arc<Semaphore>,
-    /// Checkpoints being written.
-    pub writers: Arc<Semaphore>,
     pub retention: mpsc::Sender<()>,
 }
 
@@ -87,7 +85,6 @@ impl Group {
         };
         let checkpointer = Checkpointer {
             replica: replica.clone(),
-            writers: node.writers.clone(),
             raft: raft.subscribe(),
             retention: node.retention.clone(),
         };
@@ -189,10 +186,7 @@ impl Group {
         }
         // Raft has ended. Stopped by us it leaves no reason.
         if let Some(reason) = raft_failure(&raft) {
-            let reason = match self.node.log.health() {
-                LogHealth::Failed { reason } | LogHealth::FullWaiting { reason } => reason,
-                LogHealth::Healthy => reason,
-            };
+            let reason = self.replica.trouble().unwrap_or(reason);
             self.replica.fail(&reason);
         } else {
             self.replica.set_role(Role::Follower);
@@ -269,7 +263,7 @@ impl Group {
 
     /// Writes what is applied, so that the next start has nothing to replay.
     pub async fn checkpoint(&self) -> Result<(), ClusterError> {
-        checkpoint(&self.replica, &self.node.writers).await?;
+        checkpoint(&self.replica).await?;
         Ok(())
     }
 

@@ -193,7 +193,7 @@ impl Proposer {
                 pending.hollow();
                 let reason = self
                     .replica
-                    .failure()
+                    .trouble()
                     .unwrap_or_else(|| "no leader took the batch before the deadline".to_owned());
                 pending.answer(Err(ClusterError::Unavailable { reason }));
             } else {
@@ -293,7 +293,7 @@ impl Proposer {
                 pending.maybe_logged |= logged;
                 let reason = self
                     .replica
-                    .failure()
+                    .trouble()
                     .unwrap_or_else(|| "the group was stopped".to_owned());
                 pending.answer(Err(if pending.maybe_logged {
                     ClusterError::OutcomeUnknown { reason }

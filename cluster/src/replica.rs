@@ -15,10 +15,10 @@ use flotilla_model::ids::{ShardId, ShardTime};
 use flotilla_model::outcome::{Applied, Change};
 use flotilla_model::query;
 use flotilla_model::records::{NeedsKeys, Records};
-use flotilla_storage::{CheckpointStore, GroupId, NodeLog};
+use flotilla_storage::{CheckpointStore, GroupId, LogHealth, NodeLog};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::checkpoint::Frozen;
 use crate::codec;
@@ -71,6 +71,15 @@ impl Counters {
     }
 }
 
+/// What a replica is opened with.
+pub(crate) struct ReplicaSettings {
+    pub clock: ShardClock,
+    pub checkpoint: CheckpointConfig,
+    pub dirty_bytes_max: u64,
+    pub clean_bytes_max: u64,
+    pub writers: Arc<Semaphore>,
+}
+
 /// One group on this node.
 pub(crate) struct Replica {
     pub group: GroupId,
@@ -82,6 +91,8 @@ pub(crate) struct Replica {
     pub checkpoint: CheckpointConfig,
     /// This group's part of the changed records that may wait in memory.
     pub dirty_bytes_max: u64,
+    /// Bounds how many groups of the node write checkpoints at a time: each holds its records twice.
+    pub writers: Arc<Semaphore>,
     /// One checkpoint at a time; holds the one that could not be written yet.
     pub checkpointing: tokio::sync::Mutex<Option<Frozen>>,
     /// Held over each entry by apply, and by the checkpointer to freeze between two entries.
@@ -109,21 +120,17 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    #[allow(clippy::too_many_arguments)]
     pub fn open(
         group: GroupId,
         log: NodeLog,
-        clock: ShardClock,
-        checkpoint: CheckpointConfig,
-        groups: u64,
-        clean_bytes_max: u64,
+        settings: ReplicaSettings,
     ) -> Result<Arc<Self>, ClusterError> {
         let store = log.checkpoints();
         let mark = stored_mark(&store, group)?;
         let state = Arc::new(StateCache::new(
             group,
             store.clone(),
-            clean_bytes_max,
+            settings.clean_bytes_max,
             mark.is_none(),
         ));
         let mark = mark.unwrap_or_default();
@@ -133,9 +140,10 @@ impl Replica {
             log,
             store,
             state,
-            clock,
-            dirty_bytes_max: (checkpoint.dirty_bytes / groups).max(1),
-            checkpoint,
+            clock: settings.clock,
+            dirty_bytes_max: settings.dirty_bytes_max,
+            checkpoint: settings.checkpoint,
+            writers: settings.writers,
             checkpointing: tokio::sync::Mutex::new(None),
             entry_gate: tokio::sync::Mutex::new(()),
             progress: Mutex::new(Progress {
@@ -282,6 +290,14 @@ impl Replica {
             }
         }
         self.set_role(Role::Failed);
+    }
+
+    /// Why nothing can be written, if that is so: the log's own reason first, since it causes the rest.
+    pub fn trouble(&self) -> Option<String> {
+        match self.log.health() {
+            LogHealth::Failed { reason } | LogHealth::FullWaiting { reason } => Some(reason),
+            LogHealth::Healthy => self.failure(),
+        }
     }
 
     pub fn failure(&self) -> Option<String> {

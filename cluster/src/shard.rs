@@ -10,7 +10,7 @@ use flotilla_model::command::{Command, ENTRY_COMMANDS_MAX};
 use flotilla_model::ids::{LogIndex, Origin, ShardId, ShardTime, WallTime};
 use flotilla_model::outcome::Outcome;
 use flotilla_model::records::{NeedsKeys, Records};
-use flotilla_storage::{ENTRY_BYTES_MAX, LogHealth, StorageError};
+use flotilla_storage::{ENTRY_BYTES_MAX, StorageError};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::config::INFLIGHT_ENTRIES;
@@ -205,14 +205,9 @@ impl Shard {
 
     /// Refuses at once what a stopped group could only let time out.
     fn check_serving(&self) -> Result<(), ClusterError> {
-        if let Some(reason) = self.replica.failure() {
-            return Err(ClusterError::Unavailable { reason });
-        }
-        match self.replica.log.health() {
-            LogHealth::Healthy => Ok(()),
-            LogHealth::Failed { reason } | LogHealth::FullWaiting { reason } => {
-                Err(ClusterError::Unavailable { reason })
-            }
+        match self.replica.trouble() {
+            Some(reason) => Err(ClusterError::Unavailable { reason }),
+            None => Ok(()),
         }
     }
 

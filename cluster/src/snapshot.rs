@@ -1,38 +1,235 @@
-//! Snapshots: the last durable checkpoint of a group, as something that can be handed to another node.
+//! Snapshots: the last durable checkpoint of a group, as something to hand to another node.
+//!
+//! A checkpoint is on disk anyway, so that building a snapshot costs nothing: what Raft gets is a handle.
+//! Only when it is to be transferred is the checkpoint frozen, its segments pinned, and its records and
+//! live messages read, chunk by chunk, in bounded memory. The receiver stages the chunks, checks them,
+//! and takes them over at once. Both ends are in one process until there are links between nodes.
+
+use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 
-use crate::error::ClusterError;
-use crate::replica::Replica;
-use crate::types::{Groups, SnapshotMeta};
+use flotilla_model::ids::LogIndex;
+use flotilla_model::key::Key;
+use flotilla_model::query;
+use flotilla_model::record::Record;
+use flotilla_model::records::{Lookup, Records};
+use flotilla_storage::{
+    LiveRange, LiveSlots, LogPoint, NodeLog, SnapshotExport, SnapshotManifest, StorageError,
+};
 use openraft::RaftSnapshotBuilder;
 
-pub(crate) struct SnapshotHandle;
+use crate::checkpoint::checkpoint;
+use crate::error::{ClusterError, chain};
+use crate::replica::{AppliedMark, Replica};
+use crate::types::{Groups, SnapshotMeta};
+
+type Snapshot = openraft::alias::SnapshotOf<Groups, SnapshotHandle>;
+
+/// A replica whose last checkpoint is meant.
+pub(crate) struct SnapshotHandle {
+    source: Arc<Replica>,
+}
+
 impl SnapshotHandle {
+    /// The last durable checkpoint, if there is one.
+    pub fn current(replica: &Arc<Replica>) -> Option<Snapshot> {
+        let mark = replica.durable.borrow().clone();
+        mark.log_id.is_some().then(|| snapshot(replica, mark))
+    }
+
+    /// Makes this snapshot the state of another replica of the group.
     pub async fn install(
         self,
-        _replica: &Arc<Replica>,
-        _meta: &SnapshotMeta,
+        replica: &Arc<Replica>,
+        meta: &SnapshotMeta,
     ) -> Result<(), ClusterError> {
-        Ok(())
+        let (export, mark) = self.freeze().await?;
+        if mark.log_id != meta.last_log_id {
+            return Err(ClusterError::Unavailable {
+                reason: "the snapshot was followed by a newer one: ask for that".to_owned(),
+            });
+        }
+        // In this order everywhere: no checkpoint, then no entry.
+        let mut unfinished = replica.checkpointing.lock().await;
+        let _between_entries = replica.entry_gate.lock().await;
+        let was_recovered = replica.is_recovered();
+        let log = replica.log.clone();
+        tokio::task::spawn_blocking(move || copy(&export, &log))
+            .await
+            .map_err(|error| ClusterError::Unavailable {
+                reason: format!("installing a snapshot was broken off: {error}"),
+            })??;
+        *unfinished = None;
+        replica.reset()?;
+        if was_recovered {
+            replica.set_recovered();
+        }
+        replica.find_next_due().await
     }
-    pub fn current(
-        _replica: &Arc<Replica>,
-    ) -> Option<openraft::alias::SnapshotOf<Groups, SnapshotHandle>> {
-        None
+
+    /// A frozen view of the checkpoint, with what it covers.
+    async fn freeze(&self) -> Result<(SnapshotExport, AppliedMark), ClusterError> {
+        // No checkpoint in between, so that the mark is the one of the view.
+        let _no_checkpoint = self.source.checkpointing.lock().await;
+        let mark = self.source.durable.borrow().clone();
+        let upto = mark.log_id.as_ref().map(|log_id| LogPoint {
+            index: log_id.index,
+            term: log_id.leader_id.term,
+            leader: log_id.leader_id.node_id,
+        });
+        let upto = upto.ok_or_else(|| ClusterError::Unavailable {
+            reason: "the group has no checkpoint".to_owned(),
+        })?;
+        let export = self.source.log.export_snapshot(self.source.group, upto)?;
+        Ok((export, mark))
     }
 }
-pub(crate) struct SnapshotBuilder;
+
+fn snapshot(replica: &Arc<Replica>, mark: AppliedMark) -> Snapshot {
+    Snapshot {
+        meta: SnapshotMeta {
+            last_log_id: mark.log_id,
+            last_membership: mark.membership,
+        },
+        snapshot: SnapshotHandle {
+            source: replica.clone(),
+        },
+    }
+}
+
+/// Sends a snapshot from one log to another.
+fn copy(export: &SnapshotExport, log: &NodeLog) -> Result<(), ClusterError> {
+    // What goes over a link in between.
+    let manifest = SnapshotManifest::decode(&export.manifest().encode())?;
+    let upto = manifest.upto.index;
+    let mut import = log.import_snapshot(manifest)?;
+    for chunk in export.chunks(live_ranges(export, upto)) {
+        import.chunk(&chunk?)?;
+    }
+    import.install()?;
+    Ok(())
+}
+
+/// What a frozen checkpoint refers to, in the order of the log.
+fn live_ranges(
+    export: &SnapshotExport,
+    upto: u64,
+) -> impl Iterator<Item = Result<LiveRange, StorageError>> + '_ {
+    let pages = LivePages::new(export);
+    (0..=upto).filter_map(move |index| match pages.runs(index) {
+        Ok(slots) => slots.map(|slots| Ok(LiveRange { index, slots })),
+        Err(error) => Some(Err(error)),
+    })
+}
+
+type RecordStream<'a> = Box<dyn Iterator<Item = Result<(Key, Arc<Record>), StorageError>> + 'a>;
+
+/// The records that say what is live, read along in their order while the log is walked: neither a
+/// search per entry nor all of them in memory.
+struct LivePages<'a> {
+    stream: RefCell<RecordStream<'a>>,
+    present: RefCell<Option<(Key, Arc<Record>)>>,
+    error: RefCell<Option<StorageError>>,
+}
+
+impl<'a> LivePages<'a> {
+    fn new(export: &'a SnapshotExport) -> Self {
+        let stream = export
+            .records()
+            .filter_map(|record| live_page(record).transpose());
+        let pages = Self {
+            stream: RefCell::new(Box::new(stream)),
+            present: RefCell::new(None),
+            error: RefCell::new(None),
+        };
+        pages.step();
+        pages
+    }
+
+    fn step(&self) {
+        let next = self.stream.borrow_mut().next();
+        let present = match next {
+            Some(Ok(page)) => Some(page),
+            Some(Err(error)) => {
+                self.error.replace(Some(error));
+                None
+            }
+            None => None,
+        };
+        self.present.replace(present);
+    }
+
+    fn runs(&self, index: u64) -> Result<Option<LiveSlots>, StorageError> {
+        let runs = query::live_runs(self, LogIndex(index));
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        let runs = runs.map_err(|_| StorageError::Snapshot {
+            what: "what is live could not be told",
+        })?;
+        let ranges: Vec<_> = runs
+            .iter()
+            .map(|run| run.first..run.first.saturating_add(run.count))
+            .collect();
+        Ok((!ranges.is_empty()).then_some(LiveSlots::Some(ranges)))
+    }
+}
+
+impl Records for LivePages<'_> {
+    fn get(&self, key: &Key) -> Lookup {
+        loop {
+            match &*self.present.borrow() {
+                Some((present, record)) if present == key => return Lookup::Found(record.clone()),
+                Some((present, _)) if present < key => {}
+                _ => return Lookup::Absent,
+            }
+            self.step();
+        }
+    }
+}
+
+/// `None` for a record that says nothing of liveness.
+fn live_page(
+    record: Result<(Vec<u8>, bytes::Bytes), StorageError>,
+) -> Result<Option<(Key, Arc<Record>)>, StorageError> {
+    let malformed = || StorageError::InvalidRecord {
+        what: "state record of the model",
+    };
+    let (key, value) = record?;
+    let key = Key::decode(&key).map_err(|_| malformed())?;
+    if !matches!(key, Key::Live(_)) {
+        return Ok(None);
+    }
+    let record = Record::decode(&key, &value).map_err(|_| malformed())?;
+    Ok(Some((key, Arc::new(record))))
+}
+
+/// Gives Raft a snapshot that covers a recent state.
+pub(crate) struct SnapshotBuilder {
+    replica: Arc<Replica>,
+    /// Everything applied so far must be in it.
+    force: bool,
+}
+
 impl SnapshotBuilder {
-    pub fn new(_replica: Arc<Replica>, _force: bool) -> Self {
-        Self
+    pub fn new(replica: Arc<Replica>, force: bool) -> Self {
+        Self { replica, force }
     }
 }
+
 impl RaftSnapshotBuilder<Groups> for SnapshotBuilder {
     type SnapshotData = SnapshotHandle;
-    async fn build_snapshot(
-        &mut self,
-    ) -> Result<openraft::alias::SnapshotOf<Groups, SnapshotHandle>, io::Error> {
-        Err(io::Error::other("x"))
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        if !self.force
+            && let Some(current) = SnapshotHandle::current(&self.replica)
+        {
+            return Ok(current);
+        }
+        let mark = checkpoint(&self.replica)
+            .await
+            .map_err(|error| io::Error::other(chain(&error)))?;
+        Ok(snapshot(&self.replica, mark))
     }
 }

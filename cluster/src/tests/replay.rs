@@ -11,7 +11,7 @@ use super::*;
 use crate::checkpoint::checkpoint;
 use crate::codec::log_id;
 use crate::config::CheckpointConfig;
-use crate::replica::Replica;
+use crate::replica::{Replica, ReplicaSettings};
 use crate::state_machine::ShardStateMachine;
 use crate::time::{ShardClock, SystemTimeSource};
 use crate::types::{Batch, Entry};
@@ -35,8 +35,14 @@ pub(super) fn open_log(dir: &Path) -> NodeLog {
 
 pub(super) fn open_replica(log: &NodeLog, group: GroupId, clean_bytes_max: u64) -> Arc<Replica> {
     let clock = ShardClock::new(Arc::new(SystemTimeSource::default()));
-    let checkpoints = CheckpointConfig::default();
-    Replica::open(group, log.clone(), clock, checkpoints, 1, clean_bytes_max).unwrap()
+    let settings = ReplicaSettings {
+        clock,
+        checkpoint: CheckpointConfig::default(),
+        dirty_bytes_max: 32 << 20,
+        clean_bytes_max,
+        writers: Arc::new(Semaphore::new(1)),
+    };
+    Replica::open(group, log.clone(), settings).unwrap()
 }
 
 #[derive(Clone, Debug)]
@@ -175,7 +181,6 @@ struct Twin {
     entries: Vec<Entry>,
     now_ms: u64,
     sequence: u64,
-    writers: Semaphore,
 }
 
 impl Twin {
@@ -188,7 +193,6 @@ impl Twin {
             entries: Vec::new(),
             now_ms: 1_000,
             sequence: 0,
-            writers: Semaphore::new(1),
         }
     }
 
@@ -229,7 +233,7 @@ impl Twin {
     async fn run(&mut self, step: &Step, log: &NodeLog) {
         match step {
             Step::Checkpoint => {
-                checkpoint(&self.replica, &self.writers).await.unwrap();
+                checkpoint(&self.replica).await.unwrap();
             }
             Step::Replay => {
                 self.replica.reset().unwrap();
@@ -326,7 +330,7 @@ proptest! {
             let expected = records_of(&twin.memory);
             prop_assert_eq!(twin.replica.state.all_records(), expected.clone());
             // And from the disk alone.
-            checkpoint(&twin.replica, &twin.writers).await.unwrap();
+            checkpoint(&twin.replica).await.unwrap();
             let reopened = open_replica(&log, GROUP, 1 << 20);
             prop_assert_eq!(reopened.state.all_records(), expected);
             Ok(())
@@ -369,9 +373,8 @@ fn readers_beside_writers_and_checkpoints_never_see_an_old_version() {
         let checkpointer = tokio::spawn({
             let (replica, stop) = (replica.clone(), stop.clone());
             async move {
-                let writers = Semaphore::new(1);
                 while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                    checkpoint(&replica, &writers).await.unwrap();
+                    checkpoint(&replica).await.unwrap();
                 }
             }
         });
@@ -413,5 +416,63 @@ fn an_entry_that_cannot_be_understood_stops_its_group_and_says_which() {
         assert!(outcome.is_err());
         let reason = twin.replica.failure().unwrap();
         assert!(reason.contains("entry 2"), "{reason}");
+    });
+}
+
+#[test]
+fn a_snapshot_brings_another_replica_all_records_and_live_messages_and_no_more() {
+    let (dir, other_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (log, other_log) = (open_log(dir.path()), open_log(other_dir.path()));
+    runtime().block_on(async {
+        let mut twin = Twin::new(&log, 1 << 20);
+        for number in 0..40u8 {
+            let topic = number % 3;
+            twin.run(&Step::Append { topic, count: 2 }, &log).await;
+        }
+        twin.run(&Step::Delete { topic: 1 }, &log).await;
+        let mut builder = twin
+            .machine
+            .try_create_snapshot_builder(true)
+            .await
+            .unwrap();
+        let snapshot = openraft::RaftSnapshotBuilder::build_snapshot(&mut builder)
+            .await
+            .unwrap();
+        let other = open_replica(&other_log, GROUP, 1 << 20);
+        let mut machine = ShardStateMachine::new(other.clone());
+        // The source goes on while its checkpoint is carried over.
+        machine
+            .install_snapshot(&snapshot.meta, snapshot.snapshot)
+            .await
+            .unwrap();
+        assert_eq!(other.state.all_records(), records_of(&twin.memory));
+        assert_eq!(
+            machine.applied_state().await.unwrap().0,
+            snapshot.meta.last_log_id
+        );
+        for index in 1..=40u64 {
+            let live = other
+                .read(|records| query::live_runs(records, LogIndex(index)))
+                .await
+                .unwrap();
+            let expected = log.read_slots(GROUP, index, 0..2);
+            let received = other_log.read_slots(GROUP, index, 0..2);
+            if live.is_empty() {
+                assert!(received.is_err(), "entry {index} was dead and came along");
+            } else {
+                assert_eq!(received.unwrap(), expected.unwrap(), "entry {index}");
+            }
+        }
+        // The receiver goes on from there.
+        twin.replica = other;
+        twin.machine = machine;
+        let begin = twin.entries.len();
+        let (entry, head) = twin.entry(vec![append_command(&topic_name(2), 1)], 1);
+        let slot_bytes = vec![format!("payload {} 0", begin + 1).len() as u32];
+        let index = LogIndex(entry.log_id.index);
+        apply_in_memory(ShardId(GROUP.0), index, head, slot_bytes, &mut twin.memory);
+        twin.entries.push(entry);
+        twin.apply_missing().await;
+        assert_eq!(twin.replica.state.all_records(), records_of(&twin.memory));
     });
 }
