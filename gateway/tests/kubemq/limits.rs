@@ -1,0 +1,177 @@
+//! What a client may not do, and what it may.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use flotilla_gateway::KubemqConfig;
+use flotilla_gateway::kubemq::protocol::QueuesDownstreamRequestType as Type;
+use flotilla_gateway::kubemq::protocol::{
+    Empty, QueueMessagesBatchRequest, QueuesInfoRequest, Request, Response,
+    StreamQueueMessagesRequest, Subscribe,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tonic::Code;
+
+use crate::support::{Downstream, Gateway, a_get, a_message, an_event, fill, soon, unique};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pings_of_a_client_without_calls_are_tolerated() {
+    let gateway = Gateway::start().await;
+    let mut client = gateway
+        .client_with(|endpoint| {
+            endpoint
+                .http2_keep_alive_interval(Duration::from_millis(10))
+                .keep_alive_timeout(Duration::from_secs(5))
+                .keep_alive_while_idle(true)
+        })
+        .await;
+    client.ping(Empty {}).await.unwrap();
+    // A server that minds would have closed the connection after a few pings.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let answer = client.ping(Empty {}).await.unwrap().into_inner();
+    assert_eq!(answer.version, "2.6.0");
+    assert!(!answer.host.is_empty());
+    assert!(answer.server_start_time > 0 && answer.server_up_time_seconds >= 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_are_not_served_say_so() {
+    let gateway = Gateway::start().await;
+    let mut client = gateway.client().await;
+    let no_requests = futures::stream::empty::<StreamQueueMessagesRequest>();
+    let refused = [
+        client.send_request(Request::default()).await.unwrap_err(),
+        client.send_response(Response::default()).await.unwrap_err(),
+        client
+            .queues_info(QueuesInfoRequest::default())
+            .await
+            .unwrap_err(),
+        client
+            .subscribe_to_requests(Subscribe::default())
+            .await
+            .unwrap_err(),
+        client.stream_queue_message(no_requests).await.unwrap_err(),
+    ];
+    for status in refused {
+        assert_eq!(status.code(), Code::Unimplemented);
+        assert!(status.message().ends_with("is not served by this server"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_beyond_the_limit_and_silent_ones_are_closed() {
+    let gateway = Gateway::with(KubemqConfig {
+        connections_max: 1,
+        handshake_wait_max: Duration::from_millis(200),
+        ..KubemqConfig::default()
+    })
+    .await;
+    let mut silent = TcpStream::connect(gateway.address).await.unwrap();
+    let mut surplus = TcpStream::connect(gateway.address).await.unwrap();
+    let mut byte = [0];
+    // Closed without a word: the end of the stream, or a reset.
+    assert!(!matches!(soon(surplus.read(&mut byte)).await, Ok(1..)));
+    while matches!(soon(silent.read(&mut byte)).await, Ok(1..)) {}
+    soon(async {
+        while silent.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    // Its place is free again.
+    gateway.client().await.ping(Empty {}).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_would_unfold_in_memory_is_refused_and_harms_nothing_else() {
+    let gateway = Gateway::start().await;
+    let mut client = gateway.client().await;
+    let refused = client
+        .send_queue_messages_batch(QueueMessagesBatchRequest {
+            batch_id: String::new(),
+            messages: vec![Default::default(); 70_000],
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::OutOfRange);
+    client.ping(Empty {}).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_near_the_limit_goes_through_and_one_above_it_is_refused() {
+    let gateway = Gateway::start().await;
+    let mut client = gateway.client().await;
+    let queue = unique("large");
+    let mut message = a_message(&queue, 1);
+    message.body = Bytes::from(vec![b'x'; 99 << 20]);
+    let sent = soon(client.send_queue_message(message.clone()))
+        .await
+        .unwrap();
+    assert!(!sent.get_ref().is_error, "{}", sent.get_ref().error);
+    let mut downstream = Downstream::open(&mut client).await;
+    let got = downstream.get(&queue, 10, true).await;
+    assert_eq!(got.messages[0].body.len(), 99 << 20);
+    message.body = Bytes::from(vec![b'x'; 101 << 20]);
+    assert!(soon(client.send_queue_message(message)).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_of_a_stream_are_bounded() {
+    let gateway = Gateway::with(KubemqConfig {
+        transactions_per_stream_max: 2,
+        ..KubemqConfig::default()
+    })
+    .await;
+    let mut client = gateway.client().await;
+    let queue = unique("q");
+    fill(&mut client, &queue, 3).await;
+    let mut downstream = Downstream::open(&mut client).await;
+    let first = downstream.get(&queue, 1, false).await;
+    downstream.get(&queue, 1, false).await;
+    downstream
+        .send(Type::Get, a_get(&queue, 1, 1_000, false))
+        .await;
+    let refused = downstream.answer().await;
+    assert_eq!(
+        refused.error,
+        "too many open transactions on this stream, at most 2 are allowed"
+    );
+    downstream
+        .settle(Type::AckAll, &first.transaction_id, &[])
+        .await;
+    assert_eq!(downstream.get(&queue, 1, false).await.messages.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_without_ids_get_new_ones() {
+    let gateway = Gateway::start().await;
+    let mut client = gateway.client().await;
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let mut event = an_event(&unique("e"), 1, true);
+        event.event_id.clear();
+        ids.push(
+            client
+                .send_event(event)
+                .await
+                .unwrap()
+                .into_inner()
+                .event_id,
+        );
+        let mut message = a_message(&unique("q"), 1);
+        message.message_id.clear();
+        ids.push(
+            client
+                .send_queue_message(message)
+                .await
+                .unwrap()
+                .into_inner()
+                .message_id,
+        );
+    }
+    assert!(ids.iter().all(|id| !id.is_empty()));
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 4);
+}

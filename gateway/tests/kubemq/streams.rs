@@ -1,0 +1,226 @@
+//! The queue streams of newer clients.
+
+use std::time::{Duration, Instant};
+
+use flotilla_gateway::kubemq::protocol::QueuesDownstreamRequestType as Type;
+use flotilla_gateway::kubemq::protocol::{QueuesDownstreamRequest, QueuesUpstreamRequest};
+
+use crate::support::{
+    Downstream, Gateway, a_get, a_message, bodies, fill, sequences, soon, unique,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_answers_each_request_once_and_in_order() {
+    let gateway = Gateway::start().await;
+    let mut client = gateway.client().await;
+    let queue = unique("q");
+    let requests: Vec<QueuesUpstreamRequest> = (0..100)
+        .map(|number| QueuesUpstreamRequest {
+            request_id: number.to_string(),
+            messages: (0..number % 4)
+                .map(|part| a_message(&queue, number * 10 + part))
+                .collect(),
+        })
+        .collect();
+    let mut responses = client
+        .queues_upstream(futures::stream::iter(requests))
+        .await
+        .unwrap()
+        .into_inner();
+    let mut expected = Vec::new();
+    for number in 0..100 {
+        let response = soon(responses.message()).await.unwrap().unwrap();
+        assert_eq!(response.ref_request_id, number.to_string());
+        assert_eq!(response.is_error, number % 4 == 0);
+        let ids: Vec<String> = (0..number % 4)
+            .map(|part| (number * 10 + part).to_string())
+            .collect();
+        let got: Vec<String> = response
+            .results
+            .into_iter()
+            .map(|one| one.message_id)
+            .collect();
+        assert_eq!(got, ids);
+        expected.extend(ids);
+    }
+    assert!(soon(responses.message()).await.unwrap().is_none());
+    let mut downstream = Downstream::open(&mut client).await;
+    let got = downstream.get(&queue, expected.len() as i32, true).await;
+    assert_eq!(bodies(&got.messages), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settlements_are_silent_and_take_effect_in_order() {
+    let gateway = Gateway::start().await;
+    let mut client = gateway.client().await;
+    let queue = unique("q");
+    fill(&mut client, &queue, 6).await;
+    let mut downstream = Downstream::open(&mut client).await;
+    let got = downstream.get(&queue, 6, false).await;
+    assert_eq!(sequences(&got.messages), [1, 2, 3, 4, 5, 6]);
+    let id = got.transaction_id;
+    downstream.settle(Type::AckRange, &id, &[2, 1]).await;
+    downstream.settle(Type::NAckRange, &id, &[4]).await;
+    downstream.settle(Type::ActiveOffsets, &id, &[]).await;
+    let offsets = downstream.answer().await;
+    assert_eq!(offsets.request_type_data, Type::ActiveOffsets as i32);
+    assert_eq!(offsets.active_offsets, [3, 5, 6]);
+    // What was given back has a new place at the tail, and the get after it sees that.
+    let again = downstream.get(&queue, 1, false).await;
+    assert_eq!(bodies(&again.messages), ["4"]);
+    assert_eq!(sequences(&again.messages), [7]);
+    assert_eq!(
+        again.messages[0].attributes.as_ref().unwrap().receive_count,
+        2
+    );
+    downstream.settle(Type::AckRange, &id, &[3, 99, 5]).await;
+    let error = downstream.answer().await;
+    assert_eq!(error.error, "invalid ack sequence id 99");
+    assert_eq!(error.ref_request_id, "settle");
+    downstream.settle(Type::CloseByClient, &id, &[]).await;
+    let back = downstream.get(&queue, 2, false).await;
+    assert_eq!(
+        sequences(&back.messages),
+        [5, 6],
+        "a close keeps the old places"
+    );
+    downstream.settle(Type::TransactionStatus, &id, &[]).await;
+    assert!(downstream.answer().await.transaction_complete);
+    downstream.settle(Type::AckAll, &id, &[]).await;
+    let error = downstream.answer().await;
+    assert_eq!(
+        error.error,
+        "transaction is completed or transaction id not found"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ack_does_not_wait_for_a_get() {
+    let gateway = Gateway::start().await;
+    let mut client = gateway.client().await;
+    let (queue, idle) = (unique("q"), unique("idle"));
+    fill(&mut client, &queue, 1).await;
+    let mut downstream = Downstream::open(&mut client).await;
+    let got = downstream.get(&queue, 1, false).await;
+    downstream
+        .send(Type::Get, a_get(&idle, 1, 600_000, false))
+        .await;
+    downstream
+        .settle(Type::AckAll, &got.transaction_id, &[])
+        .await;
+    downstream
+        .settle(Type::TransactionStatus, &got.transaction_id, &[])
+        .await;
+    let status = downstream.answer().await;
+    assert_eq!(status.request_type_data, Type::TransactionStatus as i32);
+    assert!(status.transaction_complete);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_get_is_answered_at_its_time_and_opens_nothing() {
+    let gateway = Gateway::start().await;
+    let mut client = gateway.client().await;
+    let mut downstream = Downstream::open(&mut client).await;
+    for wait_ms in [0, 300] {
+        let started = Instant::now();
+        downstream
+            .send(Type::Get, a_get(&unique("idle"), 1, wait_ms, false))
+            .await;
+        let answer = downstream.answer().await;
+        assert!(!answer.is_error && answer.messages.is_empty());
+        assert!(!answer.transaction_id.is_empty());
+        assert!(started.elapsed() >= Duration::from_millis(wait_ms as u64));
+        downstream
+            .settle(Type::AckAll, &answer.transaction_id, &[])
+            .await;
+        assert!(downstream.answer().await.is_error);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_lost_client_held_goes_to_others_in_its_old_place() {
+    let gateway = Gateway::start().await;
+    let mut client = gateway.client().await;
+    let queue = unique("q");
+    fill(&mut client, &queue, 4).await;
+    let mut lost = gateway.client().await;
+    let mut downstream = Downstream::open(&mut lost).await;
+    assert_eq!(downstream.get(&queue, 3, false).await.messages.len(), 3);
+    // It also has a get that waits, which must not swallow anything either.
+    downstream
+        .send(Type::Get, a_get(&queue, 100, 600_000, false))
+        .await;
+    drop(downstream);
+    drop(lost);
+    let mut other = Downstream::open(&mut client).await;
+    let got = other.get(&queue, 4, false).await;
+    assert_eq!(sequences(&got.messages), [1, 2, 3, 4]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_closed_downstream_answers_what_is_pending_then_gives_back_and_ends() {
+    let gateway = Gateway::start().await;
+    let mut client = gateway.client().await;
+    let queue = unique("q");
+    fill(&mut client, &queue, 2).await;
+    let mut downstream = Downstream::open(&mut client).await;
+    downstream.get(&queue, 2, false).await;
+    downstream
+        .send(Type::Get, a_get(&queue, 1, 500, false))
+        .await;
+    downstream.half_close();
+    assert!(downstream.answer().await.messages.is_empty());
+    downstream.end().await.unwrap();
+    let mut other = Downstream::open(&mut client).await;
+    assert_eq!(
+        sequences(&other.get(&queue, 2, false).await.messages),
+        [1, 2]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn auto_acknowledged_messages_are_gone_even_if_the_client_leaves_at_once() {
+    let gateway = Gateway::start().await;
+    let mut client = gateway.client().await;
+    let queue = unique("q");
+    fill(&mut client, &queue, 3).await;
+    let mut downstream = Downstream::open(&mut client).await;
+    let got = downstream.get(&queue, 2, true).await;
+    downstream
+        .settle(Type::AckAll, &got.transaction_id, &[])
+        .await;
+    let error = downstream.answer().await;
+    assert_eq!(error.error, "cannot ack messages with closed response ");
+    drop(downstream);
+    let mut other = Downstream::open(&mut client).await;
+    let rest = other.get(&queue, 1, false).await;
+    assert_eq!(bodies(&rest.messages), ["3"]);
+    other.send(Type::Get, a_get(&queue, 1, 0, false)).await;
+    assert!(other.answer().await.messages.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_served_is_answered_with_an_error_on_the_stream() {
+    let gateway = Gateway::start().await;
+    let mut client = gateway.client().await;
+    let mut downstream = Downstream::open(&mut client).await;
+    for (kind, text) in [
+        (
+            Type::ReQueueAll,
+            "requeueing messages to another queue is not served by this server",
+        ),
+        (
+            Type::ReQueueRange,
+            "requeueing messages to another queue is not served by this server",
+        ),
+        (Type::PollRequestTypeUnknown, "request unknown"),
+    ] {
+        downstream
+            .send(kind, QueuesDownstreamRequest::default())
+            .await;
+        let answer = downstream.answer().await;
+        assert!(answer.is_error);
+        assert_eq!(answer.error, text);
+        assert_eq!(answer.request_type_data, kind as i32);
+    }
+}

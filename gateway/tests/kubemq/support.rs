@@ -1,0 +1,273 @@
+//! A gateway on a port of its own, and what the tests say to it.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use flotilla_broker::{Broker, BrokerConfig};
+use flotilla_cluster::{Cluster, ClusterConfig};
+use flotilla_gateway::kubemq::protocol::kubemq_client::KubemqClient;
+use flotilla_gateway::kubemq::protocol::{
+    Event, EventReceive, QueueMessage, QueuesDownstreamRequest, QueuesDownstreamRequestType,
+    QueuesDownstreamResponse, Subscribe,
+};
+use flotilla_gateway::{GatewayError, KubemqConfig, serve};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Status, Streaming};
+
+/// For what should come at once; a loaded machine may be slow.
+pub const SOON: Duration = Duration::from_secs(20);
+
+pub type Client = KubemqClient<Channel>;
+
+/// A gateway with a broker and its storage.
+pub struct Gateway {
+    pub address: SocketAddr,
+    pub broker: Broker,
+    stop: Option<oneshot::Sender<()>>,
+    serving: JoinHandle<Result<(), GatewayError>>,
+    _data: tempfile::TempDir,
+}
+
+impl Gateway {
+    pub async fn start() -> Self {
+        Self::with(KubemqConfig::default()).await
+    }
+
+    pub async fn with(config: KubemqConfig) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let mut cluster = ClusterConfig::new(data.path());
+        cluster.shards = 2;
+        let cluster = Cluster::start(cluster, tokio::runtime::Handle::current())
+            .await
+            .unwrap();
+        let broker = Broker::start(cluster, BrokerConfig::default())
+            .await
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let serving = tokio::spawn(serve(listener, broker.clone(), config, async move {
+            let _ = stopped.await;
+        }));
+        Self {
+            address,
+            broker,
+            stop: Some(stop),
+            serving,
+            _data: data,
+        }
+    }
+
+    pub async fn client(&self) -> Client {
+        self.client_with(|endpoint| endpoint).await
+    }
+
+    pub async fn client_with(&self, change: impl FnOnce(Endpoint) -> Endpoint) -> Client {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
+        let channel = change(endpoint).connect().await.unwrap();
+        KubemqClient::new(channel).max_decoding_message_size(200 << 20)
+    }
+
+    /// Begins the end, as a signal to the process would.
+    pub fn stop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+    }
+
+    /// Resolves when the gateway has ended.
+    pub async fn ended(self) -> Result<(), GatewayError> {
+        soon(self.serving).await.unwrap()
+    }
+}
+
+/// Fails instead of waiting for ever.
+pub async fn soon<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(SOON, work)
+        .await
+        .expect("it did not happen in time")
+}
+
+/// A name that no other test uses.
+pub fn unique(prefix: &str) -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    format!("{prefix}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+pub fn an_event(channel: &str, number: usize, store: bool) -> Event {
+    Event {
+        event_id: number.to_string(),
+        client_id: "sender".to_owned(),
+        channel: channel.to_owned(),
+        metadata: "m".to_owned(),
+        body: Bytes::from(number.to_string()),
+        store,
+        tags: [("k".to_owned(), "v".to_owned())].into(),
+    }
+}
+
+pub fn a_message(queue: &str, number: usize) -> QueueMessage {
+    QueueMessage {
+        message_id: number.to_string(),
+        client_id: "sender".to_owned(),
+        channel: queue.to_owned(),
+        body: Bytes::from(number.to_string()),
+        ..QueueMessage::default()
+    }
+}
+
+pub fn a_subscribe(kind: i32, channel: &str, client_id: &str) -> Subscribe {
+    Subscribe {
+        subscribe_type_data: kind,
+        client_id: client_id.to_owned(),
+        channel: channel.to_owned(),
+        ..Subscribe::default()
+    }
+}
+
+/// Stores events numbered from 1 on.
+pub async fn store(client: &mut Client, channel: &str, count: usize) {
+    let events: Vec<Event> = (1..=count)
+        .map(|number| an_event(channel, number, true))
+        .collect();
+    let results = client
+        .send_events_stream(futures::stream::iter(events))
+        .await
+        .unwrap();
+    let mut results = results.into_inner();
+    for number in 1..=count {
+        let result = soon(results.message()).await.unwrap().unwrap();
+        assert_eq!(result.event_id, number.to_string());
+        assert!(result.sent, "{}", result.error);
+    }
+    assert!(soon(results.message()).await.unwrap().is_none());
+}
+
+/// Sends messages numbered from 1 on.
+pub async fn fill(client: &mut Client, queue: &str, count: usize) {
+    for number in 1..=count {
+        let sent = client.send_queue_message(a_message(queue, number)).await;
+        let sent = sent.unwrap().into_inner();
+        assert!(!sent.is_error, "{}", sent.error);
+    }
+}
+
+pub async fn next_event(events: &mut Streaming<EventReceive>) -> EventReceive {
+    soon(events.message()).await.unwrap().unwrap()
+}
+
+pub fn bodies(messages: &[QueueMessage]) -> Vec<String> {
+    messages
+        .iter()
+        .map(|message| String::from_utf8(message.body.to_vec()).unwrap())
+        .collect()
+}
+
+pub fn sequences(messages: &[QueueMessage]) -> Vec<i64> {
+    messages
+        .iter()
+        .map(|message| message.attributes.as_ref().unwrap().sequence as i64)
+        .collect()
+}
+
+/// One downstream, its two sides in the open.
+pub struct Downstream {
+    requests: Option<mpsc::Sender<QueuesDownstreamRequest>>,
+    responses: Streaming<QueuesDownstreamResponse>,
+}
+
+impl Downstream {
+    pub async fn open(client: &mut Client) -> Self {
+        let (requests, stream) = mpsc::channel(64);
+        let stream = futures::stream::unfold(stream, |mut stream| async {
+            stream.recv().await.map(|request| (request, stream))
+        });
+        let responses = soon(client.queues_downstream(stream)).await.unwrap();
+        Self {
+            requests: Some(requests),
+            responses: responses.into_inner(),
+        }
+    }
+
+    pub async fn send(&self, kind: QueuesDownstreamRequestType, request: QueuesDownstreamRequest) {
+        let request = QueuesDownstreamRequest {
+            client_id: "consumer".to_owned(),
+            request_type_data: kind as i32,
+            ..request
+        };
+        self.requests.as_ref().unwrap().send(request).await.unwrap();
+    }
+
+    pub async fn answer(&mut self) -> QueuesDownstreamResponse {
+        soon(self.responses.message()).await.unwrap().unwrap()
+    }
+
+    /// Gets messages that are there already.
+    pub async fn get(
+        &mut self,
+        queue: &str,
+        count: i32,
+        auto_ack: bool,
+    ) -> QueuesDownstreamResponse {
+        self.send(
+            QueuesDownstreamRequestType::Get,
+            a_get(queue, count, 10_000, auto_ack),
+        )
+        .await;
+        let answer = self.answer().await;
+        assert!(!answer.is_error, "{}", answer.error);
+        answer
+    }
+
+    pub async fn settle(
+        &self,
+        kind: QueuesDownstreamRequestType,
+        transaction: &str,
+        sequences: &[i64],
+    ) {
+        self.send(
+            kind,
+            QueuesDownstreamRequest {
+                request_id: "settle".to_owned(),
+                ref_transaction_id: transaction.to_owned(),
+                sequence_range: sequences.to_vec(),
+                ..QueuesDownstreamRequest::default()
+            },
+        )
+        .await;
+    }
+
+    /// The client says that it has no more requests.
+    pub fn half_close(&mut self) {
+        self.requests = None;
+    }
+
+    /// How the stream ends, once nothing more comes.
+    pub async fn end(&mut self) -> Result<(), Status> {
+        let rest = soon(self.responses.message()).await?;
+        assert_eq!(rest, None);
+        Ok(())
+    }
+}
+
+pub fn a_get(
+    queue: &str,
+    max_items: i32,
+    wait_timeout: i32,
+    auto_ack: bool,
+) -> QueuesDownstreamRequest {
+    QueuesDownstreamRequest {
+        request_id: "get".to_owned(),
+        channel: queue.to_owned(),
+        max_items,
+        wait_timeout,
+        auto_ack,
+        ..QueuesDownstreamRequest::default()
+    }
+}
