@@ -233,6 +233,10 @@ impl RaftLogStorage<Groups> for ShardLog {
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
         let last_kept = last_log_id.map(|log_id| log_id.index);
+        let state = self.log.group_state(self.group).map_err(to_io)?;
+        if last_kept >= state.last.map(|last| last.index) {
+            return Ok(());
+        }
         self.durable(|done| self.log.truncate_after(self.group, last_kept, done))
             .await
     }

@@ -200,7 +200,6 @@ impl RaftStateMachine<Groups> for ShardStateMachine {
         meta: &SnapshotMeta,
         snapshot: SnapshotHandle,
     ) -> Result<(), io::Error> {
-        let _entry = self.replica.entry_gate.lock().await;
         snapshot
             .install(&self.replica, meta)
             .await
@@ -208,7 +207,9 @@ impl RaftStateMachine<Groups> for ShardStateMachine {
                 let reason = chain(&error);
                 self.replica.fail(&reason);
                 io::Error::other(reason)
-            })
+            })?;
+        self.epoch = self.replica.epoch();
+        Ok(())
     }
 
     async fn get_current_snapshot(
