@@ -119,7 +119,9 @@ impl Commits {
         for item in tree.scan_prefix(keys::DEAD_PREFIX) {
             let (key, value) = guarded("read dead counts", || item)?;
             let share = keys::parse_dead_key(&key)
-                .and_then(|(segment, group)| Some((segment, group, retention.segments.get_mut(&segment.id)?)))
+                .and_then(|(segment, group)| {
+                    Some((segment, group, retention.segments.get_mut(&segment.id)?))
+                })
                 .filter(|(segment, _, stats)| stats.generation == segment.generation);
             match share {
                 Some((_, group, stats)) => {
@@ -244,7 +246,11 @@ impl Core {
             latest.insert(key, value);
         }
         let mut changes: Vec<Change> = Vec::with_capacity(latest.len() + 4);
-        for export in state.exports.values().filter(|export| export.group == group) {
+        for export in state
+            .exports
+            .values()
+            .filter(|export| export.group == group)
+        {
             for key in latest.keys() {
                 self.save_old_value(&export.undo_prefix, &prefix, key, &mut changes)?;
             }
@@ -253,7 +259,13 @@ impl Core {
             keys::put(tree, &prefix, key, value.as_deref(), &mut changes)?;
         }
         let applied_prefix = keys::applied_prefix(group, header.epoch);
-        keys::put(tree, &applied_prefix, b"", Some(&batch.applied), &mut changes)?;
+        keys::put(
+            tree,
+            &applied_prefix,
+            b"",
+            Some(&batch.applied),
+            &mut changes,
+        )?;
         let dead = self.count_released(&mut state, group, batch.released, &mut changes)?;
         let commits = self.commits.durable() + 1;
         changes.push((
@@ -274,6 +286,11 @@ impl Core {
         drop(retention);
         count(&self.metrics.checkpoints, 1);
         Ok(())
+    }
+
+    pub(crate) fn applied(&self, group: GroupId) -> Result<Option<Bytes>> {
+        let prefix = keys::applied_prefix(group, self.commits.header(group).epoch);
+        keys::get(&self.index.state, &prefix, b"")
     }
 
     fn write_state(&self, changes: &[Change]) -> Result<()> {
@@ -305,9 +322,11 @@ impl Core {
             return Ok(());
         }
         let mut saved = BytesMut::new();
-        put_optional(&mut saved, keys::get(tree, prefix, key)?.as_ref(), |out, old| {
-            put_string(out, old)
-        });
+        put_optional(
+            &mut saved,
+            keys::get(tree, prefix, key)?.as_ref(),
+            |out, old| put_string(out, old),
+        );
         keys::put(tree, undo_prefix, key, Some(&saved), changes)
     }
 
@@ -449,9 +468,7 @@ impl Core {
             .collect();
         let mut next = boundary.map_or(0, |(upto, _)| upto.saturating_add(1));
         loop {
-            let records = self
-                .index
-                .range(Space::Log, group, next..u64::MAX, CHUNK)?;
+            let records = self.index.range(Space::Log, group, next..u64::MAX, CHUNK)?;
             let Some((last, _)) = records.last() else {
                 return Ok(dead);
             };
@@ -521,8 +538,7 @@ impl CheckpointStore {
     pub fn applied(&self, group: GroupId) -> Result<Option<Bytes>> {
         let core = self.log.core()?;
         core.commits.check_not_lost(group)?;
-        let prefix = keys::applied_prefix(group, core.commits.header(group).epoch);
-        keys::get(&core.index.state, &prefix, b"")
+        core.applied(group)
     }
 
     /// Replaces all records of a group at once. The group's payload in the log counts as dead
@@ -579,8 +595,7 @@ impl StateScan {
 
     fn next_record(&mut self) -> Result<Option<(Vec<u8>, Bytes)>> {
         loop {
-            let Some((stored, value)) =
-                guarded("scan state", || self.iter.next().transpose())?
+            let Some((stored, value)) = guarded("scan state", || self.iter.next().transpose())?
             else {
                 return Ok(None);
             };

@@ -268,11 +268,14 @@ impl Core {
         let dir = self.config.log_dir();
         let path = new_key.path(&dir);
         let temporary = dir.join(format!("{}{TEMPORARY_SUFFIX}", new_key.file_name()));
-        let old = self.segments.get(old_key).ok_or(StorageError::SegmentBusy {
-            segment: old_key.id,
-            action: "compacted",
-            why: "its file is missing",
-        })?;
+        let old = self
+            .segments
+            .get(old_key)
+            .ok_or(StorageError::SegmentBusy {
+                segment: old_key.id,
+                action: "compacted",
+                why: "its file is missing",
+            })?;
         let file = self
             .disk
             .create(&temporary)
@@ -377,9 +380,10 @@ impl Core {
                     let Some(key) = key_of(&header) else {
                         continue;
                     };
-                    let is_current = self.index.get(key)?.is_some_and(|record| {
-                        record.segment == old.key && record.offset == offset
-                    });
+                    let is_current = self
+                        .index
+                        .get(key)?
+                        .is_some_and(|record| record.segment == old.key && record.offset == offset);
                     if !is_current {
                         continue;
                     }
@@ -518,17 +522,18 @@ impl Rewritten {
         output: &Output,
     ) {
         let record = kept.and_then(|content| match content {
-            Content::Entry { point, kind, body } | Content::Restored { point, kind, body, .. } => {
-                Some(IndexRecord {
-                    segment,
-                    offset: output.offset as u32,
-                    frame_bytes: (crate::frame::HEADER_BYTES + body.len()) as u32,
-                    kind: *kind,
-                    term: point.term,
-                    leader: point.leader,
-                    payload_bytes: body.payload_len(),
-                })
-            }
+            Content::Entry { point, kind, body }
+            | Content::Restored {
+                point, kind, body, ..
+            } => Some(IndexRecord {
+                segment,
+                offset: output.offset as u32,
+                frame_bytes: (crate::frame::HEADER_BYTES + body.len()) as u32,
+                kind: *kind,
+                term: point.term,
+                leader: point.leader,
+                payload_bytes: body.payload_len(),
+            }),
             _ => None,
         });
         match record {

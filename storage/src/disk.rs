@@ -34,7 +34,7 @@ pub trait DiskFile: Send + Sync {
     fn set_len(&self, bytes: u64) -> io::Result<()>;
     /// Reserves space for the first `bytes`, so that later writes cannot run out of it.
     fn allocate(&self, bytes: u64) -> io::Result<()>;
-    fn len(&self) -> io::Result<u64>;
+    fn size(&self) -> io::Result<u64>;
 }
 
 /// The file system of the machine.
@@ -154,15 +154,14 @@ impl DiskFile for RealFile {
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
         // SAFETY: plain integers; the descriptor is open as long as `self` lives.
-        let outcome =
-            unsafe { libc::posix_fallocate(self.0.as_raw_fd(), 0, bytes as libc::off_t) };
+        let outcome = unsafe { libc::posix_fallocate(self.0.as_raw_fd(), 0, bytes as libc::off_t) };
         match outcome {
             0 => Ok(()),
             code => Err(io::Error::from_raw_os_error(code)),
         }
     }
 
-    fn len(&self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }
 }

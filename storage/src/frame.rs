@@ -256,7 +256,13 @@ impl Frame {
             Content::Committed(_) => (FrameKind::Committed, 0, 0, LogPoint::default(), 0),
             Content::Truncate(last_kept) => {
                 let flag = if last_kept.is_some() { FLAG_SOME } else { 0 };
-                (FrameKind::Truncate, 0, flag, last_kept.unwrap_or_default(), 0)
+                (
+                    FrameKind::Truncate,
+                    0,
+                    flag,
+                    last_kept.unwrap_or_default(),
+                    0,
+                )
             }
             Content::Purge(point) => (FrameKind::Purge, 0, 0, *point, 0),
             Content::Mark => (FrameKind::Mark, 0, 0, LogPoint::default(), 0),
@@ -340,13 +346,12 @@ mod tests {
     }
 
     fn contents() -> impl Strategy<Value = Content> {
-        let point = (any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(index, term, leader)| {
-            LogPoint {
+        let point =
+            (any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(index, term, leader)| LogPoint {
                 index,
                 term,
                 leader,
-            }
-        });
+            });
         let body = proptest::collection::vec(any::<u8>(), 0..40).prop_map(|slot| {
             EntryBody::builder()
                 .slots([Bytes::from(slot)])
@@ -355,9 +360,8 @@ mod tests {
         });
         let bytes = proptest::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from);
         prop_oneof![
-            (point.clone(), any::<u8>(), body.clone()).prop_map(|(point, kind, body)| {
-                Content::Entry { point, kind, body }
-            }),
+            (point.clone(), any::<u8>(), body.clone())
+                .prop_map(|(point, kind, body)| { Content::Entry { point, kind, body } }),
             (point.clone(), any::<u8>(), any::<u32>(), body).prop_map(
                 |(point, kind, import, body)| Content::Restored {
                     point,

@@ -44,6 +44,14 @@ pub(crate) struct Index {
     db_path: PathBuf,
 }
 
+/// Counts the times that the database was opened; anything else than a count starts again.
+fn next_opening(opened: Option<&[u8]>) -> Vec<u8> {
+    let count = opened
+        .and_then(|bytes| bytes.try_into().ok())
+        .map_or(0, u64::from_le_bytes);
+    count.wrapping_add(1).to_le_bytes().to_vec()
+}
+
 impl Index {
     pub(crate) fn open(dir: &Path, cache_bytes: u64) -> Result<Index> {
         let db = guarded("open the database", || {
@@ -72,8 +80,10 @@ impl Index {
     /// and show nothing before: refuse to start.
     fn prove_syncs_are_real(&self) -> Result<()> {
         let before = sync_calls();
+        // A value that was there already would not be written, and nothing would need a sync.
         guarded("write the opening mark", || {
-            self.log.insert(b"o", &before.to_le_bytes())
+            self.log
+                .update_and_fetch(b"o", |opened| Some(next_opening(opened)))
         })?;
         self.flush()?;
         if cfg!(target_os = "linux") && sync_calls() == before {
@@ -136,9 +146,8 @@ impl Index {
         while records.len() < limit {
             match guarded("read records", || items.next().transpose())? {
                 Some((key, value)) => {
-                    let index = index_of_key(&key).ok_or(StorageError::InvalidRecord {
-                        what: "index key",
-                    })?;
+                    let index = index_of_key(&key)
+                        .ok_or(StorageError::InvalidRecord { what: "index key" })?;
                     records.push((index, IndexRecord::decode(&value)?));
                 }
                 None => break,
@@ -178,9 +187,8 @@ impl Index {
     pub(crate) fn groups(&self) -> Result<GroupTable> {
         let mut metas = Vec::new();
         for (key, value) in self.scan(GROUP_PREFIX)? {
-            let group = number_at(&key, 1).ok_or(StorageError::InvalidRecord {
-                what: "group key",
-            })?;
+            let group =
+                number_at(&key, 1).ok_or(StorageError::InvalidRecord { what: "group key" })?;
             let meta = GroupMeta::decode(&mut Fields::new(&value, "group record"))?;
             metas.push((GroupId(group), meta));
         }
@@ -203,9 +211,7 @@ impl Index {
         for (key, value) in self.scan(SEGMENT_PREFIX)? {
             let id = SegmentId(number_at(&key, 1).ok_or_else(malformed)?);
             let record = SegmentRecord::decode(&value)?;
-            retention
-                .segments
-                .insert(id, SegmentStats::new(id, record));
+            retention.segments.insert(id, SegmentStats::new(id, record));
         }
         for (key, value) in self.scan(SHARE_PREFIX)? {
             let id = SegmentId(number_at(&key, 1).ok_or_else(malformed)?);
@@ -311,6 +317,9 @@ impl Applier {
     /// Applies one operation; the batch is written when it is full, or by [`Applier::write`].
     pub(crate) fn apply(&mut self, logged: &LoggedOp) -> Result<()> {
         let segment = logged.at.segment;
+        if !matches!(logged.op, LogOp::SegmentStarted(_)) {
+            self.know_segment(logged);
+        }
         match &logged.op {
             LogOp::SegmentStarted(preamble) => {
                 if let Some(preamble) = preamble {
@@ -375,6 +384,21 @@ impl Applier {
         Ok(())
     }
 
+    /// A segment whose preamble is damaged is a segment all the same.
+    fn know_segment(&mut self, logged: &LoggedOp) {
+        let id = logged.at.segment;
+        let record = SegmentRecord {
+            generation: logged.generation,
+            end: u64::from(logged.at.offset),
+            sealed: false,
+        };
+        self.retention
+            .lock()
+            .segments
+            .entry(id)
+            .or_insert_with(|| SegmentStats::new(id, record));
+    }
+
     /// A preamble is what the writer knew; it wins over what a scan with holes found.
     fn adopt(&mut self, preamble: &SegmentPreamble) {
         for (group, meta) in &preamble.groups {
@@ -386,6 +410,7 @@ impl Applier {
                 self.touched_groups.insert(*group);
             }
         }
+        self.gap = None;
     }
 
     fn apply_entry(&mut self, logged: &LoggedOp) -> Result<()> {
@@ -427,12 +452,13 @@ impl Applier {
             group,
             index: point.index,
         };
-        self.batch
-            .insert(key.encode(), &record.encode()[..]);
+        self.batch.insert(key.encode(), &record.encode()[..]);
         self.pending.insert(key, Some(record));
         let mut retention = self.retention.lock();
         if let Some(share) = retention.share(logged.at.segment, group) {
-            share.record.add(space, point.index, u64::from(payload_bytes));
+            share
+                .record
+                .add(space, point.index, u64::from(payload_bytes));
         }
         Ok(())
     }
@@ -463,7 +489,7 @@ impl Applier {
                 self.pending.insert(key, None);
                 let segment = record.segment.id;
                 if let Some(share) = self.retention.lock().share(segment, group) {
-                    share.record.subtract(&record);
+                    share.record.subtract(&record, last_kept.unwrap_or(0));
                 }
                 self.touched_segments.insert(segment);
                 self.changes += 1;
@@ -484,10 +510,10 @@ impl Applier {
         let Some(gap) = &self.gap else {
             return;
         };
-        let Some(last) = self.groups.get(group).and_then(GroupMeta::last_index) else {
-            return;
-        };
-        if last.saturating_add(1) >= next {
+        // Of a group not seen before, all that came before may have lain in it.
+        let last = self.groups.get(group).and_then(GroupMeta::last_index);
+        let first = last.map_or(0, |last| last.saturating_add(1));
+        if first >= next {
             return;
         }
         let place = (gap.segment, gap.offset);
@@ -497,7 +523,7 @@ impl Applier {
             .enumerate()
             .find(|(_, known)| (known.segment, known.offset) == place);
         if let Some((number, known)) = known {
-            known.entries.push((group, last + 1..=next - 1));
+            known.entries.push((group, first..=next - 1));
             self.batch
                 .insert(damage_key(number as u32), &known.encode()[..]);
         }
@@ -515,7 +541,7 @@ impl Applier {
 
     /// Keeps a report across restarts. Returns whether it is new.
     pub(crate) fn add_damage(&mut self, range: DamagedRange) -> bool {
-        if self.damage.len() >= REPORTS_MAX || self.damage.iter().any(|known| *known == range) {
+        if self.damage.len() >= REPORTS_MAX || self.damage.contains(&range) {
             return false;
         }
         self.batch

@@ -46,9 +46,9 @@ mod snapshot;
 mod state_keys;
 mod sync_override;
 mod tail;
+pub mod testing;
 #[cfg(test)]
 mod tests;
-pub mod testing;
 mod writer;
 
 use std::fmt;
@@ -64,7 +64,9 @@ pub use log::{Done, LogHealth, NodeLog};
 pub use metrics::{HistogramSnapshot, LogMetrics};
 pub use recovery::RecoveryReport;
 pub use retention::{LiveSlots, SegmentInfo};
-pub use snapshot::{LiveRange, SnapshotExport, SnapshotImport, SnapshotManifest};
+pub use snapshot::{
+    FrozenRecords, LiveRange, SnapshotChunks, SnapshotExport, SnapshotImport, SnapshotManifest,
+};
 pub use sync_override::sync_calls;
 
 /// Largest entry body. Offsets inside a segment are 32 bits wide, and one entry must fit a segment.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -32,9 +32,6 @@ use crate::{ENTRY_BYTES_MAX, GroupId, GroupState, LogEntry, LogPoint, PurgePoint
 /// the order of the calls, so it must be short and must not wait. When an operation is refused at
 /// once, it runs on the calling thread.
 pub type Done = Box<dyn FnOnce(Result<(), Arc<StorageError>>) + Send>;
-
-/// Free space is asked for at most this often.
-const FREE_BYTES_AGE_MAX: Duration = Duration::from_millis(20);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogHealth {
@@ -87,7 +84,6 @@ pub(crate) struct Core {
     pub tables: Mutex<TableCache>,
     pub commits: Commits,
     pub compacting_bytes: AtomicU64,
-    free: Mutex<Option<(Instant, u64)>>,
 }
 
 impl Core {
@@ -118,7 +114,6 @@ impl Core {
             tables: Mutex::default(),
             commits: parts.commits,
             compacting_bytes: AtomicU64::new(0),
-            free: Mutex::new(None),
         }
     }
 
@@ -205,11 +200,7 @@ impl Core {
     }
 
     /// Queues one operation; `prepare` sees the state first, under the same lock, and may refuse.
-    pub(crate) fn submit(
-        &self,
-        done: Done,
-        prepare: impl FnOnce(&mut LogState) -> Result<Op>,
-    ) {
+    pub(crate) fn submit(&self, done: Done, prepare: impl FnOnce(&mut LogState) -> Result<Op>) {
         let refused = {
             let mut state = self.state.lock();
             match state.check_open().and_then(|()| prepare(&mut state)) {
@@ -256,19 +247,10 @@ impl Core {
     }
 
     pub(crate) fn free_bytes(&self) -> Result<u64> {
-        let mut free = self.free.lock();
-        if let Some((asked_at, bytes)) = *free
-            && asked_at.elapsed() < FREE_BYTES_AGE_MAX
-        {
-            return Ok(bytes);
-        }
         let dir = self.config.log_dir();
-        let bytes = self
-            .disk
+        self.disk
             .free_bytes(&dir)
-            .map_err(StorageError::io("ask for free space in", dir))?;
-        *free = Some((Instant::now(), bytes));
-        Ok(bytes)
+            .map_err(StorageError::io("ask for free space in", dir))
     }
 
     /// Remembers damage that a read came upon.
@@ -379,7 +361,10 @@ impl Running {
         let thread = thread::Builder::new()
             .name(name.to_owned())
             .spawn(body)
-            .map_err(StorageError::io("start a thread for", &self.core.config.dir))?;
+            .map_err(StorageError::io(
+                "start a thread for",
+                &self.core.config.dir,
+            ))?;
         self.threads.push(thread);
         Ok(())
     }
@@ -489,7 +474,11 @@ impl NodeLog {
     /// Queues entries that follow the group's last one. They can be read when this returns.
     pub fn append(&self, group: GroupId, entries: Vec<LogEntry>, done: Done) {
         self.submit(done, |core, state| {
-            check_entries(state.tail.meta(group).and_then(|meta| meta.last), group, &entries)?;
+            check_entries(
+                state.tail.meta(group).and_then(|meta| meta.last),
+                group,
+                &entries,
+            )?;
             let bytes = entries.iter().map(|entry| entry.body.len() as u64).sum();
             state.check_room(bytes, core.config.queue_bytes_max)?;
             let first_id = state.tail.append(group, &entries);
@@ -578,12 +567,7 @@ impl NodeLog {
 
     /// The payload of some slots of an entry, checked. Reads the entry's table and those slots
     /// only; works below the purge point as long as the slots are live.
-    pub fn read_slots(
-        &self,
-        group: GroupId,
-        index: u64,
-        slots: Range<u32>,
-    ) -> Result<Vec<Bytes>> {
+    pub fn read_slots(&self, group: GroupId, index: u64, slots: Range<u32>) -> Result<Vec<Bytes>> {
         self.core()?.read_slots(group, index, slots)
     }
 

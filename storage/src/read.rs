@@ -3,7 +3,7 @@
 //! Every byte from disk is checked before it leaves here. Bytes that fail are reported as damage and
 //! answered with an error that names the place.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use crate::frame::{Content, FrameHeader, FrameKind, HEADER_BYTES, Position};
 use crate::log::Core;
 use crate::metrics::count;
 use crate::records::{EntryKey, IndexRecord, Space};
+use crate::retention::LiveSlots;
 use crate::segment::{SegmentFile, SegmentKey};
 use crate::tail::Found;
 use crate::{EntryBody, GroupId, LogEntry, LogPoint};
@@ -59,7 +60,7 @@ impl TableCache {
 }
 
 enum Source {
-    Memory(EntryBody),
+    Memory(LogEntry),
     Disk(EntryKey, IndexRecord),
 }
 
@@ -260,7 +261,7 @@ impl Core {
             match self.state.lock().tail.find(group, index) {
                 Some(Found::Entry(entry)) => {
                     count(&self.metrics.tail_hits, 1);
-                    return Ok(Source::Memory(entry.body));
+                    return Ok(Source::Memory(entry));
                 }
                 Some(Found::Stored(record)) => return Ok(Source::Disk(key, record)),
                 None => {}
@@ -291,7 +292,7 @@ impl Core {
     ) -> Result<Vec<Bytes>> {
         let absent = |slot| StorageError::Absent { group, index, slot };
         match self.source(group, index)? {
-            Source::Memory(body) => slots
+            Source::Memory(LogEntry { body, .. }) => slots
                 .map(|slot| {
                     if slot < body.slot_count() && !body.has_slot(slot) {
                         return Err(absent(slot));
@@ -327,9 +328,9 @@ impl Core {
                     .map(|slot| {
                         let range = table.range_of(slot);
                         let payload = payload.slice(range.start - start..range.end - start);
-                        table
-                            .check_slot(slot, &payload)
-                            .map_err(|_| corrupt(record, key, Some(slot), "slot fails its checksum"))?;
+                        table.check_slot(slot, &payload).map_err(|_| {
+                            corrupt(record, key, Some(slot), "slot fails its checksum")
+                        })?;
                         Ok(payload)
                     })
                     .collect()
@@ -339,12 +340,11 @@ impl Core {
 
     pub(crate) fn read_head(&self, group: GroupId, index: u64) -> Result<Bytes> {
         match self.source(group, index)? {
-            Source::Memory(body) => Ok(body.head()),
+            Source::Memory(entry) => Ok(entry.body.head()),
             Source::Disk(key, record) => self.with_record(key, record, |file, record| {
                 let table = self.table(file, key, record)?;
                 let layout = table.layout();
-                let head_at =
-                    u64::from(record.offset) + (HEADER_BYTES + layout.table_end()) as u64;
+                let head_at = u64::from(record.offset) + (HEADER_BYTES + layout.table_end()) as u64;
                 let head = file
                     .read_exact(head_at, layout.head_bytes as usize)?
                     .ok_or(StorageError::InvalidFrame {
@@ -354,6 +354,52 @@ impl Core {
                 Ok(head)
             }),
         }
+    }
+
+    /// An entry with only its live slots that can be read, and how many of them could not. `None`
+    /// when nothing of it is left.
+    pub(crate) fn live_entry(
+        &self,
+        group: GroupId,
+        index: u64,
+        live: &LiveSlots,
+    ) -> Result<(Option<LogEntry>, u32)> {
+        let (point, kind, body) = match self.source(group, index)? {
+            Source::Memory(entry) => (entry.point(), entry.kind, entry.body),
+            Source::Disk(key, record) => {
+                let body = self.with_record(key, record, |file, record| {
+                    let (header, body) = read_frame(file, record)?;
+                    check_identity(&header, key)?;
+                    EntryBody::parse(body)
+                });
+                match body {
+                    Ok(body) => (record.point(index), record.kind, body),
+                    // Reported by the read; the receiver gets all the rest.
+                    Err(error) if error.is_corruption() => return Ok((None, 1)),
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        let wanted: Vec<u32> = (0..body.slot_count())
+            .filter(|slot| body.has_slot(*slot) && live.contains(*slot))
+            .collect();
+        let readable: BTreeSet<u32> = wanted
+            .iter()
+            .copied()
+            .filter(|slot| body.slot(*slot).is_ok())
+            .collect();
+        let damaged = (wanted.len() - readable.len()) as u32;
+        if readable.is_empty() {
+            return Ok((None, damaged));
+        }
+        let entry = LogEntry {
+            index,
+            term: point.term,
+            leader: point.leader,
+            kind,
+            body: body.thinned(|slot| readable.contains(&slot)),
+        };
+        Ok((Some(entry), damaged))
     }
 
     fn table(
@@ -504,10 +550,7 @@ fn corrupt(
 }
 
 /// A whole frame in the place its record names.
-pub(crate) fn read_frame(
-    file: &SegmentFile,
-    record: &IndexRecord,
-) -> Result<(FrameHeader, Bytes)> {
+pub(crate) fn read_frame(file: &SegmentFile, record: &IndexRecord) -> Result<(FrameHeader, Bytes)> {
     let frame = file
         .read_exact(u64::from(record.offset), record.frame_bytes as usize)?
         .ok_or(StorageError::InvalidFrame {

@@ -25,9 +25,7 @@ use crate::records::Indexed;
 use crate::redo;
 use crate::retention::Retention;
 use crate::scan::SegmentScan;
-use crate::segment::{
-    Scanned, Scanner, SegmentFile, SegmentKey, SegmentTable, TEMPORARY_SUFFIX,
-};
+use crate::segment::{Scanned, Scanner, SegmentFile, SegmentKey, SegmentTable, TEMPORARY_SUFFIX};
 use crate::{GroupId, SegmentId, compact};
 
 /// sled gives its lock back a little after the last handle is gone.
@@ -137,6 +135,7 @@ pub(crate) fn recover(config: &LogConfig, disk: &dyn Disk) -> Result<Recovered> 
         files,
         report: &mut report,
     };
+    replay.drop_unused()?;
     replay.drop_orphans()?;
     replay.adopt_compacted()?;
     let end = replay.scan(loaded.indexed.map(|indexed| indexed.position))?;
@@ -313,8 +312,8 @@ fn is_behind(
     let oldest = files.keys().next();
     let passed_by_files = oldest.is_some_and(|oldest| *oldest > indexed.position.segment)
         && oldest.is_some_and(|oldest| oldest.0 > indexed.position.segment.0 + 1);
-    let fewer_commits = newest_preamble
-        .is_some_and(|(_, preamble)| preamble.commits > loaded.commits.durable());
+    let fewer_commits =
+        newest_preamble.is_some_and(|(_, preamble)| preamble.commits > loaded.commits.durable());
     passed_by_files || fewer_commits
 }
 
@@ -349,6 +348,21 @@ impl Replay<'_> {
             self.disk
                 .sync_dir(self.log_dir)
                 .map_err(StorageError::io("sync", self.log_dir))?;
+        }
+        Ok(())
+    }
+
+    /// Segments made ahead of need that nothing was ever written to. Any byte in a segment proves
+    /// that the one before it was durable to its end; an unused one proves nothing.
+    fn drop_unused(&mut self) -> Result<()> {
+        let begun = self.applier.reached().position;
+        while let Some((id, file)) = self.files.last_key_value() {
+            let is_known = begun != Position::default() && *id <= begun.segment && begun.offset > 0;
+            if is_known || !is_blank(file)? {
+                break;
+            }
+            let id = *id;
+            self.remove_file(id)?;
         }
         Ok(())
     }
@@ -508,12 +522,32 @@ impl Replay<'_> {
                 entries: Vec::new(),
                 what: what.to_owned(),
             };
-            if !self.applier.damage().iter().any(|known| known.overlaps(&range)) {
+            if !self
+                .applier
+                .damage()
+                .iter()
+                .any(|known| known.overlaps(&range))
+            {
                 self.applier.add_damage(range);
             }
         }
         Ok(())
     }
+}
+
+/// Whether a file holds nothing but zeros.
+fn is_blank(file: &SegmentFile) -> Result<bool> {
+    let length = file.len()?;
+    let mut at = 0;
+    while at < length {
+        let bytes = (length - at).min(1 << 20) as usize;
+        match file.read_exact(at, bytes)? {
+            Some(chunk) if chunk.iter().any(|byte| *byte != 0) => return Ok(false),
+            Some(_) => at += bytes as u64,
+            None => break,
+        }
+    }
+    Ok(true)
 }
 
 /// Frames that say what they hold even though their body is damaged.

@@ -67,15 +67,13 @@ pub(crate) fn finish(config: &LogConfig, disk: &dyn Disk, index: &Index) -> Resu
     let files = disk
         .list(&config.dir)
         .map_err(StorageError::io("list", &config.dir))?;
-    let Some((_, bytes)) = files
-        .iter()
-        .find(|(name, _)| path.file_name().is_some_and(|wanted| wanted == name.as_str()))
-    else {
+    let Some((_, bytes)) = files.iter().find(|(name, _)| {
+        path.file_name()
+            .is_some_and(|wanted| wanted == name.as_str())
+    }) else {
         return Ok(false);
     };
-    let file = disk
-        .open(&path)
-        .map_err(StorageError::io("open", &path))?;
+    let file = disk.open(&path).map_err(StorageError::io("open", &path))?;
     let mut buffer = BytesMut::zeroed(*bytes as usize);
     let filled = file
         .read_at(0, &mut buffer)

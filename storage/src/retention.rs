@@ -76,7 +76,8 @@ impl ShareRecord {
     }
 
     /// A truncated entry's bytes die at once.
-    pub(crate) fn subtract(&mut self, record: &IndexRecord) {
+    pub(crate) fn subtract(&mut self, record: &IndexRecord, last_kept: u64) {
+        self.index_max = self.index_max.min(last_kept);
         self.entries = self.entries.saturating_sub(1);
         self.payload_bytes = self
             .payload_bytes

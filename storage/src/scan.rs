@@ -302,4 +302,3 @@ fn op_of(header: &FrameHeader, content: Content) -> Result<LogOp> {
         Content::Mark => LogOp::Mark,
     })
 }
-

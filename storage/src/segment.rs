@@ -65,7 +65,7 @@ impl SegmentFile {
 
     pub(crate) fn len(&self) -> Result<u64> {
         self.file
-            .len()
+            .size()
             .map_err(StorageError::io("measure", &self.path))
     }
 }

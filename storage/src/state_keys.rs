@@ -30,12 +30,7 @@ pub(crate) fn group_key(group: GroupId) -> Vec<u8> {
 
 /// Prefix of all state records of a group in one epoch.
 pub(crate) fn records_prefix(group: GroupId, epoch: u32) -> Vec<u8> {
-    [
-        RECORD_PREFIX,
-        &group.0.to_be_bytes(),
-        &epoch.to_be_bytes(),
-    ]
-    .concat()
+    [RECORD_PREFIX, &group.0.to_be_bytes(), &epoch.to_be_bytes()].concat()
 }
 
 /// Prefix of the records that an export saved before they were changed.
@@ -147,7 +142,7 @@ pub(crate) fn put(
     };
     let pieces = match value {
         None => 0,
-        Some(value) if value.len() < PIECE_BYTES => {
+        Some(value) if value.len() <= PIECE_BYTES => {
             let mut stored = Vec::with_capacity(value.len() + 1);
             stored.push(WHOLE);
             stored.extend_from_slice(value);
@@ -197,11 +192,7 @@ pub(crate) fn get(tree: &sled::Tree, prefix: &[u8], key: &[u8]) -> Result<Option
 }
 
 /// `None` when a piece is missing or belongs to another value.
-pub(crate) fn assemble(
-    tree: &sled::Tree,
-    first_key: &[u8],
-    first: &[u8],
-) -> Result<Option<Bytes>> {
+pub(crate) fn assemble(tree: &sled::Tree, first_key: &[u8], first: &[u8]) -> Result<Option<Bytes>> {
     let count = piece_count(first)?;
     if count <= 1 {
         return Ok(Some(Bytes::copy_from_slice(&first[1..])));

@@ -433,7 +433,7 @@ impl DiskFile for FaultyFile {
         self.resize(bytes as usize, true)
     }
 
-    fn len(&self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         self.check_alive(&self.disk.state.lock())?;
         Ok(self.contents.lock().current.len() as u64)
     }

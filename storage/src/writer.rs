@@ -82,7 +82,9 @@ pub(crate) enum Work {
         hints: Vec<(GroupId, Bytes)>,
     },
     /// Nothing came for a while, or the sync interval is over.
-    Quiet { hints: Vec<(GroupId, Bytes)> },
+    Quiet {
+        hints: Vec<(GroupId, Bytes)>,
+    },
     /// Finish what is written and end.
     Close,
     Abandon,
@@ -351,12 +353,7 @@ impl Writer {
         })
     }
 
-    fn put(
-        &mut self,
-        group: GroupId,
-        content: Content,
-        op: LogOp,
-    ) -> Result<Position> {
+    fn put(&mut self, group: GroupId, content: Content, op: LogOp) -> Result<Position> {
         let mut frame = Frame {
             group,
             round: self.round,

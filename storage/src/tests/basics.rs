@@ -66,7 +66,10 @@ fn slots_are_read_from_memory_and_from_disk() {
         assert_eq!(head, Bytes::from(format!("head {index} 0")));
         assert!(matches!(
             bench.log().read_slots(GROUP, index, 18..21),
-            Err(StorageError::NoSuchSlot { slot: 20, count: 20 })
+            Err(StorageError::NoSuchSlot {
+                slot: 20,
+                count: 20
+            })
         ));
     }
     assert!(matches!(
@@ -80,7 +83,14 @@ fn a_gap_is_refused_and_leaves_no_trace() {
     let bench = Bench::new();
     bench.append(1, vec![entry(1, 1, 10)]).unwrap();
     let refused = bench.append(1, vec![entry(3, 1, 10)]).unwrap_err();
-    assert!(matches!(*refused, StorageError::Gap { index: 3, last: 1, .. }));
+    assert!(matches!(
+        *refused,
+        StorageError::Gap {
+            index: 3,
+            last: 1,
+            ..
+        }
+    ));
     assert_eq!(bench.indexes(1), [1]);
     bench.append(1, vec![entry(2, 1, 10)]).unwrap();
 }
@@ -125,7 +135,10 @@ fn purged_entries_are_hidden_and_their_payload_stays() {
     }
     bench.purge(1, 50).unwrap();
     assert!(bench.indexes(1).is_empty());
-    assert_eq!(bench.log().group_state(GROUP).unwrap().last, Some(point(50)));
+    assert_eq!(
+        bench.log().group_state(GROUP).unwrap().last,
+        Some(point(50))
+    );
     bench.append(1, vec![entry(51, 1, 10)]).unwrap();
     assert_eq!(bench.indexes(1), [51]);
 }

@@ -1,4 +1,10 @@
 //! Tests of the log as a whole, against its public interface.
 
 mod basics;
+mod checkpoints;
+mod crash;
+mod damage;
+mod model;
+mod retention;
+mod snapshots;
 mod support;

@@ -8,13 +8,16 @@ use bytes::Bytes;
 use tempfile::TempDir;
 
 use crate::testing::FaultyDisk;
-use crate::{EntryBody, GroupId, LogConfig, LogEntry, LogPoint, NodeLog, RecoveryReport, StorageError};
+use crate::{
+    EntryBody, GroupId, LogConfig, LogEntry, LogPoint, NodeLog, RecoveryReport, StorageError,
+};
 
 pub(super) const WAIT: Duration = Duration::from_secs(30);
 
 /// A log whose segments live in memory and whose index lives in a temporary directory.
 pub(super) struct Bench {
-    pub dir: TempDir,
+    /// Holds the index; removed with the bench.
+    _dir: TempDir,
     pub disk: FaultyDisk,
     pub config: LogConfig,
     pub log: Option<NodeLog>,
@@ -36,7 +39,7 @@ impl Bench {
         config.reserve_bytes = Some(0);
         change(&mut config);
         let mut bench = Bench {
-            dir,
+            _dir: dir,
             disk: FaultyDisk::new(),
             config,
             log: None,
@@ -71,8 +74,9 @@ impl Bench {
     /// Kills the process and cuts the power.
     pub(super) fn cut_power(&mut self, torn_seed: Option<u64>) -> RecoveryReport {
         // The disk goes dead first, so that nothing is written while the threads end.
-        self.disk.cut_power(torn_seed);
+        self.disk.die_at_step(0);
         self.log = None;
+        self.disk.cut_power(torn_seed);
         self.open().unwrap()
     }
 
