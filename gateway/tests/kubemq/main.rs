@@ -1,5 +1,8 @@
 //! The KubeMQ gateway over a real broker, asked by a gRPC client.
 
+// Helpers of tests are not seen as tests by the lint that allows this there.
+#![allow(clippy::unwrap_used)]
+
 mod events;
 mod limits;
 mod queues;
