@@ -180,7 +180,7 @@ impl Checkpointer {
     }
 
     async fn once(&self) -> Result<(), ClusterError> {
-        let before = self.replica.durable.borrow().log_id.clone();
+        let before = self.replica.durable.borrow().log_id;
         let mark = checkpoint(&self.replica).await?;
         if mark.log_id == before {
             return Ok(());
@@ -227,7 +227,7 @@ async fn release_log(raft: &Raft, mark: &AppliedMark) {
     let mut metrics = raft.data_metrics();
     let noted = async {
         loop {
-            let snapshot = metrics.borrow_watched().snapshot.clone();
+            let snapshot = metrics.borrow_watched().snapshot;
             if snapshot.is_some_and(|log_id| log_id.index >= upto) {
                 return true;
             }

@@ -184,7 +184,7 @@ impl RaftLogStorage<Groups> for ShardLog {
             .map(|point| codec::log_id(point.index, point.term, point.leader));
         Ok(LogState {
             // After a purge of everything the purge point is the last entry that was.
-            last_log_id: last.max(purged.clone()),
+            last_log_id: last.max(purged),
             last_purged_log_id: purged,
         })
     }

@@ -34,9 +34,8 @@ impl Retention {
     pub async fn run(mut self) {
         loop {
             // Either way it is time to look.
-            match tokio::time::timeout(PERIOD, self.wanted.recv()).await {
-                Ok(None) => return,
-                Ok(Some(())) | Err(_) => {}
+            if let Ok(None) = tokio::time::timeout(PERIOD, self.wanted.recv()).await {
+                return;
             }
             if let Err(error) = self.look().await {
                 let reason = chain(&error);

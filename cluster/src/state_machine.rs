@@ -58,7 +58,7 @@ impl ShardStateMachine {
         match entry.payload {
             EntryPayload::Blank => {}
             EntryPayload::Membership(members) => {
-                membership = Some(StoredMembership::new(Some(log_id.clone()), members));
+                membership = Some(StoredMembership::new(Some(log_id), members));
             }
             EntryPayload::Normal(batch) => {
                 log_bytes = batch.0.len() as u64;
@@ -167,7 +167,7 @@ impl RaftStateMachine<Groups> for ShardStateMachine {
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
         let progress = self.replica.progress.lock();
         let applied = &progress.applied;
-        Ok((applied.log_id.clone(), applied.membership.clone()))
+        Ok((applied.log_id, applied.membership.clone()))
     }
 
     async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
@@ -175,10 +175,7 @@ impl RaftStateMachine<Groups> for ShardStateMachine {
         S: Stream<Item = Result<(Entry, Option<ApplyResponder<Groups>>), io::Error>> + Unpin + Send,
     {
         while let Some(item) = entries.next().await {
-            let (entry, responder) = item.map_err(|error| {
-                self.replica.fail(&chain(&error));
-                error
-            })?;
+            let (entry, responder) = item.inspect_err(|error| self.replica.fail(&chain(error)))?;
             let outcome = self.apply_entry(entry).await?;
             if let Some(responder) = responder {
                 responder.send(outcome);
