@@ -1,8 +1,13 @@
 //! What stands around every call: admission before it, and word of when its answer was written.
 //!
-//! Messages of an auto-acknowledged receive are removed from their queue only once the answer
-//! that holds them was handed to the connection. A unary handler is over before that, so it leaves
-//! a [`Written`] hook in its answer, and the gate calls it when the body was taken to its end.
+//! Messages leave their queue, and positions move on, only once the client has let the bytes in
+//! that hold them. A handler cannot see that: it is over, or has handed its messages to an encoder.
+//! So it marks its answer as [`Written`], and the gate watches the answer's body.
+//!
+//! The transport asks for a frame when it has given the one before to the connection, which takes a
+//! frame as soon as the client's flow control window has room for its first byte. To make "asked
+//! for more" mean "the client has room for all before", the watched body gives the last byte of
+//! each frame on its own: it goes out only after all bytes before it had room.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -18,16 +23,21 @@ use tonic::server::NamedService;
 
 use super::lifecycle::Lifecycle;
 
-/// Work for the moment when an answer was written. If it never is, the work is dropped undone.
+/// Marks an answer whose writing matters, for the extensions of a response.
 #[derive(Clone)]
 pub struct Written(Arc<Mutex<Option<Hook>>>);
 
 type Hook = Box<dyn FnOnce() + Send>;
 
 impl Written {
-    /// To be put into the extensions of a response.
-    pub fn new(hook: impl FnOnce() + Send + 'static) -> Self {
+    /// With work for the moment when all was written. If that never comes, it is dropped undone.
+    pub fn then(hook: impl FnOnce() + Send + 'static) -> Self {
         Self(Arc::new(Mutex::new(Some(Box::new(hook)))))
+    }
+
+    /// For a stream that takes being asked for more as a sign that all before was written.
+    pub fn paced() -> Self {
+        Self(Arc::new(Mutex::new(None)))
     }
 
     fn take(&self) -> Option<Hook> {
@@ -78,6 +88,7 @@ where
                 Some(written) => response.map(|body| {
                     Body::new(WatchedBody {
                         body,
+                        last_byte: None,
                         hook: written.take(),
                     })
                 }),
@@ -87,12 +98,11 @@ where
     }
 }
 
-/// A body that calls its hook when it was taken to its end, and that end says success.
-///
-/// The transport asks for the next frame only after it has sent the one before, so whoever is
-/// given the trailers has written the messages.
+/// A body that gives the last byte of each frame on its own, and calls its hook when it was taken
+/// to its end and that end says success.
 struct WatchedBody {
     body: Body,
+    last_byte: Option<Bytes>,
     hook: Option<Hook>,
 }
 
@@ -104,23 +114,41 @@ impl HttpBody for WatchedBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        if let Some(last_byte) = self.last_byte.take() {
+            return Poll::Ready(Some(Ok(Frame::data(last_byte))));
+        }
         let polled = Pin::new(&mut self.body).poll_frame(context);
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(trailers) = frame.trailers_ref()
-            && trailers.get("grpc-status").is_some_and(|code| code == "0")
-            && let Some(hook) = self.hook.take()
-        {
+        let Poll::Ready(Some(Ok(frame))) = polled else {
+            return polled;
+        };
+        let is_success = frame
+            .trailers_ref()
+            .and_then(|trailers| trailers.get("grpc-status"))
+            .is_some_and(|code| code == "0");
+        if is_success && let Some(hook) = self.hook.take() {
             hook();
         }
-        polled
+        Poll::Ready(Some(Ok(frame.map_data(|mut data| {
+            if data.len() > 1 {
+                self.last_byte = Some(data.split_off(data.len() - 1));
+            }
+            data
+        }))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.last_byte.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let rest = self.last_byte.as_ref().map_or(0, Bytes::len) as u64;
+        let body = self.body.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(body.lower().saturating_add(rest));
+        if let Some(upper) = body.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint
     }
 }
 
@@ -150,41 +178,57 @@ mod tests {
         let mut trailers = http::HeaderMap::new();
         trailers.insert("grpc-status", http::HeaderValue::from_static(code));
         let frames = VecDeque::from([
-            Frame::data(Bytes::from_static(b"x")),
+            Frame::data(Bytes::from_static(b"xyz")),
             Frame::trailers(trailers),
         ]);
         let is_written = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&is_written);
-        let written = Written::new(move || flag.store(true, Ordering::SeqCst));
+        let written = Written::then(move || flag.store(true, Ordering::SeqCst));
         let body = WatchedBody {
             body: Body::new(Frames(frames)),
+            last_byte: None,
             hook: written.take(),
         };
         (body, is_written)
     }
 
-    fn poll(body: &mut WatchedBody) {
+    fn poll(body: &mut WatchedBody) -> Frame<Bytes> {
         let mut context = Context::from_waker(Waker::noop());
-        let _ = Pin::new(body).poll_frame(&mut context);
+        match Pin::new(body).poll_frame(&mut context) {
+            Poll::Ready(Some(Ok(frame))) => frame,
+            _ => panic!("there was no frame"),
+        }
+    }
+
+    fn data(body: &mut WatchedBody) -> Bytes {
+        poll(body).into_data().unwrap()
     }
 
     #[test]
     fn an_answer_is_written_when_its_end_was_taken_and_not_before() {
         let (mut body, is_written) = watched("0");
-        poll(&mut body);
+        assert_eq!(data(&mut body), "xy");
+        assert!(!body.is_end_stream());
+        assert_eq!(
+            data(&mut body),
+            "z",
+            "the last byte waits for room of its own"
+        );
         assert!(!is_written.load(Ordering::SeqCst));
-        poll(&mut body);
+        assert!(poll(&mut body).is_trailers());
         assert!(is_written.load(Ordering::SeqCst));
     }
 
     #[test]
     fn a_failed_or_abandoned_answer_is_never_written() {
         let (mut body, is_written) = watched("13");
-        poll(&mut body);
-        poll(&mut body);
+        for _ in 0..3 {
+            poll(&mut body);
+        }
         drop(body);
         assert!(!is_written.load(Ordering::SeqCst));
         let (mut body, is_written) = watched("0");
+        poll(&mut body);
         poll(&mut body);
         drop(body);
         assert!(!is_written.load(Ordering::SeqCst));

@@ -86,7 +86,7 @@ async fn take(
     let lease = received.lease;
     let written = (!received.messages.is_empty()).then(|| {
         let (context, queue) = (Arc::clone(context), queue.clone());
-        Written::new(move || {
+        Written::then(move || {
             let lifecycle = Arc::clone(&context.lifecycle);
             lifecycle.spawn(async move {
                 let settled = session

@@ -7,6 +7,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::context::Context;
 use super::error::RequestError;
+use super::gate::Written;
 use super::protocol::kubemq_server::Kubemq;
 use super::protocol::{
     AckAllQueueMessagesRequest, AckAllQueueMessagesResponse, Empty, Event, EventReceive,
@@ -33,6 +34,13 @@ impl Service {
 
 fn not_served<T>(what: &'static str) -> Result<Response<T>, Status> {
     Err(RequestError::NotServed { what }.status())
+}
+
+/// An answer whose stream must know what of it was written.
+fn paced<T>(stream: T) -> Response<T> {
+    let mut response = Response::new(stream);
+    response.extensions_mut().insert(Written::paced());
+    response
 }
 
 #[tonic::async_trait]
@@ -70,9 +78,8 @@ impl Kubemq for Service {
         request: Request<Subscribe>,
     ) -> Result<Response<Self::SubscribeToEventsStream>, Status> {
         let context = Arc::clone(&self.context);
-        events_subscribe::subscribe(context, request.into_inner())
-            .await
-            .map(Response::new)
+        let events = events_subscribe::subscribe(context, request.into_inner()).await?;
+        Ok(paced(events))
     }
 
     async fn send_queue_message(
@@ -129,7 +136,7 @@ impl Kubemq for Service {
         request: Request<Streaming<QueuesDownstreamRequest>>,
     ) -> Result<Response<Self::QueuesDownstreamStream>, Status> {
         let context = Arc::clone(&self.context);
-        Ok(Response::new(Box::pin(downstream::stream(
+        Ok(paced(Box::pin(downstream::stream(
             context,
             request.into_inner(),
         ))))

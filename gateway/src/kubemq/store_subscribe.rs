@@ -105,7 +105,7 @@ impl Delivery {
             }
             if let Some(upto) = self.given.take() {
                 // Being pending once makes the encoder hand over what it has gathered, and the
-                // transport comes back here only after it sent that: now the events are written.
+                // gate lets the transport come back here only when the client had room for it.
                 tokio::task::yield_now().await;
                 self.subscription.done(upto);
                 self.given_bytes = 0;

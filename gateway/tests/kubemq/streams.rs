@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use flotilla_gateway::kubemq::protocol::QueuesDownstreamRequestType as Type;
-use flotilla_gateway::kubemq::protocol::{QueuesDownstreamRequest, QueuesUpstreamRequest};
+use flotilla_gateway::kubemq::protocol::{Empty, QueuesDownstreamRequest, QueuesUpstreamRequest};
+use flotilla_model::name::Name;
 
 use crate::support::{
     Downstream, Gateway, a_get, a_message, bodies, fill, sequences, soon, unique,
@@ -223,4 +225,47 @@ async fn what_is_not_served_is_answered_with_an_error_on_the_stream() {
         assert_eq!(answer.error, text);
         assert_eq!(answer.request_type_data, kind as i32);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn auto_acknowledged_messages_that_found_no_room_at_the_client_come_back() {
+    let gateway = Gateway::start().await;
+    let mut client = gateway.client().await;
+    let queue = unique("q");
+    for number in 1..=3 {
+        let mut message = a_message(&queue, number);
+        message.body = Bytes::from(vec![b'x'; 512 * 1024]);
+        client.send_queue_message(message).await.unwrap();
+    }
+    let mut narrow = gateway
+        .client_with(|endpoint| {
+            endpoint
+                .initial_stream_window_size(65_535)
+                .initial_connection_window_size(65_535)
+        })
+        .await;
+    let downstream = Downstream::open(&mut narrow).await;
+    downstream
+        .send(Type::Get, a_get(&queue, 3, 10_000, true))
+        .await;
+    let name = Name::queue(&queue).unwrap();
+    soon(async {
+        while gateway
+            .broker
+            .queue(&name)
+            .await
+            .map_or(0, |queue| queue.leased)
+            < 3
+        {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    // All of the response that the window takes has been sent by the time of a later answer.
+    client.ping(Empty {}).await.unwrap();
+    drop(downstream);
+    drop(narrow);
+    let mut other = Downstream::open(&mut client).await;
+    let got = other.get(&queue, 3, false).await;
+    assert_eq!(sequences(&got.messages), [1, 2, 3]);
 }

@@ -149,8 +149,8 @@ impl Replies {
         if self.unconfirmed.is_empty() {
             return;
         }
-        // Being pending once makes the encoder hand over what it has gathered, and the transport
-        // comes back here only after it sent that.
+        // Being pending once makes the encoder hand over what it has gathered, and the gate lets
+        // the transport come back here only when the client had room for it.
         tokio::task::yield_now().await;
         for written in self.unconfirmed.drain(..) {
             // Who no longer waits for it has ended, and does not need it.
