@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use flotilla_model::ids::NodeId;
 
 use crate::error::ClusterError;
+use flotilla_storage::create_dir_durably;
 
 const FILE_NAME: &str = "node.identity";
 /// Raised when the data directory changes so that an older build must not touch it.
@@ -49,7 +50,7 @@ pub(crate) struct Identity {
 impl Identity {
     /// Reads the identity, or makes one in an empty directory, and counts this start.
     pub fn start(data_dir: &Path, shards: u32) -> Result<Self, ClusterError> {
-        fs::create_dir_all(data_dir)
+        create_dir_durably(data_dir)
             .map_err(ClusterError::io(format!("create {}", data_dir.display())))?;
         let path = data_dir.join(FILE_NAME);
         let identity = match fs::read_to_string(&path) {

@@ -4,10 +4,12 @@
 //! a file left behind by a crash locks nobody out. The number in it is only for the error message.
 //! Which node and which format a directory belongs to is kept by the cluster, in `node.json`.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use flotilla_storage::create_dir_durably;
 
 use crate::error::DaemonError;
 
@@ -27,10 +29,7 @@ impl DataDir {
     /// Makes the directory if it is missing, and locks it.
     pub fn open(path: &Path) -> Result<Self, DaemonError> {
         // Messages are nobody else's business: only the owner may look.
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
+        create_dir_durably(path)
             .map_err(|source| failed("create the data directory", path, source))?;
         let path = path
             .canonicalize()

@@ -10,6 +10,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::dirs::{create_dir_durably, sync_dir};
+
 pub trait Disk: Send + Sync + std::fmt::Debug {
     /// Makes a new file for reading and writing; an old one of that name is replaced.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
@@ -71,11 +73,11 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        File::open(path)?.sync_all()
+        sync_dir(path)
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(path)
+        create_dir_durably(path)
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<(String, u64)>> {
