@@ -1,0 +1,10 @@
+//! The broker over a real one-node cluster in a temporary directory.
+
+mod admin;
+mod groups;
+mod node;
+mod publish;
+mod queues;
+mod restart;
+mod signals;
+mod topics;
