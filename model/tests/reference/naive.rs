@@ -11,6 +11,8 @@ use flotilla_model::name::Name;
 use flotilla_model::outcome::*;
 use flotilla_model::settings::*;
 
+#[path = "naive_lease.rs"]
+mod lease;
 #[path = "naive_queue.rs"]
 pub mod queue;
 #[path = "naive_topic.rs"]

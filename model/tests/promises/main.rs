@@ -1,0 +1,10 @@
+//! Single promises of a shard, each with the smallest story that shows it.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a panic in a test is its report of failure"
+)]
+
+mod harness;
+mod queue;
+mod shard;
