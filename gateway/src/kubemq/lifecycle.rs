@@ -4,7 +4,6 @@ use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use flotilla_broker::Broker;
 use tokio::sync::{mpsc, watch};
 
 use super::error::RequestError;
@@ -14,8 +13,8 @@ const READY_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Shared by everything that serves one listener.
 pub struct Lifecycle {
-    broker: Broker,
-    is_ready: Mutex<Option<(Instant, bool)>>,
+    is_ready: Box<dyn Fn() -> bool + Send + Sync>,
+    checked: Mutex<Option<(Instant, bool)>>,
     ending: watch::Receiver<bool>,
     background: Mutex<Option<mpsc::Sender<()>>>,
 }
@@ -27,13 +26,13 @@ pub struct LifecycleEnd {
 }
 
 impl Lifecycle {
-    /// Of a listener that begins to serve.
-    pub fn new(broker: Broker) -> (Self, LifecycleEnd) {
+    /// Of a listener that begins to serve what says whether it is ready.
+    pub fn new(is_ready: impl Fn() -> bool + Send + Sync + 'static) -> (Self, LifecycleEnd) {
         let (begin_end, ending) = watch::channel(false);
         let (token, background) = mpsc::channel(1);
         let lifecycle = Self {
-            broker,
-            is_ready: Mutex::new(None),
+            is_ready: Box::new(is_ready),
+            checked: Mutex::new(None),
             ending,
             background: Mutex::new(Some(token)),
         };
@@ -50,11 +49,11 @@ impl Lifecycle {
             return Err(RequestError::ShuttingDown);
         }
         // A panic while it was held leaves the pair as it was: whole.
-        let mut checked = self.is_ready.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
         let is_ready = match *checked {
             Some((at, is_ready)) if at.elapsed() < READY_CHECK_INTERVAL => is_ready,
             _ => {
-                let is_ready = self.broker.health().ready;
+                let is_ready = (self.is_ready)();
                 *checked = Some((Instant::now(), is_ready));
                 is_ready
             }
@@ -111,5 +110,69 @@ impl LifecycleEnd {
             .take();
         // Nothing is ever sent: this ends when the last sender is gone.
         while self.background.recv().await.is_some() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_is_always_ready_ends_too() {
+        let (lifecycle, end) = Lifecycle::new(|| true);
+        assert_eq!(lifecycle.until_ending(async { 7 }).await, Ok(7));
+        end.begin();
+        for _ in 0..20 {
+            let refused = lifecycle.until_ending(async { 7 }).await;
+            assert_eq!(refused, Err(RequestError::ShuttingDown));
+        }
+    }
+
+    #[test]
+    fn calls_are_refused_before_the_broker_is_ready_and_after_the_end_began() {
+        let (lifecycle, _end) = Lifecycle::new(|| false);
+        assert_eq!(lifecycle.admit(), Err(RequestError::NotReady));
+        let (lifecycle, end) = Lifecycle::new(|| true);
+        assert_eq!(lifecycle.admit(), Ok(()));
+        end.begin();
+        assert_eq!(lifecycle.admit(), Err(RequestError::ShuttingDown));
+    }
+
+    #[test]
+    fn many_calls_ask_for_readiness_once() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&asked);
+        let (lifecycle, _end) = Lifecycle::new(move || {
+            counter.fetch_add(1, Ordering::SeqCst);
+            true
+        });
+        let started = Instant::now();
+        for _ in 0..1_000 {
+            assert_eq!(lifecycle.admit(), Ok(()));
+        }
+        let intervals = started.elapsed().as_millis() / READY_CHECK_INTERVAL.as_millis();
+        assert!(asked.load(Ordering::SeqCst) as u128 <= intervals + 1);
+    }
+
+    #[tokio::test]
+    async fn the_end_waits_for_background_work() {
+        let (lifecycle, mut end) = Lifecycle::new(|| true);
+        let (finish, finished) = oneshot::channel::<()>();
+        lifecycle.spawn(async {
+            let _ = finished.await;
+        });
+        end.begin();
+        {
+            let waiting = end.background_done(&lifecycle);
+            tokio::pin!(waiting);
+            assert!(futures::poll!(waiting.as_mut()).is_pending());
+            drop(finish);
+            waiting.await;
+        }
     }
 }
