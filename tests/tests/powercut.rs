@@ -1,5 +1,6 @@
 //! Power cuts under load, on a disk that forgets what was not synced: nothing acknowledged is lost.
 
+use flotilla_tests::admin;
 use flotilla_tests::load::{Load, Verdict};
 use flotilla_tests::lossyfs::{Disk, Mounted, Survival, SyncBehaviour};
 use flotilla_tests::seed;
@@ -121,26 +122,56 @@ fn acknowledged_messages_survive_power_cuts() {
     assert!(verdict.acknowledged as u64 >= rounds * PROGRESS as u64);
 }
 
-/// The same rounds on a disk that ignores the sync of files for one round must be seen as a loss:
-/// so a server that acknowledged before its sync would be found.
+/// Runs a round on an honest disk and one on a disk that ignores the syncs that are picked.
+fn two_rounds(machine: &mut Machine, load: &mut Load, ignored: fn(&str) -> bool) -> Disk {
+    let mut disk = Disk::new(SyncBehaviour::Honest);
+    for behaviour in [SyncBehaviour::Honest, SyncBehaviour::Ignores(ignored)] {
+        disk.set_syncs(behaviour);
+        disk = machine
+            .run_until_power_cut(disk, load, Survival::Nothing)
+            .unwrap_or_else(|error| panic!("seed {}: {error}", machine.seed));
+    }
+    disk.set_syncs(SyncBehaviour::Honest);
+    disk
+}
+
+/// A disk that ignores the syncs of log and index for one round looks like a server that acknowledges
+/// without them. The checker must see the loss.
 #[test]
 fn a_missing_sync_is_found_as_a_loss() {
     let mut machine = Machine::new("missing-sync");
     let mut load = machine.load();
-    let mut disk = Disk::new(SyncBehaviour::Honest);
-    for behaviour in [SyncBehaviour::Honest, SyncBehaviour::IgnoresFiles] {
-        disk.set_syncs(behaviour);
-        disk = machine
-            .run_until_power_cut(disk, &mut load, Survival::Nothing)
-            .unwrap_or_else(|error| panic!("seed {}: {error}", machine.seed));
-    }
-    disk.set_syncs(SyncBehaviour::Honest);
+    let disk = two_rounds(&mut machine, &mut load, |name| {
+        !name.starts_with("node.identity")
+    });
     let verdict = machine.verdict(disk, load);
     println!("{}", verdict.report());
-    let lost = verdict.count_lost();
     assert!(
-        lost > 0,
+        verdict.count_lost() > 0,
         "nothing was lost although nothing was synced: {}",
         verdict.report()
     );
+}
+
+/// When only the log's segments lose what was synced, the index knows of entries that are gone: the
+/// server itself must say so.
+#[test]
+fn a_log_that_lost_synced_entries_is_reported() {
+    let mut machine = Machine::new("lost-entries");
+    let mut load = machine.load();
+    let disk = two_rounds(&mut machine, &mut load, |name| name.ends_with(".data"));
+    drop(load);
+    let mounted = machine.mount(disk);
+    let server = machine
+        .options
+        .start()
+        .unwrap_or_else(|error| panic!("{error}"));
+    let damage = admin::get(server.admin(), "/api/v1/damage").expect("the admin port");
+    assert!(
+        damage.0 == 200 && damage.1.contains("segment"),
+        "{damage:?}, the server's log:\n{}",
+        server.log()
+    );
+    server.kill().expect("a running server can be killed");
+    mounted.unmount().expect("nothing uses the mount any more");
 }

@@ -13,11 +13,12 @@ pub struct Inode(pub u64);
 pub const ROOT: Inode = Inode(1);
 
 /// What the disk does when asked to make something durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum SyncBehaviour {
     Honest,
-    /// Says yes to a file sync and does nothing: what a server without its syncs looks like.
-    IgnoresFiles,
+    /// Says yes and does nothing for files whose names the function picks: what a server without
+    /// those syncs looks like.
+    Ignores(fn(&str) -> bool),
     /// Fails every file sync, and keeps what was written volatile: what a dying disk does.
     Fails,
 }
@@ -302,7 +303,10 @@ impl Disk {
 
     /// Makes a file's bytes and length durable, not its name.
     pub fn sync_file(&mut self, inode: Inode) -> Result<(), DiskError> {
-        let syncs = self.syncs;
+        let syncs = match self.syncs {
+            SyncBehaviour::Ignores(picks) if !self.has_name(inode, picks) => SyncBehaviour::Honest,
+            syncs => syncs,
+        };
         let Node::File {
             volatile,
             durable,
@@ -318,11 +322,20 @@ impl Disk {
                     durable.copy_page(volatile, page);
                 }
             }
-            SyncBehaviour::IgnoresFiles => {}
+            SyncBehaviour::Ignores(_) => {}
             SyncBehaviour::Fails => return Err(DiskError::SyncFailed),
         }
         self.sync_count += 1;
         Ok(())
+    }
+
+    fn has_name(&self, inode: Inode, picks: fn(&str) -> bool) -> bool {
+        self.nodes.values().any(|node| match node {
+            Node::Directory { volatile, .. } => volatile
+                .iter()
+                .any(|(name, named)| *named == inode && picks(&name.to_string_lossy())),
+            Node::File { .. } => false,
+        })
     }
 
     /// Makes the names in a directory durable, not the files themselves.

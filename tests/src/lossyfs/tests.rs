@@ -143,13 +143,26 @@ fn a_torn_cut_keeps_what_was_synced() {
 #[test]
 fn a_disk_that_ignores_syncs_forgets_what_was_synced() {
     let (mut disk, inode) = disk_with_durable_file(b"synced");
-    disk.set_syncs(SyncBehaviour::IgnoresFiles);
+    let other = disk.create(ROOT, name("other")).unwrap();
+    disk.sync_directory(ROOT).unwrap();
+    disk.set_syncs(SyncBehaviour::Ignores(|name| name == "kept"));
+    for inode in [inode, other] {
+        disk.write(inode, 0, b"SYNCED").unwrap();
+        disk.sync_file(inode).unwrap();
+    }
+    let after = cut(&disk, Survival::Nothing, 0);
+    assert_eq!(content_of(&after, "kept").unwrap(), b"synced");
+    assert_eq!(content_of(&after, "other").unwrap(), b"SYNCED");
+}
+
+#[test]
+fn a_failing_sync_makes_nothing_durable() {
+    let (mut disk, inode) = disk_with_durable_file(b"synced");
+    disk.set_syncs(SyncBehaviour::Fails);
     disk.write(inode, 0, b"SYNCED").unwrap();
-    disk.sync_file(inode).unwrap();
-    assert_eq!(
-        content_of(&cut(&disk, Survival::Nothing, 0), "kept").unwrap(),
-        b"synced"
-    );
+    assert_eq!(disk.sync_file(inode), Err(DiskError::SyncFailed));
+    let after = cut(&disk, Survival::Nothing, 0);
+    assert_eq!(content_of(&after, "kept").unwrap(), b"synced");
 }
 
 #[test]
