@@ -1,10 +1,10 @@
 //! Measures ways to store synced batches: plain file, payload in sled, and the node log.
 //!
-//! The ways take turns, one second each, so that a disk that varies treats them alike. Each write
+//! The ways take short turns, so that a disk that varies treats them alike. Each write
 //! is one batch, made durable before the next. Prints MB/s, the bytes the process handed to the
 //! disk per byte of payload, CPU per KiB, and the 99th percentile, then the ratio that counts.
 //!
-//! `cargo run --release -p flotilla-storage --example layouts [SECONDS] [DIR]`
+//! `cargo run --release -p flotilla-storage --example layouts [TURNS] [DIR]`
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -22,7 +22,7 @@ type AnyError = Box<dyn std::error::Error>;
 const SEGMENT_BYTES: u64 = 64 << 20;
 /// Messages in a batch, whatever its size.
 const SLOTS: usize = 64;
-const TURN: Duration = Duration::from_secs(1);
+const TURN: Duration = Duration::from_millis(200);
 
 /// One way of making a batch durable.
 trait Layout {
@@ -261,7 +261,7 @@ fn turn(layout: &mut dyn Layout, batch: &[Bytes], figures: &mut Figures) -> Resu
 
 fn main() -> Result<(), AnyError> {
     let mut arguments = std::env::args().skip(1);
-    let rounds: u32 = arguments.next().map_or(Ok(3), |text| text.parse())?;
+    let rounds: u32 = arguments.next().map_or(Ok(20), |text| text.parse())?;
     let parent = arguments
         .next()
         .map_or_else(std::env::temp_dir, PathBuf::from);

@@ -1,10 +1,8 @@
-//! Giving disk space back: dropping segments that nothing needs, and rewriting those that hold
-//! little.
+//! Rewriting a segment that holds little of what is needed.
 //!
-//! A drop takes the records out of the index durably, then the file, then the name. A compaction
-//! writes a new generation beside the old one, gives it its name when it is complete and durable,
-//! points the index at it and then removes the old one. Whatever step a crash comes between, the
-//! next start finishes it; reads go on throughout.
+//! A new generation is written beside the old one and gets its name when it is complete and
+//! durable; then the index is pointed at it and the old one removed. Whatever step a crash comes
+//! between, the next start finishes it; reads go on throughout.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::IoSlice;
@@ -14,9 +12,10 @@ use std::sync::atomic::Ordering;
 use bytes::{Bytes, BytesMut};
 
 use crate::checkpoint::Released;
+use crate::core::Core;
 use crate::error::{Result, StorageError};
 use crate::frame::{Content, Frame, FrameHeader, FrameKind, Position};
-use crate::log::{Core, NodeLog};
+use crate::log::NodeLog;
 use crate::metrics::count;
 use crate::read::read_frame;
 use crate::records::{EntryKey, IndexRecord, SegmentRecord, Space};
@@ -39,7 +38,7 @@ pub struct CompactionReport {
 
 type Moves = Vec<(EntryKey, Option<IndexRecord>)>;
 
-fn key_of(header: &FrameHeader) -> Option<EntryKey> {
+pub(crate) fn key_of(header: &FrameHeader) -> Option<EntryKey> {
     let space = match header.kind {
         FrameKind::Entry => Space::Log,
         FrameKind::Restored => Space::Import(header.extra),
@@ -104,11 +103,6 @@ pub(crate) fn survey(file: &Arc<SegmentFile>) -> Result<(Moves, SegmentStats)> {
 }
 
 impl NodeLog {
-    /// Removes every segment that nothing needs any more, and returns which.
-    pub fn drop_dead_segments(&self) -> Result<Vec<SegmentId>> {
-        self.core()?.drop_dead_segments()
-    }
-
     /// Rewrites one sealed segment without the slots for which `live` says no. `live` must answer
     /// as of the latest durable checkpoint of the group: a slot that a checkpoint on disk refers to
     /// is live. Entries that are not purged are kept whole, and `live` is not asked.
@@ -122,84 +116,6 @@ impl NodeLog {
 }
 
 impl Core {
-    fn drop_dead_segments(&self) -> Result<Vec<SegmentId>> {
-        let mut dropped = Vec::new();
-        loop {
-            let next = {
-                let applier = self.applier.lock();
-                let mut retention = self.retention.lock();
-                let candidate = retention
-                    .segments
-                    .values()
-                    .find(|stats| retention.is_droppable(stats, applier.groups()))
-                    .map(SegmentStats::key);
-                if let Some(key) = candidate
-                    && let Some(stats) = retention.segments.get_mut(&key.id)
-                {
-                    stats.busy = true;
-                }
-                candidate
-            };
-            let Some(key) = next else {
-                return Ok(dropped);
-            };
-            let outcome = self.drop_segment(key);
-            if let Some(stats) = self.retention.lock().segments.get_mut(&key.id) {
-                stats.busy = false;
-            }
-            outcome?;
-            count(&self.metrics.segments_dropped, 1);
-            dropped.push(key.id);
-        }
-    }
-
-    fn drop_segment(&self, key: SegmentKey) -> Result<()> {
-        let mut entries = Vec::new();
-        if let Some(file) = self.segments.get(key) {
-            let end = file.len()?;
-            let mut scanner = Scanner::new(file, end);
-            let mut at = 0;
-            while let Some((found, header)) = scanner.next_header(at)? {
-                entries.extend(key_of(&header));
-                at = found + header.stride();
-            }
-        }
-        let groups: Vec<GroupId> = self
-            .retention
-            .lock()
-            .segments
-            .get(&key.id)
-            .map(|stats| stats.shares.keys().copied().collect())
-            .unwrap_or_default();
-        self.applier.lock().remove_segment(key, &entries)?;
-        self.remove_dead_counts(key, &groups)?;
-        // The records must be gone for good before the bytes are.
-        self.index.flush()?;
-        self.remove_file(key)
-    }
-
-    fn remove_dead_counts(&self, key: SegmentKey, groups: &[GroupId]) -> Result<()> {
-        let mut batch = sled::Batch::default();
-        for group in groups {
-            batch.remove(state_keys::dead_key(key, *group));
-        }
-        self.index.apply_state(batch)
-    }
-
-    fn remove_file(&self, key: SegmentKey) -> Result<()> {
-        self.segments.remove(key);
-        let dir = self.config.log_dir();
-        let path = key.path(&dir);
-        match self.disk.remove(&path) {
-            // Lost before, and reported then.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            outcome => outcome.map_err(StorageError::io("remove", &path))?,
-        }
-        self.disk
-            .sync_dir(&dir)
-            .map_err(StorageError::io("sync", dir))
-    }
-
     fn compact(
         &self,
         segment: SegmentId,

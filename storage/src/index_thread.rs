@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::applier::{LogOp, LoggedOp};
+use crate::core::Core;
 use crate::error::{Result, StorageError};
-use crate::index::{LogOp, LoggedOp};
-use crate::log::Core;
 use crate::records::Space;
 
 /// Frames that may wait; the writer stands still above that, which bounds memory.

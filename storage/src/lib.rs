@@ -19,16 +19,22 @@
 //! holds what is needed to find it again, and all of that can be rebuilt from the segments. State
 //! records exist in sled only. Nothing here knows Raft or what a message means.
 
+mod applier;
 mod body;
 mod checkpoint;
 mod codec;
 mod compact;
 mod config;
+mod core;
 mod damage;
+mod dirs;
 mod disk;
+mod drop;
 mod error;
+mod export;
 mod frame;
 mod group;
+mod import;
 mod index;
 mod index_thread;
 mod log;
@@ -38,13 +44,17 @@ mod read;
 mod records;
 mod recovery;
 mod redo;
+mod replay;
 mod retention;
+mod running;
 mod scan;
 mod segment;
 mod sled_guard;
 mod snapshot;
 mod state_keys;
+mod state_store;
 mod sync_override;
+mod table_cache;
 mod tail;
 pub mod testing;
 #[cfg(test)]
@@ -54,19 +64,21 @@ mod writer;
 use std::fmt;
 
 pub use body::{EntryBody, EntryBodyBuilder};
-pub use checkpoint::{CheckpointBatch, CheckpointStore, Released, StateScan};
+pub use checkpoint::{CheckpointBatch, Released};
 pub use compact::CompactionReport;
 pub use config::{LogConfig, SyncPolicy};
 pub use damage::DamagedRange;
+pub use dirs::create_dir_durably;
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use error::{Result, StorageError};
+pub use export::{FrozenRecords, SnapshotChunks, SnapshotExport};
+pub use import::SnapshotImport;
 pub use log::{Done, LogHealth, NodeLog};
 pub use metrics::{HistogramSnapshot, LogMetrics};
 pub use recovery::RecoveryReport;
 pub use retention::{LiveSlots, SegmentInfo};
-pub use snapshot::{
-    FrozenRecords, LiveRange, SnapshotChunks, SnapshotExport, SnapshotImport, SnapshotManifest,
-};
+pub use snapshot::{LiveRange, SnapshotManifest};
+pub use state_store::{CheckpointStore, StateScan};
 pub use sync_override::sync_calls;
 
 /// Largest entry body. Offsets inside a segment are 32 bits wide, and one entry must fit a segment.

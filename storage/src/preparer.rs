@@ -53,7 +53,7 @@ pub(crate) fn create_segment(
 struct State {
     wanted: Option<SegmentId>,
     ready: Option<Arc<SegmentFile>>,
-    sealed: Option<(Arc<SegmentFile>, u64)>,
+    sealed: Vec<(Arc<SegmentFile>, u64)>,
     busy: bool,
     closed: bool,
 }
@@ -85,7 +85,7 @@ impl Preparer {
 
     /// Hands a sealed segment over: the space behind `end` is given back.
     pub(crate) fn trim(&self, segment: Arc<SegmentFile>, end: u64) {
-        self.state.lock().sealed = Some((segment, end));
+        self.state.lock().sealed.push((segment, end));
         self.changed.notify_all();
     }
 
@@ -120,7 +120,7 @@ impl Preparer {
                 break;
             }
             let wanted = state.wanted.take();
-            let sealed = state.sealed.take();
+            let sealed = state.sealed.pop();
             if wanted.is_none() && sealed.is_none() {
                 self.changed.wait(&mut state);
                 continue;

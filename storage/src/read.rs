@@ -3,61 +3,30 @@
 //! Every byte from disk is checked before it leaves here. Bytes that fail are reported as damage and
 //! answered with an error that names the place.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::body::{FIXED_BYTES, Layout, SharedTable, SlotTable};
+use crate::core::Core;
 use crate::damage::DamagedRange;
 use crate::error::{Result, StorageError};
 use crate::frame::{Content, FrameHeader, FrameKind, HEADER_BYTES, Position};
-use crate::log::Core;
 use crate::metrics::count;
 use crate::records::{EntryKey, IndexRecord, Space};
 use crate::retention::LiveSlots;
-use crate::segment::{SegmentFile, SegmentKey};
+use crate::segment::SegmentFile;
 use crate::tail::Found;
 use crate::{EntryBody, GroupId, LogEntry, LogPoint};
 
 /// First read of an entry's table: holds a few hundred slots.
 const TABLE_GUESS_BYTES: usize = 4096;
-const TABLE_CACHE_BYTES: usize = 8 << 20;
 /// Index records fetched at once while entries are read.
 const RECORDS_MAX: usize = 64;
 /// How often a look-up is repeated when the segment it found was swapped meanwhile.
 const ATTEMPTS_MAX: usize = 8;
-
-/// Tables of entries read lately, by their place, which no other entry ever has: a consumer that reads an entry bit by bit fetches it once.
-#[derive(Default)]
-pub(crate) struct TableCache {
-    tables: HashMap<(SegmentKey, u32), SharedTable>,
-    order: VecDeque<(SegmentKey, u32)>,
-    bytes: usize,
-}
-
-impl TableCache {
-    fn get(&self, key: &(SegmentKey, u32)) -> Option<SharedTable> {
-        self.tables.get(key).cloned()
-    }
-
-    fn insert(&mut self, key: (SegmentKey, u32), table: SharedTable) {
-        self.bytes += table.memory_bytes();
-        if let Some(old) = self.tables.insert(key, table) {
-            self.bytes -= old.memory_bytes();
-        } else {
-            self.order.push_back(key);
-        }
-        while self.bytes > TABLE_CACHE_BYTES
-            && let Some(oldest) = self.order.pop_front()
-        {
-            if let Some(old) = self.tables.remove(&oldest) {
-                self.bytes -= old.memory_bytes();
-            }
-        }
-    }
-}
 
 enum Source {
     Memory(LogEntry),

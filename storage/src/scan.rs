@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::applier::{LogOp, LoggedOp};
 use crate::body::SlotTable;
 use crate::damage::DamagedRange;
 use crate::error::Result;
 use crate::frame::{Content, FrameHeader, FrameKind, HEADER_BYTES, Position};
 use crate::group::SegmentPreamble;
-use crate::index::{LogOp, LoggedOp};
 use crate::records::Space;
-use crate::recovery::is_payload;
 use crate::segment::{Scanned, Scanner, SegmentFile};
 
 pub(crate) struct SegmentScan {
@@ -301,4 +300,12 @@ fn op_of(header: &FrameHeader, content: Content) -> Result<LogOp> {
         Content::Purge(upto) => LogOp::Purge(group, upto),
         Content::Mark => LogOp::Mark,
     })
+}
+
+/// Frames that say what they hold even though their body is damaged.
+fn is_payload(kind: FrameKind) -> bool {
+    matches!(
+        kind,
+        FrameKind::Entry | FrameKind::Restored | FrameKind::Mark | FrameKind::Committed
+    )
 }

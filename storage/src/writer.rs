@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
+use crate::applier::{LogOp, LoggedOp};
 use crate::config::SyncPolicy;
+use crate::core::Core;
 use crate::error::{Result, StorageError};
 use crate::frame::{Content, Frame, HEADER_BYTES, Position};
 use crate::group::GroupTable;
-use crate::index::{LogOp, LoggedOp};
-use crate::log::{Core, Done};
+use crate::log::Done;
 use crate::metrics::count;
 use crate::records::{IndexRecord, Space};
 use crate::segment::SegmentFile;

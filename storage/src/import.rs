@@ -1,0 +1,259 @@
+//! Receiving a snapshot: chunks are checked and staged, then installed as one.
+
+use std::io::IoSlice;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crc32c::crc32c_append;
+
+use crate::codec::Fields;
+use crate::core::Core;
+use crate::disk::DiskFile;
+use crate::error::{Result, StorageError};
+use crate::log::NodeLog;
+use crate::snapshot::{
+    CHUNK_BYTES_MAX, Item, SnapshotManifest, Totals, check_chunk, take_item, wrong,
+};
+use crate::writer::Op;
+use crate::{GroupId, LogEntry};
+
+/// Payload handed to the log at once while a snapshot is installed.
+const INSTALL_BYTES: usize = 4 << 20;
+
+impl NodeLog {
+    /// Starts to receive a snapshot. Nothing of the group changes before
+    /// [`SnapshotImport::install`].
+    pub fn import_snapshot(&self, manifest: SnapshotManifest) -> Result<SnapshotImport> {
+        let core = self.core()?;
+        let dir = core.config.staging_dir();
+        let path = dir.join(format!("group-{}.import", manifest.group));
+        let file = core
+            .disk
+            .create(&path)
+            .map_err(StorageError::io("create", &path))?;
+        Ok(SnapshotImport {
+            core,
+            manifest,
+            path,
+            file,
+            bytes: 0,
+            chunks: 0,
+            totals: Totals::default(),
+            is_complete: false,
+        })
+    }
+}
+
+/// A snapshot on its way in. Dropping it before `install` leaves the group as it was.
+pub struct SnapshotImport {
+    core: Arc<Core>,
+    manifest: SnapshotManifest,
+    path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    bytes: u64,
+    chunks: u64,
+    totals: Totals,
+    is_complete: bool,
+}
+
+impl SnapshotImport {
+    pub fn manifest(&self) -> &SnapshotManifest {
+        &self.manifest
+    }
+
+    /// Chunks received so far: where an interrupted transfer goes on.
+    pub fn chunks_received(&self) -> u64 {
+        self.chunks
+    }
+
+    /// Takes the next chunk. A chunk that does not check is refused and may be sent again.
+    pub fn chunk(&mut self, chunk: &[u8]) -> Result<()> {
+        if self.is_complete {
+            return Err(wrong("a chunk follows the last one"));
+        }
+        if chunk.len() > CHUNK_BYTES_MAX {
+            return Err(StorageError::TooLarge {
+                what: "snapshot chunk",
+                bytes: chunk.len() as u64,
+                allowed: CHUNK_BYTES_MAX as u64,
+            });
+        }
+        let items = check_chunk(chunk, self.chunks)?;
+        let mut totals = self.totals;
+        let mut is_complete = false;
+        let mut fields = Fields::new(items, "snapshot chunk");
+        while !fields.is_empty() {
+            match take_item(&mut fields)? {
+                Item::Entry(entry) => {
+                    entry.body.verify()?;
+                    if entry.index > self.manifest.upto.index {
+                        return Err(wrong("an entry lies behind it"));
+                    }
+                    totals.entries += 1;
+                    totals.payload_bytes += u64::from(entry.body.payload_len());
+                }
+                Item::Record(..) => totals.records += 1,
+                Item::End(said) => {
+                    totals.damaged_slots = said.damaged_slots;
+                    if said != totals || !fields.is_empty() {
+                        return Err(wrong("its totals differ from what was received"));
+                    }
+                    is_complete = true;
+                }
+            }
+        }
+        totals.digest = crc32c_append(totals.digest, &chunk[..4]);
+        let length = (chunk.len() as u32).to_le_bytes();
+        self.file
+            .write_at(self.bytes, &[IoSlice::new(&length), IoSlice::new(chunk)])
+            .map_err(StorageError::io("write", &self.path))?;
+        self.bytes += (length.len() + chunk.len()) as u64;
+        self.chunks += 1;
+        self.totals = totals;
+        self.is_complete = is_complete;
+        Ok(())
+    }
+
+    /// Makes the snapshot the group's state. All or nothing: after a crash the group is as before
+    /// or as in the snapshot. The caller purges the group's log up to the snapshot afterwards.
+    pub fn install(self) -> Result<()> {
+        if !self.is_complete {
+            return Err(wrong("its end is missing"));
+        }
+        let group = self.manifest.group;
+        let import = self.next_import()?;
+        self.write_entries(group, import)?;
+        let mut records = StagedItems::new(&self).filter_map(|item| match item {
+            Ok(Item::Record(key, value)) => Some(Ok((key, value))),
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        });
+        self.core.replace(
+            group,
+            &mut records,
+            Some(&self.manifest.applied),
+            Some((self.manifest.upto.index, import)),
+        )
+    }
+
+    fn next_import(&self) -> Result<u32> {
+        let group = self.manifest.group;
+        self.core.index_queue.barrier()?;
+        let highest = self.core.index.imports(group)?.into_iter().next_back();
+        let current = self.core.commits.boundary(group).map(|(_, import)| import);
+        highest
+            .max(current)
+            .map_or(Some(1), |highest| highest.checked_add(1))
+            .ok_or(wrong("import numbers are used up"))
+    }
+
+    fn write_entries(&self, group: GroupId, import: u32) -> Result<()> {
+        let mut waiting: Vec<LogEntry> = Vec::new();
+        let mut bytes = 0;
+        let send = |entries: Vec<LogEntry>| {
+            self.core
+                .submit_and_wait(|_| {
+                    Ok(Op::Restored {
+                        group,
+                        import,
+                        entries,
+                    })
+                })
+                .map_err(|error| {
+                    Arc::try_unwrap(error).unwrap_or_else(|shared| StorageError::Failed {
+                        reason: shared.to_string(),
+                    })
+                })
+        };
+        for item in StagedItems::new(self) {
+            if let Item::Entry(entry) = item? {
+                bytes += entry.body.len();
+                waiting.push(entry);
+                if bytes >= INSTALL_BYTES {
+                    send(std::mem::take(&mut waiting))?;
+                    bytes = 0;
+                }
+            }
+        }
+        if !waiting.is_empty() {
+            send(waiting)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for SnapshotImport {
+    fn drop(&mut self) {
+        if let Err(error) = self.core.disk.remove(&self.path) {
+            // Replaced by the next import of the group.
+            tracing::warn!(path = %self.path.display(), %error, "failed to remove a staged snapshot");
+        }
+    }
+}
+
+/// Reads a staging file back, one chunk in memory.
+struct StagedItems<'a> {
+    import: &'a SnapshotImport,
+    at: u64,
+    number: u64,
+    ready: std::vec::IntoIter<Item>,
+}
+
+impl<'a> StagedItems<'a> {
+    fn new(import: &'a SnapshotImport) -> StagedItems<'a> {
+        StagedItems {
+            import,
+            at: 0,
+            number: 0,
+            ready: Vec::new().into_iter(),
+        }
+    }
+
+    fn read_chunk(&mut self) -> Result<()> {
+        let mut length = [0; 4];
+        self.read(&mut length)?;
+        let mut chunk = vec![0; u32::from_le_bytes(length) as usize];
+        self.read(&mut chunk)?;
+        // Checked again: what is installed is what the disk gave back.
+        let mut fields = Fields::new(check_chunk(&chunk, self.number)?, "snapshot chunk");
+        let mut items = Vec::new();
+        while !fields.is_empty() {
+            items.push(take_item(&mut fields)?);
+        }
+        self.number += 1;
+        self.ready = items.into_iter();
+        Ok(())
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> Result<()> {
+        let filled = self
+            .import
+            .file
+            .read_at(self.at, buffer)
+            .map_err(StorageError::io("read", &self.import.path))?;
+        if filled < buffer.len() {
+            return Err(wrong("its staging file is too short"));
+        }
+        self.at += buffer.len() as u64;
+        Ok(())
+    }
+}
+
+impl Iterator for StagedItems<'_> {
+    type Item = Result<Item>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(item) = self.ready.next() {
+                return Some(Ok(item));
+            }
+            if self.number == self.import.chunks {
+                return None;
+            }
+            if let Err(error) = self.read_chunk() {
+                self.number = self.import.chunks;
+                return Some(Err(error));
+            }
+        }
+    }
+}
