@@ -19,6 +19,8 @@ pub enum SyncBehaviour {
     /// Says yes and does nothing for files whose names the function picks: what a server without
     /// those syncs looks like.
     Ignores(fn(&str) -> bool),
+    /// Says yes to everything, directories too, and does nothing.
+    IgnoresAll,
     /// Fails every file sync, and keeps what was written volatile: what a dying disk does.
     Fails,
 }
@@ -322,7 +324,7 @@ impl Disk {
                     durable.copy_page(volatile, page);
                 }
             }
-            SyncBehaviour::Ignores(_) => {}
+            SyncBehaviour::Ignores(_) | SyncBehaviour::IgnoresAll => {}
             SyncBehaviour::Fails => return Err(DiskError::SyncFailed),
         }
         self.sync_count += 1;
@@ -340,10 +342,13 @@ impl Disk {
 
     /// Makes the names in a directory durable, not the files themselves.
     pub fn sync_directory(&mut self, inode: Inode) -> Result<(), DiskError> {
+        let ignored = matches!(self.syncs, SyncBehaviour::IgnoresAll);
         let Node::Directory { volatile, durable } = self.node_mut(inode)? else {
             return Err(DiskError::NotADirectory);
         };
-        durable.clone_from(volatile);
+        if !ignored {
+            durable.clone_from(volatile);
+        }
         Ok(())
     }
 

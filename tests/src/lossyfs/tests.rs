@@ -156,6 +156,18 @@ fn a_disk_that_ignores_syncs_forgets_what_was_synced() {
 }
 
 #[test]
+fn a_disk_that_ignores_all_syncs_forgets_names_too() {
+    let (mut disk, _) = disk_with_durable_file(b"synced");
+    disk.set_syncs(SyncBehaviour::IgnoresAll);
+    disk.rename((ROOT, name("kept")), (ROOT, name("moved")), true)
+        .unwrap();
+    disk.sync_directory(ROOT).unwrap();
+    let after = cut(&disk, Survival::Nothing, 0);
+    assert_eq!(content_of(&after, "kept").unwrap(), b"synced");
+    assert!(content_of(&after, "moved").is_none());
+}
+
+#[test]
 fn a_failing_sync_makes_nothing_durable() {
     let (mut disk, inode) = disk_with_durable_file(b"synced");
     disk.set_syncs(SyncBehaviour::Fails);
