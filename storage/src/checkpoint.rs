@@ -13,7 +13,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::codec::{Fields, put_optional, put_string};
 use crate::core::Core;
-use crate::error::{Result, StorageError};
+use crate::error::{Result, StorageError, unshared};
 use crate::index::Index;
 use crate::metrics::count;
 use crate::records::{IndexRecord, Space};
@@ -22,6 +22,7 @@ use crate::retention::Retention;
 use crate::segment::SegmentKey;
 use crate::sled_guard::guarded;
 use crate::state_keys as keys;
+use crate::writer::Op;
 use crate::{GroupId, SegmentId};
 use std::ops::Range;
 
@@ -236,6 +237,7 @@ pub(crate) fn remove_all(index: &Index, prefix: &[u8]) -> Result<()> {
 impl Core {
     pub(crate) fn commit(&self, group: GroupId, batch: CheckpointBatch) -> Result<()> {
         self.commits.check_not_lost(group)?;
+        self.make_log_durable()?;
         let mut state = self.commits.lock();
         let header = self.commits.header(group);
         let prefix = keys::records_prefix(group, header.epoch);
@@ -288,6 +290,13 @@ impl Core {
         Ok(())
     }
 
+    /// A checkpoint must never be ahead of the log it is the result of, nor count what was released
+    /// in entries that the index does not know.
+    fn make_log_durable(&self) -> Result<()> {
+        self.submit_and_wait(|_| Ok(Op::Sync)).map_err(unshared)?;
+        self.index_queue.barrier()
+    }
+
     pub(crate) fn applied(&self, group: GroupId) -> Result<Option<Bytes>> {
         let prefix = keys::applied_prefix(group, self.commits.header(group).epoch);
         keys::get(&self.index.state, &prefix, b"")
@@ -298,14 +307,9 @@ impl Core {
         if let Err(error) = outcome {
             // sled refuses everything after a failed write, and whether this commit is there is
             // open: only a restart of the log can tell.
-            let reason = Arc::new(error);
-            self.stop(reason.clone());
-            return Err(match Arc::try_unwrap(reason) {
-                Ok(error) => error,
-                Err(shared) => StorageError::Failed {
-                    reason: shared.to_string(),
-                },
-            });
+            let shared = Arc::new(error);
+            self.stop(shared.clone());
+            return Err(unshared(shared));
         }
         Ok(())
     }
@@ -340,10 +344,6 @@ impl Core {
     ) -> Result<BTreeMap<SegmentKey, u64>> {
         let mut dead: BTreeMap<SegmentKey, u64> = BTreeMap::new();
         let mut last: Option<(u64, IndexRecord)> = None;
-        if !released.is_empty() {
-            // An entry may have been applied and settled before the index heard of it.
-            self.index_queue.barrier()?;
-        }
         for released in released {
             let record = match last {
                 Some((index, record)) if index == released.index => record,
@@ -410,7 +410,7 @@ impl Core {
         self.index.apply_state(redo::batch_of(&changes))?;
         changes.clear();
 
-        self.index_queue.barrier()?;
+        self.make_log_durable()?;
         let state = self.commits.lock();
         if let Some(applied) = applied {
             let applied_prefix = keys::applied_prefix(group, header.epoch);

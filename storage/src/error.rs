@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::{GroupId, SegmentId};
 
@@ -137,6 +138,18 @@ impl StorageError {
                 | StorageError::InvalidRecord { .. }
         )
     }
+}
+
+/// The error of a shared outcome, for a caller who is alone with it.
+pub(crate) fn unshared(error: Arc<StorageError>) -> StorageError {
+    Arc::try_unwrap(error).unwrap_or_else(|shared| match shared.is_out_of_space() {
+        true => StorageError::FullWaiting {
+            reason: shared.to_string(),
+        },
+        false => StorageError::Failed {
+            reason: shared.to_string(),
+        },
+    })
 }
 
 pub(crate) fn is_enospc(error: &io::Error) -> bool {

@@ -9,7 +9,7 @@ use crc32c::crc32c_append;
 use crate::codec::Fields;
 use crate::core::Core;
 use crate::disk::DiskFile;
-use crate::error::{Result, StorageError};
+use crate::error::{Result, StorageError, unshared};
 use crate::log::NodeLog;
 use crate::snapshot::{
     CHUNK_BYTES_MAX, Item, SnapshotManifest, Totals, check_chunk, take_item, wrong,
@@ -159,11 +159,7 @@ impl SnapshotImport {
                         entries,
                     })
                 })
-                .map_err(|error| {
-                    Arc::try_unwrap(error).unwrap_or_else(|shared| StorageError::Failed {
-                        reason: shared.to_string(),
-                    })
-                })
+                .map_err(unshared)
         };
         for item in StagedItems::new(self) {
             if let Item::Entry(entry) = item? {

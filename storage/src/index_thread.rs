@@ -40,8 +40,8 @@ pub(crate) struct IndexQueue {
 }
 
 impl IndexQueue {
-    /// Queues frames; waits while the backlog is at its bound.
-    pub(crate) fn push(&self, frames: Vec<LoggedOp>) {
+    /// Waits while the backlog is at its bound.
+    pub(crate) fn wait_for_room(&self) {
         let mut state = self.state.lock();
         while state.waiting.len() >= BACKLOG_MAX
             && !(state.closed || state.failed || state.abandoned)
@@ -50,6 +50,10 @@ impl IndexQueue {
             self.changed.notify_all();
             self.changed.wait(&mut state);
         }
+    }
+
+    pub(crate) fn push(&self, frames: Vec<LoggedOp>) {
+        let mut state = self.state.lock();
         let was_empty = state.waiting.is_empty();
         state.queued += frames.len() as u64;
         state.waiting.extend(frames);

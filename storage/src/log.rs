@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -45,6 +45,7 @@ struct Handle {
     disk: Arc<dyn Disk>,
     /// `None` after shutdown, and while the log is opened again.
     running: RwLock<Option<Running>>,
+    is_shut_down: AtomicBool,
 }
 
 /// The log that all groups of a node share. Clones are the same log. When the last one is dropped
@@ -63,6 +64,7 @@ impl NodeLog {
             config,
             disk,
             running: RwLock::new(Some(running)),
+            is_shut_down: AtomicBool::new(false),
         };
         Ok((
             NodeLog {
@@ -253,8 +255,11 @@ impl NodeLog {
     /// anew. Returns `None` while there is no room. Groups must be opened again by the caller
     /// afterwards: of what was not acknowledged, some may be there and some not.
     pub fn try_recover(&self) -> Result<Option<RecoveryReport>> {
-        {
-            let core = self.core()?;
+        if self.handle.is_shut_down.load(Ordering::Acquire) {
+            return Err(StorageError::Closed);
+        }
+        // Not running, though nobody ended it: an earlier attempt failed halfway. Try again.
+        if let Ok(core) = self.core() {
             if !matches!(core.state.lock().health, LogHealth::FullWaiting { .. }) {
                 return Ok(None);
             }
@@ -309,6 +314,7 @@ impl NodeLog {
 
     /// Writes what is queued, brings the index up to date and ends the threads.
     pub fn shutdown(&self) -> Result<()> {
+        self.handle.is_shut_down.store(true, Ordering::Release);
         match self.handle.running.write().take() {
             Some(mut running) => running.end(true),
             None => Ok(()),

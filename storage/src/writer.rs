@@ -50,6 +50,8 @@ pub(crate) enum Op {
     },
     /// Seals the open segment.
     Rotate,
+    /// Completes when all before it is durable.
+    Sync,
 }
 
 impl Op {
@@ -211,7 +213,7 @@ impl Writer {
                         .is_some_and(|since| since.elapsed() >= interval)
             }
         };
-        if must_sync {
+        if must_sync && self.unsynced_since.is_some() {
             self.sync()?;
         }
         self.mark_wanted = true;
@@ -222,7 +224,11 @@ impl Writer {
     fn complete(&mut self, ops: Vec<Queued>, outcome: Result<()>) {
         let outcome = outcome.map_err(Arc::new);
         match &outcome {
-            Ok(()) => self.mark_durable(),
+            Ok(()) => {
+                self.mark_durable();
+                // Before the callers hear of it: they may ask for a barrier at once.
+                self.publish();
+            }
             Err(error) => self.core.mark_stopped(error),
         }
         self.core
@@ -232,7 +238,7 @@ impl Writer {
             (queued.done)(outcome.clone());
         }
         match outcome {
-            Ok(()) => self.publish(),
+            Ok(()) => self.core.index_queue.wait_for_room(),
             Err(error) => self.core.stop(error),
         }
     }
@@ -314,6 +320,7 @@ impl Writer {
                     self.rotate()?;
                 }
             }
+            Op::Sync => {}
         }
         Ok(())
     }
