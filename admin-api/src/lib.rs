@@ -23,6 +23,8 @@ mod state;
 mod view;
 
 #[cfg(test)]
+mod broker_test;
+#[cfg(test)]
 mod openapi_test;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use crate::process;
 pub struct AdminMetrics {
     registry: Registry,
     requests: IntCounterVec,
-    ready: IntGauge,
+    serving: IntGauge,
     resident_bytes: IntGauge,
     cpu_seconds: Gauge,
     open_files: IntGauge,
@@ -34,7 +34,10 @@ impl AdminMetrics {
         .expect("the name and the label are fixed and valid");
         let metrics = Self {
             requests,
-            ready: gauge("flotilla_ready", "1 while the node takes requests"),
+            serving: gauge(
+                "flotilla_serving",
+                "1 while the node takes requests: started, ready and not stopping",
+            ),
             resident_bytes: gauge("process_resident_memory_bytes", "Memory in use"),
             cpu_seconds: Gauge::new(
                 "process_cpu_seconds_total",
@@ -48,7 +51,7 @@ impl AdminMetrics {
         let collectors: [Box<dyn prometheus::core::Collector>; 7] = [
             Box::new(info),
             Box::new(metrics.requests.clone()),
-            Box::new(metrics.ready.clone()),
+            Box::new(metrics.serving.clone()),
             Box::new(metrics.resident_bytes.clone()),
             Box::new(metrics.cpu_seconds.clone()),
             Box::new(metrics.open_files.clone()),
@@ -75,9 +78,9 @@ impl AdminMetrics {
     }
 
     /// The metrics as Prometheus text.
-    pub fn text(&self, ready: bool) -> Result<String, prometheus::Error> {
+    pub fn text(&self, serving: bool) -> Result<String, prometheus::Error> {
         let facts = process::read();
-        self.ready.set(i64::from(ready));
+        self.serving.set(i64::from(serving));
         let whole = |gauge: &IntGauge, value: Option<u64>| {
             if let Some(value) = value {
                 gauge.set(i64::try_from(value).unwrap_or(i64::MAX));

@@ -81,3 +81,14 @@ fn path_parameters_are_described_where_the_path_has_them() {
         }
     }
 }
+
+#[test]
+fn the_manual_lists_every_route() {
+    const MANUAL: &str = include_str!("../../docs/admin-api.md");
+    for resource in RESOURCES {
+        for (method, _) in resource.methods {
+            let row = format!("| `{method} {}` |", resource.path);
+            assert!(MANUAL.contains(&row), "{row}");
+        }
+    }
+}

@@ -1,5 +1,5 @@
 //! The routes as they are served, while the node starts and for what is refused before any broker
-//! is asked. What needs a broker is tested in `tests/broker.rs`.
+//! is asked. What needs a broker is tested in `broker_test`.
 
 use actix_web::http::StatusCode;
 use actix_web::{App, test, web};
@@ -74,7 +74,7 @@ async fn a_starting_node_is_alive_but_not_ready() {
 async fn a_starting_node_has_metrics() {
     let (status, body) = ask(get("/metrics")).await;
     assert_eq!(status, StatusCode::OK);
-    assert!(body.contains("flotilla_ready 0\n"), "{body}");
+    assert!(body.contains("flotilla_serving 0\n"), "{body}");
     assert!(
         body.contains("flotilla_info{version=\"1.2.3\"} 1"),
         "{body}"

@@ -9,10 +9,10 @@ use std::thread;
 use actix_web::dev::ServerHandle;
 use actix_web::rt::System;
 use flotilla_admin_api::Admin;
-use tokio::sync::mpsc::UnboundedSender;
 use tracing::error;
 
 use crate::error::DaemonError;
+use crate::node::EndReport;
 
 /// The running interface.
 pub struct AdminThread {
@@ -21,12 +21,8 @@ pub struct AdminThread {
 }
 
 impl AdminThread {
-    /// Serves on a listener, at once. `report_end` hears when the server ends, asked or not.
-    pub fn start(
-        listener: TcpListener,
-        admin: Admin,
-        report_end: UnboundedSender<DaemonError>,
-    ) -> Result<Self, DaemonError> {
+    /// Serves on a listener, at once. `end` is dropped when the server ends, asked or not.
+    pub fn start(listener: TcpListener, admin: Admin, end: EndReport) -> Result<Self, DaemonError> {
         let failed = |source| DaemonError::Runtime {
             action: "start the admin interface",
             source,
@@ -50,11 +46,7 @@ impl AdminThread {
                         Err(error) => error.to_string(),
                     }
                 });
-                // Nobody listens any more when the stop was asked for.
-                let _ = report_end.send(DaemonError::Ended {
-                    part: "the admin interface",
-                    reason,
-                });
+                end.because(reason);
             })
             .map_err(failed)?;
         let server = starting

@@ -161,8 +161,12 @@ impl DaemonError {
         let mut text = self.to_string();
         let mut source = std::error::Error::source(self);
         while let Some(cause) = source {
-            text.push_str(": ");
-            text.push_str(&cause.to_string());
+            let more = cause.to_string();
+            // Some errors already tell what caused them.
+            if !text.ends_with(&more) {
+                text.push_str(": ");
+                text.push_str(&more);
+            }
             source = cause.source();
         }
         text

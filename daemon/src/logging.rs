@@ -8,6 +8,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat};
 
+/// Libraries that report at `info` what only their own authors need, such as each leader's every
+/// step. They write warnings only, unless the filter names them.
+const QUIET: [&str; 2] = ["actix_server", "openraft"];
+
 /// Reads a level, or a filter such as `warn,flotilla_cluster=debug`.
 ///
 /// Stricter than the library's own reader, which takes a misspelt level for the name of a part and
@@ -17,15 +21,19 @@ pub fn parse_level(text: &str) -> Option<Targets> {
         let is_word = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
         word.parse().ok().filter(|_| is_word)
     };
-    let mut targets = Targets::new();
+    let mut general = LevelFilter::ERROR;
+    let mut named = Vec::new();
     for part in text.split(',') {
-        targets = match part.split_once('=') {
+        match part.split_once('=') {
             Some(("", _)) => return None,
-            Some((target, word)) => targets.with_target(target, level(word)?),
-            None => targets.with_default(level(part)?),
-        };
+            Some((target, word)) => named.push((target, level(word)?)),
+            None => general = level(part)?,
+        }
     }
-    Some(targets)
+    let quiet = QUIET.map(|target| (target, general.min(LevelFilter::WARN)));
+    let targets = Targets::new().with_default(general).with_targets(quiet);
+    // Added last, since the later one of two for the same part stands.
+    Some(targets.with_targets(named))
 }
 
 /// Sends the log lines of the whole process to standard error.
@@ -56,6 +64,17 @@ mod tests {
         assert!(!filter.would_enable("flotilla_broker", &Level::INFO));
         assert!(filter.would_enable("flotilla_cluster::raft", &Level::DEBUG));
         assert!(!filter.would_enable("sled", &Level::ERROR));
+    }
+
+    #[test]
+    fn chatty_libraries_are_quiet_unless_they_are_named() {
+        let enables = |text: &str, level| {
+            let filter = parse_level(text).unwrap();
+            filter.would_enable("openraft::core", &level)
+        };
+        assert!(!enables("info", Level::INFO) && enables("info", Level::WARN));
+        assert!(!enables("off", Level::ERROR));
+        assert!(enables("warn,openraft=debug", Level::DEBUG));
     }
 
     #[test]

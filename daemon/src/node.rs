@@ -20,6 +20,9 @@ use crate::admin_thread::AdminThread;
 use crate::config::Config;
 use crate::error::DaemonError;
 
+/// Of the time for a graceful end, one part is kept for the admin interface, which ends last.
+const ADMIN_SHARE: u32 = 10;
+
 /// What holds and delivers messages.
 pub struct Node {
     cluster: Cluster,
@@ -52,6 +55,38 @@ impl Node {
     }
 }
 
+/// Tells the node that a part ended, when it is dropped: at the part's end, or by its panic.
+pub struct EndReport {
+    part: &'static str,
+    reason: String,
+    to: mpsc::UnboundedSender<DaemonError>,
+}
+
+impl EndReport {
+    fn new(part: &'static str, to: &mpsc::UnboundedSender<DaemonError>) -> Self {
+        Self {
+            part,
+            reason: "it panicked".to_owned(),
+            to: to.clone(),
+        }
+    }
+
+    /// The part ended otherwise than by a panic.
+    pub fn because(mut self, reason: String) {
+        self.reason = reason;
+    }
+}
+
+impl Drop for EndReport {
+    fn drop(&mut self) {
+        // Nobody listens any more when the stop was asked for.
+        let _ = self.to.send(DaemonError::Ended {
+            part: self.part,
+            reason: std::mem::take(&mut self.reason),
+        });
+    }
+}
+
 /// What clients and operators are connected to.
 pub struct Running {
     admin: Option<AdminThread>,
@@ -67,7 +102,10 @@ impl Running {
         // At most one message per part ever comes.
         let (report_end, ended) = mpsc::unbounded_channel();
         let admin = listener
-            .map(|listener| AdminThread::start(listener, admin.clone(), report_end.clone()))
+            .map(|listener| {
+                let end = EndReport::new("the admin interface", &report_end);
+                AdminThread::start(listener, admin.clone(), end)
+            })
             .transpose()?;
         Ok(Self {
             admin,
@@ -104,16 +142,11 @@ impl Running {
             config.kubemq.clone(),
             stopped,
         );
-        let report_end = self.report_end.clone();
+        let end = EndReport::new("the kubemq listener", &self.report_end);
         self.kubemq = Some(tokio::spawn(async move {
-            let reason = match serving.await {
+            end.because(match serving.await {
                 Ok(()) => "it stopped".to_owned(),
                 Err(error) => error.to_string(),
-            };
-            // Nobody listens any more when the stop was asked for.
-            let _ = report_end.send(DaemonError::Ended {
-                part: "the kubemq listener",
-                reason,
             });
         }));
         Ok(())
@@ -141,7 +174,8 @@ impl Running {
             }
             info!("clients are disconnected");
             node.broker.shutdown().await;
-            let closed = node.cluster.shutdown(deadline).await;
+            // The rest is for the admin interface, which answers probes until then.
+            let closed = node.cluster.shutdown(deadline - grace / ADMIN_SHARE).await;
             if closed.is_ok() {
                 info!("the log is closed");
             }

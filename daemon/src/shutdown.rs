@@ -1,5 +1,7 @@
 //! Signals: the first one asks for a graceful end, the second ends the process at once.
 
+use std::time::{Duration, Instant};
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
@@ -7,6 +9,10 @@ use crate::error::DaemonError;
 
 /// Exit code after a second signal: the shutdown was not graceful.
 const EXIT_CODE_FORCED: i32 = 1;
+
+/// Signals this soon after the first one are the same wish: some supervisors signal the process and
+/// then its whole group.
+const SAME_WISH: Duration = Duration::from_millis(500);
 
 /// SIGTERM and SIGINT, which mean the same.
 pub struct Signals {
@@ -40,8 +46,12 @@ impl Signals {
     /// Ends the process at the next signal. What was acknowledged is safe all the same: the node
     /// promises that for a kill at any moment.
     pub fn exit_at_next(mut self) {
+        let first = Instant::now();
         tokio::spawn(async move {
-            let signal = self.next().await;
+            let mut signal = self.next().await;
+            while first.elapsed() < SAME_WISH {
+                signal = self.next().await;
+            }
             warn!(signal, "second signal: ending at once");
             std::process::exit(EXIT_CODE_FORCED);
         });

@@ -72,7 +72,7 @@ impl Layers {
             let Some(name) = name.to_str().filter(|n| n.starts_with(ENVIRONMENT_PREFIX)) else {
                 continue;
             };
-            if name == ENVIRONMENT_FILE || is_service_link(name, &value) || is_test_switch(name) {
+            if name == ENVIRONMENT_FILE || is_service_link(name, &value) {
                 continue;
             }
             let origin = Origin::Environment(name.to_owned());
@@ -186,11 +186,6 @@ fn is_service_link(name: &str, value: &OsStr) -> bool {
         || rest.contains("_SERVICE_PORT_")
         || (rest.ends_with("_PORT") && is_url)
         || rest.split("_PORT_").skip(1).any(is_port)
-}
-
-/// Switches of tests exist only in builds with fault injection; elsewhere they are unknown keys.
-fn is_test_switch(name: &str) -> bool {
-    cfg!(feature = "fault-injection") && name.starts_with("FLOTILLA_TEST_")
 }
 
 fn unknown(key: &str, origin: &Origin) -> DaemonError {
