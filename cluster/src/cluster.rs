@@ -97,7 +97,7 @@ impl Cluster {
             retention,
             identity: identity.clone(),
         };
-        let groups = open_groups(&config, &parts)?;
+        let groups = open_groups(&config, &parts);
         let shards: Arc<[Shard]> = groups[1..]
             .iter()
             .map(|group| group.shard.clone())
@@ -274,7 +274,7 @@ fn raft_config(
     })
 }
 
-fn open_groups(config: &ClusterConfig, parts: &NodeParts) -> Result<Vec<Arc<Group>>, ClusterError> {
+fn open_groups(config: &ClusterConfig, parts: &NodeParts) -> Vec<Arc<Group>> {
     let count = u64::from(parts.identity.shards);
     let writers = Arc::new(Semaphore::new(WRITERS));
     (METADATA.0..=parts.identity.shards)
@@ -286,8 +286,8 @@ fn open_groups(config: &ClusterConfig, parts: &NodeParts) -> Result<Vec<Arc<Grou
                 clean_bytes_max: config.state_cache_bytes / count,
                 writers: writers.clone(),
             };
-            let replica = Replica::open(GroupId(group), parts.log.clone(), settings)?;
-            Ok(Group::open(replica, parts.clone()))
+            let replica = Replica::open(GroupId(group), parts.log.clone(), settings);
+            Group::open(replica, parts.clone())
         })
         .collect()
 }

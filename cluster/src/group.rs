@@ -111,6 +111,10 @@ impl Group {
 
     /// Starts Raft. An error takes only this group out of service.
     pub async fn start(self: &Arc<Self>) {
+        if self.replica.failure().is_some() {
+            self.settled.send_replace(true);
+            return;
+        }
         self.settled.send_replace(false);
         if let Err(error) = self.start_raft().await {
             self.replica.fail(&chain(&error));
@@ -162,22 +166,28 @@ impl Group {
     /// Translates Raft's states to roles, until Raft ends.
     async fn follow_role(self: Arc<Self>, raft: Raft) {
         let mut metrics = raft.server_metrics();
+        let mut took_over = false;
         loop {
-            let state = metrics.borrow_watched().state;
-            if state == ServerState::Leader && *self.replica.role.borrow() != Role::Leader {
+            let leads = metrics.borrow_watched().state == ServerState::Leader;
+            if leads && !took_over {
                 match self.take_over(&raft).await {
                     Ok(()) => {
+                        took_over = true;
                         self.settled.send_replace(true);
                     }
-                    Err(error) => {
-                        tracing::warn!(group = self.replica.group.0, %error, "could not take over");
-                        tokio::time::sleep(ANNOUNCE_PAUSE).await;
-                        if raft_failure(&raft).is_none() {
-                            continue;
-                        }
+                    Err(error @ (ClusterError::Corrupt { .. } | ClusterError::Storage { .. })) => {
+                        self.replica.fail(&chain(&error));
+                        break;
                     }
+                    Err(error) if raft_failure(&raft).is_none() => {
+                        tracing::warn!(group = self.replica.group.0, %error, "could not take over yet");
+                        tokio::time::sleep(ANNOUNCE_PAUSE).await;
+                        continue;
+                    }
+                    Err(_) => break,
                 }
-            } else if state != ServerState::Leader && *self.replica.role.borrow() == Role::Leader {
+            } else if !leads && *self.replica.role.borrow() == Role::Leader {
+                took_over = false;
                 self.replica.set_role(Role::Follower);
             }
             if metrics.changed().await.is_err() {
@@ -188,7 +198,7 @@ impl Group {
         if let Some(reason) = raft_failure(&raft) {
             let reason = self.replica.trouble().unwrap_or(reason);
             self.replica.fail(&reason);
-        } else {
+        } else if self.replica.failure().is_none() {
             self.replica.set_role(Role::Follower);
         }
         self.settled.send_replace(true);

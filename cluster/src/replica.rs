@@ -23,7 +23,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use crate::checkpoint::Frozen;
 use crate::codec;
 use crate::config::CheckpointConfig;
-use crate::error::ClusterError;
+use crate::error::{ClusterError, chain};
 use crate::observer::{Observer, Role};
 use crate::state::{Pins, Released, StateCache};
 use crate::time::ShardClock;
@@ -120,13 +120,12 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    pub fn open(
-        group: GroupId,
-        log: NodeLog,
-        settings: ReplicaSettings,
-    ) -> Result<Arc<Self>, ClusterError> {
+    pub fn open(group: GroupId, log: NodeLog, settings: ReplicaSettings) -> Arc<Self> {
         let store = log.checkpoints();
-        let mark = stored_mark(&store, group)?;
+        let (mark, problem) = match stored_mark(&store, group) {
+            Ok(mark) => (mark, None),
+            Err(error) => (None, Some(error)),
+        };
         let state = Arc::new(StateCache::new(
             group,
             store.clone(),
@@ -134,7 +133,7 @@ impl Replica {
             mark.is_none(),
         ));
         let mark = mark.unwrap_or_default();
-        Ok(Arc::new(Self {
+        let replica = Self {
             group,
             shard: ShardId(group.0),
             log,
@@ -162,7 +161,12 @@ impl Replica {
             recovered: AtomicBool::new(false),
             observers: RwLock::new(Vec::new()),
             failed: Mutex::new(None),
-        }))
+        };
+        // This group cannot start; the others can.
+        if let Some(error) = problem {
+            replica.fail(&chain(&error));
+        }
+        Arc::new(replica)
     }
 
     /// Goes back to the last durable checkpoint, to be replayed from there by a new Raft. To be called

@@ -166,3 +166,84 @@ fn a_log_that_ran_out_of_space_comes_back_by_itself_with_nothing_lost_or_doubled
     assert!(numbers.len() <= sent, "{numbers:?}");
     assert!(node.cluster.health().ready());
 }
+
+#[test]
+fn a_damaged_entry_stops_only_its_own_group_and_names_the_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::new();
+    let (damaged, intact) = (queue_on(ShardId(1), 2), queue_on(ShardId(2), 2));
+    let node = start_on(dir.path(), &disk);
+    node.enqueue(&damaged, &["a"], QueuePolicy::default());
+    node.enqueue(&intact, &["b"], QueuePolicy::default());
+    // Nothing is in a checkpoint: the entry is needed for the replay.
+    node.kill();
+    let marker = damaged.text().as_bytes();
+    let (path, offset) = disk
+        .paths()
+        .into_iter()
+        .find_map(|path| {
+            let bytes = disk.read_file(&path)?;
+            let found = bytes.windows(marker.len()).position(|part| part == marker);
+            Some((path, found? as u64))
+        })
+        .expect("the entry is in a segment");
+    disk.flip(&path, offset, 0x20);
+    let node = start_on(dir.path(), &disk);
+    let health = node.cluster.health();
+    let failed = health.groups[1]
+        .failed
+        .clone()
+        .expect("group 1 cannot go on");
+    assert!(failed.contains("segment"), "{failed}");
+    assert_eq!(health.groups[1].role, Role::Failed);
+    assert!(!health.damage.is_empty());
+    assert_eq!(node.queue_contents(&intact), ["b"]);
+    node.enqueue(&intact, &["c"], QueuePolicy::default());
+    let refused = node.runtime.block_on(node.shard(&damaged).propose(
+        vec![enqueue_command(&damaged, 1, QueuePolicy::default())],
+        slots(&["x"]),
+        Instant::now() + PATIENCE,
+    ));
+    assert!(
+        matches!(&refused, Err(ClusterError::Unavailable { reason }) if reason.contains("segment")),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_damaged_payload_is_reported_and_its_neighbours_stay_readable() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::new();
+    let topic = Name::topic("t").unwrap();
+    let node = start_on(dir.path(), &disk);
+    node.append(
+        &topic,
+        &["first payload", "second payload", "third payload"],
+    );
+    // In a checkpoint, so that the replay does not need the entry.
+    node.shut_down();
+    let marker = b"second payload";
+    for path in disk.paths() {
+        let bytes = disk.read_file(&path).unwrap();
+        let found = bytes.windows(marker.len()).position(|part| part == marker);
+        if let Some(offset) = found {
+            disk.flip(&path, offset as u64, 1);
+        }
+    }
+    let node = start_on(dir.path(), &disk);
+    let shard = node.shard(&topic);
+    let read = |slot: u32| {
+        let located = shard.read(|records| {
+            let info = query::topic_info(records, &topic)?.expect("the topic is there");
+            query::topic_locate(records, info.object, info.first, 1)
+        });
+        let record = node.runtime.block_on(located).unwrap().remove(0);
+        node.runtime
+            .block_on(shard.read_slots(record.index, slot..slot + 1))
+    };
+    assert_eq!(read(0).unwrap()[0], "first payload");
+    assert_eq!(read(2).unwrap()[0], "third payload");
+    let error = read(1).unwrap_err();
+    assert!(matches!(error, ClusterError::Corrupt { .. }), "{error:?}");
+    assert!(node.cluster.health().ready());
+}

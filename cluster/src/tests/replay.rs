@@ -42,7 +42,7 @@ pub(super) fn open_replica(log: &NodeLog, group: GroupId, clean_bytes_max: u64) 
         clean_bytes_max,
         writers: Arc::new(Semaphore::new(1)),
     };
-    Replica::open(group, log.clone(), settings).unwrap()
+    Replica::open(group, log.clone(), settings)
 }
 
 #[derive(Clone, Debug)]
