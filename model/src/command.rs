@@ -119,7 +119,7 @@ pub enum Command {
         topic: Name,
         /// The cursor's name within the topic, at most 1,024 bytes.
         cursor: String,
-        /// Where a new cursor begins; an existing one stays where it is.
+        /// Where a new cursor begins, which may be beyond the end; an existing one stays where it is.
         start: Offset,
     },
     /// Records what the readers of a cursor have finished.

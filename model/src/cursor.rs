@@ -48,7 +48,8 @@ pub(crate) fn open(
     }
     let item = BagItem::Cursor(key);
     let place = bag::add(work, BagId::Cursors(object), &mut topic.cursors, item)?;
-    let low_water = start.clamp(Offset::FIRST, topic.next);
+    // A start beyond the end waits for the message that will get that offset.
+    let low_water = start.max(Offset::FIRST);
     let state = CursorState {
         name: Arc::from(cursor),
         low_water,

@@ -173,7 +173,7 @@ impl Naive {
         let now = self.time;
         let topic = self.open_topic(name);
         let existed = topic.cursors.contains_key(cursor);
-        let low_water = start.0.clamp(1, topic.next);
+        let low_water = start.0.max(1);
         let new = Cursor {
             low_water,
             settled: Vec::new(),
