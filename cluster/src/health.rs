@@ -1,5 +1,8 @@
 //! What a node tells about the condition of its groups.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use flotilla_model::ids::NodeId;
 use flotilla_storage::{DamagedRange, LogHealth, LogMetrics, NodeLog};
 use openraft::async_runtime::watch::WatchReceiver;
@@ -7,7 +10,6 @@ use openraft::async_runtime::watch::WatchReceiver;
 use crate::error::ClusterError;
 use crate::group::Group;
 use crate::observer::Role;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The condition of a node.
 #[derive(Clone, Debug)]
@@ -117,7 +119,7 @@ pub(crate) fn group_health(group: &Group) -> GroupHealth {
     health
 }
 
-pub(crate) fn cluster_health(log: &NodeLog, groups: &[std::sync::Arc<Group>]) -> ClusterHealth {
+pub(crate) fn cluster_health(log: &NodeLog, groups: &[Arc<Group>]) -> ClusterHealth {
     ClusterHealth {
         groups: groups.iter().map(|group| group_health(group)).collect(),
         log: log.health(),
@@ -128,7 +130,7 @@ pub(crate) fn cluster_health(log: &NodeLog, groups: &[std::sync::Arc<Group>]) ->
 
 pub(crate) fn cluster_metrics(
     log: &NodeLog,
-    groups: &[std::sync::Arc<Group>],
+    groups: &[Arc<Group>],
 ) -> Result<ClusterMetrics, ClusterError> {
     Ok(ClusterMetrics {
         log: log.metrics()?,

@@ -10,9 +10,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use flotilla_model::ids::NodeId;
+use flotilla_storage::create_dir_durably;
 
 use crate::error::ClusterError;
-use flotilla_storage::create_dir_durably;
 
 const FILE_NAME: &str = "node.identity";
 /// Raised when the data directory changes so that an older build must not touch it.

@@ -220,3 +220,93 @@ fn foreign_proposals(foreign: &mut [ForeignProposal]) -> Vec<Proposal> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flotilla_model::format::decode_head;
+    use tokio::sync::Semaphore;
+
+    const ORIGIN: Origin = Origin::Node {
+        node: NodeId(1),
+        incarnation: 1,
+    };
+
+    fn pending(slots: Vec<Bytes>) -> Pending {
+        let (reply, _) = oneshot::channel();
+        let submission = Submission {
+            from: From::Node { sequence: None },
+            commands: vec![Command::EndOldSessions {
+                node: NodeId(7),
+                incarnation: 7,
+            }],
+            slots,
+            deadline: Instant::now(),
+            reply,
+        };
+        let budget = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        Pending::new(submission, budget)
+    }
+
+    fn proposal_of(body: &EntryBody) -> Proposal {
+        decode_head(&body.head()).unwrap().proposals.remove(0)
+    }
+
+    fn encode(pending: &mut Pending, number: &mut u64) -> EntryBody {
+        pending
+            .encode(ORIGIN, number, ShardTime(1), WallTime(1))
+            .unwrap()
+    }
+
+    #[test]
+    fn a_repeat_carries_the_same_number_and_contents() {
+        let mut number = 4;
+        let mut pending = pending(vec![Bytes::from_static(b"slot")]);
+        let first = encode(&mut pending, &mut number);
+        let again = encode(&mut pending, &mut number);
+        assert_eq!(number, 5);
+        assert_eq!(proposal_of(&first), proposal_of(&again));
+        assert_eq!(again.slot(0).unwrap(), "slot");
+    }
+
+    #[test]
+    fn what_is_given_up_keeps_its_number_and_loses_its_contents() {
+        let mut number = 0;
+        let mut pending = pending(vec![Bytes::from_static(b"slot")]);
+        encode(&mut pending, &mut number);
+        pending.hollow();
+        pending.answer(Err(ClusterError::Busy));
+        assert!(!pending.is_moot(), "its number must still be used up");
+        let body = encode(&mut pending, &mut number);
+        assert_eq!((number, body.slot_count()), (1, 0));
+        assert_eq!(proposal_of(&body).commands, [no_operation()]);
+    }
+
+    #[test]
+    fn what_never_had_a_number_is_over_once_it_is_answered() {
+        let mut pending = pending(Vec::new());
+        pending.hollow();
+        pending.answer(Err(ClusterError::Busy));
+        assert!(pending.is_moot());
+    }
+
+    #[test]
+    fn a_gap_before_a_batch_means_again_and_a_forgotten_outcome_means_unknown() {
+        let mut number = 4;
+        let mut pending = pending(Vec::new());
+        encode(&mut pending, &mut number);
+        let refused = |last| -> Outcomes {
+            vec![Arc::new([Outcome::Refused(Refusal::OriginGap {
+                last,
+                got: 5,
+            })])]
+        };
+        assert!(matches!(pending.judge(refused(3)), Verdict::Again));
+        assert!(matches!(
+            pending.judge(refused(90)),
+            Verdict::Over(Err(ClusterError::OutcomeUnknown { .. }))
+        ));
+        let done: Outcomes = vec![Arc::new([Outcome::Done])];
+        assert!(matches!(pending.judge(done), Verdict::Over(Ok(_))));
+    }
+}

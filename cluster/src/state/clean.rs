@@ -105,3 +105,45 @@ impl CleanCache {
 pub(super) fn record_weight(record: &Arc<Record>) -> u64 {
     record.weight() as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_cache_stays_within_its_bound_and_never_answers_with_another_key(
+            steps in vec((any::<bool>(), 0u64..40), 1..400)
+        ) {
+            let one = weight_of(&None);
+            let mut cache = CleanCache::new(one * 7);
+            for (is_insert, number) in steps {
+                let key = Key::Live(number);
+                if is_insert {
+                    cache.insert(key, None);
+                } else if cache.get(&key).is_some() {
+                    let place = cache.places[&key];
+                    prop_assert_eq!(cache.slots[place].key, key);
+                }
+                prop_assert!(cache.bytes() <= one * 7);
+                prop_assert_eq!(cache.bytes(), one * cache.slots.len() as u64);
+                prop_assert_eq!(cache.places.len(), cache.slots.len());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_used_again_and_again_stays_while_others_pass_through() {
+        let mut cache = CleanCache::new(weight_of(&None) * 4);
+        cache.insert(Key::Live(0), None);
+        for number in 1..100 {
+            assert!(
+                cache.get(&Key::Live(0)).is_some(),
+                "evicted before {number}"
+            );
+            cache.insert(Key::Live(number), None);
+        }
+    }
+}
