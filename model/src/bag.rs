@@ -19,7 +19,8 @@ pub(crate) fn add(
 ) -> Result<u64, NeedsKeys> {
     let place = head.next;
     let page = place / BAG_PAGE_ITEMS;
-    let items = work.edit_or_default::<BagPage>(Key::Bag(id, page))?;
+    let items =
+        work.edit_or_create::<BagPage>(Key::Bag(id, page), place.is_multiple_of(BAG_PAGE_ITEMS))?;
     let is_new = items.0.is_empty();
     items.0.push(((place % BAG_PAGE_ITEMS) as u8, item));
     if is_new {

@@ -9,7 +9,7 @@ use crate::overlay::Work;
 use crate::record::{
     DEDUP_PAGE_IDS, DedupEntry, DedupHead, DedupPage, Queue, Record, Timer, Topic,
 };
-use crate::records::{Lookup, NeedsKeys, Records};
+use crate::records::{Lookup, NeedsKeys, Records, require};
 use crate::timers;
 
 /// Ids forgotten in one step.
@@ -42,7 +42,8 @@ pub(crate) fn remember(
     }
     let (at, place) = (work.now(), head.next);
     work.put(Key::Dedup(object, id), DedupEntry { value, at, place });
-    work.edit_or_default::<DedupPage>(Key::DedupLog(object, place / DEDUP_PAGE_IDS))?
+    let page = Key::DedupLog(object, place / DEDUP_PAGE_IDS);
+    work.edit_or_create::<DedupPage>(page, place.is_multiple_of(DEDUP_PAGE_IDS))?
         .0
         .push((id, at));
     if head.first == head.next {
@@ -62,7 +63,11 @@ fn forget(
 ) -> Result<(), NeedsKeys> {
     head.armed = 0;
     let end = head.next.min(head.first + FORGET_STEP);
+    let first = head.first;
     while head.first < end {
+        if head.first == first || head.first.is_multiple_of(DEDUP_PAGE_IDS) {
+            require_page(work, object, head.first)?;
+        }
         let (id, at) = line(work, object, head.first)?;
         if !is_over(at, window_ms, work.now()) {
             break;
@@ -85,6 +90,7 @@ pub(crate) fn forget_all_step(
     head: &mut DedupHead,
 ) -> Result<bool, NeedsKeys> {
     let end = head.next.min(head.first + DEDUP_PAGE_IDS);
+    require_page(work, object, head.first)?;
     while head.first < end {
         let (id, _) = line(work, object, head.first)?;
         forget_line(work, object, head, id)?;
@@ -94,6 +100,17 @@ pub(crate) fn forget_all_step(
 
 fn is_over(at: ShardTime, window_ms: u64, now: ShardTime) -> bool {
     at.plus_ms(window_ms) <= now
+}
+
+/// Asks for all ids of a page at once, when its first remembered line is reached.
+fn require_page(work: &Work<'_>, object: ObjectId, place: u64) -> Result<(), NeedsKeys> {
+    let page = work.find::<DedupPage>(Key::DedupLog(object, place / DEDUP_PAGE_IDS))?;
+    let ids = page.iter().flat_map(|page| &page.0);
+    require(
+        work,
+        ids.skip((place % DEDUP_PAGE_IDS) as usize)
+            .map(|(id, _)| Key::Dedup(object, *id)),
+    )
 }
 
 fn line(work: &Work<'_>, object: ObjectId, place: u64) -> Result<(DedupId, ShardTime), NeedsKeys> {

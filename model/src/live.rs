@@ -10,7 +10,7 @@ use crate::key::Key;
 use crate::outcome::{MessageRef, ReleasedSlots};
 use crate::overlay::{OwnSlots, Work};
 use crate::record::{LIVE_PAGE_ENTRIES, LivePage, SlotSet};
-use crate::records::NeedsKeys;
+use crate::records::{NeedsKeys, require};
 
 /// Slots of the present entry are referred to from now on.
 pub(crate) fn hold_own(work: &mut Work<'_>, first: u32, count: u32) {
@@ -27,30 +27,36 @@ pub(crate) fn hold_own(work: &mut Work<'_>, first: u32, count: u32) {
 pub(crate) fn release(work: &mut Work<'_>, mut dead: Vec<MessageRef>) -> Result<(), NeedsKeys> {
     // Sorted, so that neighbours that died one by one are reported as one run.
     dead.sort_unstable();
-    let mut run: Option<ReleasedSlots> = None;
+    let mut runs: Vec<ReleasedSlots> = Vec::new();
     for at in dead {
-        match &mut run {
+        match runs.last_mut() {
             Some(run) if run.index == at.index && run.first + run.count == at.slot => {
                 run.count += 1;
                 run.bytes += u64::from(at.bytes);
             }
-            _ => {
-                if let Some(ended) = run.take() {
-                    release_run(work, ended)?;
-                }
-                run = Some(ReleasedSlots {
-                    index: at.index,
-                    first: at.slot,
-                    count: 1,
-                    bytes: u64::from(at.bytes),
-                });
-            }
+            _ => runs.push(ReleasedSlots {
+                index: at.index,
+                first: at.slot,
+                count: 1,
+                bytes: u64::from(at.bytes),
+            }),
         }
     }
-    match run {
-        Some(ended) => release_run(work, ended),
-        None => Ok(()),
-    }
+    require_pages(work, runs.iter().map(|run| run.index))?;
+    runs.into_iter().try_for_each(|run| release_run(work, run))
+}
+
+/// Asks for the pages of entries, ascending, at once.
+pub(crate) fn require_pages(
+    work: &Work<'_>,
+    entries: impl Iterator<Item = LogIndex>,
+) -> Result<(), NeedsKeys> {
+    let mut pages: Vec<u64> = entries
+        .filter(|index| *index != work.index)
+        .map(|index| index.0 / LIVE_PAGE_ENTRIES)
+        .collect();
+    pages.dedup();
+    require(work, pages.into_iter().map(Key::Live))
 }
 
 /// Nothing refers to these neighbouring slots any more.
@@ -90,11 +96,13 @@ pub(crate) fn keep_own(work: &mut Work<'_>, live: &SlotSet) -> Result<(), NeedsK
     if live.is_empty() {
         return Ok(());
     }
-    let place = place_of(work.index);
+    let page = |index: LogIndex| index.0 / LIVE_PAGE_ENTRIES;
     let index = work.index;
-    let page = work.edit_or_default::<LivePage>(Key::Live(index.0 / LIVE_PAGE_ENTRIES))?;
+    // No entry of this page was applied before: nothing can be stored there.
+    let is_new = page(work.meta.applied) < page(index);
+    let found = work.edit_or_create::<LivePage>(Key::Live(page(index)), is_new)?;
     // Entries are applied in order: this one comes after all that are there.
-    page.0.push((place, live.clone()));
+    found.0.push((place_of(index), live.clone()));
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use crate::live;
 use crate::outcome::{Change, Outcome, Refusal};
 use crate::overlay::Work;
 use crate::record::{OutboxHead, OutboxMessage};
-use crate::records::NeedsKeys;
+use crate::records::{NeedsKeys, require};
 
 /// Items removed in one step.
 const CONFIRM_STEP: u64 = 256;
@@ -49,6 +49,10 @@ pub(crate) fn confirm_step(
     }
     let end = (upto + 1).max(head.first);
     let step_end = end.min(head.first + CONFIRM_STEP);
+    require(
+        work,
+        (head.first..step_end).map(|item| Key::OutboxItem(target, item)),
+    )?;
     let mut dead = Vec::new();
     for item in head.first..step_end {
         let item_key = Key::OutboxItem(target, item);

@@ -151,6 +151,19 @@ impl<'a> Work<'a> {
         Ok(T::peel_mut(Arc::make_mut(record)))
     }
 
+    /// A record for changing in place. Where it is certain that there is none yet, one is created
+    /// without asking: asking would cost a look into the store.
+    pub fn edit_or_create<T: Stored + Default>(
+        &mut self,
+        key: Key,
+        is_new: bool,
+    ) -> Result<&mut T, NeedsKeys> {
+        if is_new {
+            self.put(key, T::default());
+        }
+        self.edit_or_default(key)
+    }
+
     /// Replaces a record.
     pub fn put<T: Stored>(&mut self, key: Key, value: T) {
         self.changes

@@ -5,9 +5,10 @@ use std::ops::Range;
 
 use crate::dedup;
 use crate::ids::{DedupId, ObjectId};
+use crate::key::Key;
 use crate::outcome::Refusal;
 use crate::overlay::Work;
-use crate::records::NeedsKeys;
+use crate::records::{NeedsKeys, require};
 
 /// Refuses ids that do not belong to the command's messages, one each, in order.
 pub(crate) fn check(ids: &[(u32, DedupId)], total: u32) -> Result<(), Refusal> {
@@ -39,6 +40,7 @@ pub(crate) fn duplicates(
     if window_ms == 0 {
         return Ok(Vec::new());
     }
+    require(work, ids.iter().map(|(_, id)| Key::Dedup(object, *id)))?;
     let mut found = Vec::new();
     let mut firsts: BTreeMap<DedupId, u32> = BTreeMap::new();
     for (place, id) in ids {

@@ -31,32 +31,26 @@ pub(crate) fn time_of(bucket: u64) -> ShardTime {
 
 /// Arms a timer for a bucket.
 pub(crate) fn arm(work: &mut Work<'_>, timer: Timer, bucket: u64) -> Result<(), NeedsKeys> {
-    let head = work.edit_or_default::<TimerChunk>(Key::Timers(bucket, 0))?;
-    let is_new = head.timers.is_empty() && head.last == 0;
+    let mut height = work.meta.timers_height;
+    let is_new = trie::insert(work, TrieId::Timers, &mut height, bucket)?;
+    work.meta.timers_height = height;
+    let head = work.edit_or_create::<TimerChunk>(Key::Timers(bucket, 0), is_new)?;
     let last = head.last;
-    if last == 0 && head.timers.len() < CHUNK_TIMERS {
-        head.timers.push(timer);
-    } else {
-        let is_full = match last {
-            0 => true,
-            _ => work
-                .find::<TimerChunk>(Key::Timers(bucket, last))?
-                .is_none_or(|chunk| chunk.timers.len() >= CHUNK_TIMERS),
-        };
-        let into = if is_full { last + 1 } else { last };
-        work.edit_or_default::<TimerChunk>(Key::Timers(bucket, into))?
-            .timers
-            .push(timer);
-        if is_full {
-            work.edit_or_default::<TimerChunk>(Key::Timers(bucket, 0))?
-                .last = into;
-        }
+    let chunk = match last {
+        0 => head,
+        _ => work.edit_or_default::<TimerChunk>(Key::Timers(bucket, last))?,
+    };
+    if chunk.timers.len() < CHUNK_TIMERS {
+        chunk.timers.push(timer);
+        return Ok(());
     }
-    if is_new {
-        let mut height = work.meta.timers_height;
-        trie::insert(work, TrieId::Timers, &mut height, bucket)?;
-        work.meta.timers_height = height;
-    }
+    let next = TimerChunk {
+        timers: vec![timer],
+        ..TimerChunk::default()
+    };
+    work.put(Key::Timers(bucket, last + 1), next);
+    work.edit_or_default::<TimerChunk>(Key::Timers(bucket, 0))?
+        .last = last + 1;
     Ok(())
 }
 

@@ -14,16 +14,21 @@ use crate::records::{NeedsKeys, Records, find};
 
 const BITS: u32 = 6;
 
-/// Puts a number into the set.
+/// Puts a number into the set; returns whether it is new there.
 pub(crate) fn insert(
     work: &mut Work<'_>,
     id: TrieId,
     height: &mut u8,
     number: u64,
-) -> Result<(), NeedsKeys> {
+) -> Result<bool, NeedsKeys> {
     let needed = height_for(number);
     if *height == 0 {
+        // An empty set has no nodes: there is nothing to look for.
         *height = needed;
+        for level in 0..needed {
+            put_first(work, id, level, number);
+        }
+        return Ok(true);
     }
     while *height < needed {
         work.put(Key::Trie(id, *height, 0), TrieNode(1));
@@ -31,18 +36,29 @@ pub(crate) fn insert(
     }
     for level in 0..*height {
         let key = Key::Trie(id, level, above(number, level + 1));
-        let bit = 1 << (above(number, level) & 63);
+        let bit = bit_of(number, level);
         match work.find::<TrieNode>(key)?.map(|node| node.0) {
             Some(bits) => {
                 if bits & bit == 0 {
                     work.put(key, TrieNode(bits | bit));
                 }
-                return Ok(());
+                return Ok(level > 0 || bits & bit == 0);
             }
-            None => work.put(key, TrieNode(bit)),
+            None => put_first(work, id, level, number),
         }
     }
-    Ok(())
+    Ok(true)
+}
+
+/// Creates the node of a level on the way to a number.
+fn put_first(work: &mut Work<'_>, id: TrieId, level: u8, number: u64) {
+    let key = Key::Trie(id, level, above(number, level + 1));
+    work.put(key, TrieNode(bit_of(number, level)));
+}
+
+/// The bit that a number has in its node of a level.
+fn bit_of(number: u64, level: u8) -> u64 {
+    1 << (above(number, level) & 63)
 }
 
 /// Takes a number out of the set, if it is in.
@@ -57,7 +73,7 @@ pub(crate) fn remove(
     }
     for level in 0..*height {
         let key = Key::Trie(id, level, above(number, level + 1));
-        let bit = 1 << (above(number, level) & 63);
+        let bit = bit_of(number, level);
         let Some(bits) = work.find::<TrieNode>(key)?.map(|node| node.0) else {
             return Ok(());
         };
@@ -159,8 +175,9 @@ mod tests {
                 let mut work =
                     Work::new(&state, &mut changes, &mut meta, ShardId(1), LogIndex(1), &[]);
                 if is_insert {
-                    insert(&mut work, TrieId::Objects, &mut height, number).unwrap();
-                    expected.insert(number);
+                    let is_new =
+                        insert(&mut work, TrieId::Objects, &mut height, number).unwrap();
+                    prop_assert_eq!(is_new, expected.insert(number));
                 } else {
                     remove(&mut work, TrieId::Objects, &mut height, number).unwrap();
                     expected.remove(&number);

@@ -5,7 +5,7 @@
 
 use super::open::OpenQueue;
 use super::page::place_of;
-use crate::ids::{ObjectId, ShardTime};
+use crate::ids::{ObjectId, Sequence, ShardTime};
 use crate::key::{Key, TrieId};
 use crate::overlay::Work;
 use crate::record::{NEVER, PAGE_MESSAGES, QueueMessage, QueuePage, Timer};
@@ -31,7 +31,8 @@ pub(super) fn append(
         let room = PAGE_MESSAGES as usize - usize::from(first_place);
         let (now, later) = rest.split_at(room.min(rest.len()));
         let key = Key::QueuePage(object, page);
-        let found = work.edit_or_default::<QueuePage>(key)?;
+        let is_new = first_place == 0 || queue.state.next == Sequence::FIRST;
+        let found = work.edit_or_create::<QueuePage>(key, is_new)?;
         let was_empty = found.messages.is_empty();
         let had_available = found.messages.iter().any(QueueMessage::is_available);
         let armed = found.armed;
@@ -88,16 +89,17 @@ pub(super) fn delay(
     let object = queue.object;
     let bucket = timers::bucket_of(due);
     let head_key = Key::Delayed(object, bucket, 0);
-    if work.find::<QueuePage>(head_key)?.is_none() {
+    let height = &mut queue.state.delayed_height;
+    if trie::insert(work, TrieId::Delayed(object), height, bucket)? {
         work.put(head_key, QueuePage::default());
-        let height = &mut queue.state.delayed_height;
-        trie::insert(work, TrieId::Delayed(object), height, bucket)?;
         timers::arm(work, Timer::Delayed(object, bucket), bucket)?;
     }
+    let mut is_new_chunk = false;
     let mut rest = messages;
     while !rest.is_empty() {
         let (first, last) = chunks(work.edit_or_default::<QueuePage>(head_key)?);
-        let chunk = work.edit_or_default::<QueuePage>(Key::Delayed(object, bucket, last))?;
+        let chunk_key = Key::Delayed(object, bucket, last);
+        let chunk = work.edit_or_create::<QueuePage>(chunk_key, is_new_chunk)?;
         let room = PAGE_MESSAGES as usize - chunk.messages.len();
         let (now, later) = rest.split_at(room.min(rest.len()));
         let first_place = chunk.messages.len() as u8;
@@ -108,6 +110,7 @@ pub(super) fn delay(
             let head = work.edit_or_default::<QueuePage>(head_key)?;
             head.armed = pack(first, last + 1);
         }
+        is_new_chunk = !later.is_empty();
         rest = later;
     }
     queue.state.delayed += messages.len() as u64;

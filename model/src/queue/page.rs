@@ -45,7 +45,10 @@ pub(super) fn tidy(
     let height = &mut queue.state.available_height;
     match (had_available, has_available) {
         (true, false) => trie::remove(work, TrieId::Available(object), height, page),
-        (false, true) => trie::insert(work, TrieId::Available(object), height, page),
+        (false, true) => {
+            trie::insert(work, TrieId::Available(object), height, page)?;
+            Ok(())
+        }
         _ => Ok(()),
     }
 }

@@ -8,6 +8,15 @@ use bincode::enc::write::Writer;
 use bincode::enc::{Encode, Encoder};
 use bincode::error::{DecodeError, EncodeError};
 
+/// Copies a page's lines with room for the next ones: a page is copied when it is changed, mostly by
+/// adding a line, which must not copy it a second time.
+pub(super) fn copy_with_room<T: Copy>(lines: &[T], most: usize) -> Vec<T> {
+    const ROOM: usize = 2;
+    let mut copy = Vec::with_capacity((lines.len() + ROOM).min(most).max(lines.len()));
+    copy.extend_from_slice(lines);
+    copy
+}
+
 /// Writes a number, the lowest bits first; a byte's highest bit says that more follow.
 pub(super) fn write_number<E: Encoder>(
     encoder: &mut E,

@@ -9,7 +9,8 @@ use bincode::error::{DecodeError, EncodeError};
 
 use super::AttributesId;
 use super::columns::{
-    read_difference, read_length, read_number, write_difference, write_length, write_number,
+    copy_with_room, read_difference, read_length, read_number, write_difference, write_length,
+    write_number,
 };
 use crate::ids::{LeaseId, LogIndex, ShardTime, WallTime};
 use crate::outcome::MessageRef;
@@ -18,7 +19,7 @@ use crate::outcome::MessageRef;
 pub const PAGE_MESSAGES: u64 = 32;
 
 /// Messages of a queue by place within the page, ascending.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct QueuePage {
     /// The time bucket in which the earliest expiry is looked at; 0: none. In chunk 0 of delayed
     /// messages: the latest chunk of that time.
@@ -81,6 +82,15 @@ impl QueueMessage {
             slot: self.slot.wrapping_add(1),
             place: self.place.wrapping_add(1),
             ..*self
+        }
+    }
+}
+
+impl Clone for QueuePage {
+    fn clone(&self) -> Self {
+        Self {
+            armed: self.armed,
+            messages: copy_with_room(&self.messages, PAGE_MESSAGES as usize),
         }
     }
 }

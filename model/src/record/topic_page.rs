@@ -8,7 +8,8 @@ use bincode::enc::{Encode, Encoder};
 use bincode::error::{DecodeError, EncodeError};
 
 use super::columns::{
-    read_difference, read_length, read_number, write_difference, write_length, write_number,
+    copy_with_room, read_difference, read_length, read_number, write_difference, write_length,
+    write_number,
 };
 use crate::ids::{LogIndex, Offset, ShardTime, WallTime};
 
@@ -16,7 +17,7 @@ use crate::ids::{LogIndex, Offset, ShardTime, WallTime};
 pub const PAGE_RECORDS: u64 = 32;
 
 /// Neighbouring index records, ascending by offset. Dropped ones stay until all of the page are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct TopicPage {
     /// The records.
     pub records: Vec<TopicRecord>,
@@ -45,6 +46,14 @@ impl TopicRecord {
     /// The offset after the last message.
     pub fn end(&self) -> Offset {
         Offset(self.first.0 + u64::from(self.count))
+    }
+}
+
+impl Clone for TopicPage {
+    fn clone(&self) -> Self {
+        Self {
+            records: copy_with_room(&self.records, PAGE_RECORDS as usize),
+        }
     }
 }
 

@@ -92,8 +92,8 @@ fn add_record(
         at,
     };
     if !extend_last(work, object, topic, &record)? {
-        let (page, _) = place_of(topic.next_record);
-        work.edit_or_default::<TopicPage>(Key::TopicPage(object, page))?
+        let (page, at) = place_of(topic.next_record);
+        work.edit_or_create::<TopicPage>(Key::TopicPage(object, page), at == 0)?
             .records
             .push(record);
         topic.next_record += 1;

@@ -5,7 +5,7 @@ use crate::ids::{ObjectId, Offset, ShardTime};
 use crate::key::{BagId, Key};
 use crate::outcome::ReleasedSlots;
 use crate::overlay::Work;
-use crate::record::{BagItem, PAGE_RECORDS, Timer, Topic};
+use crate::record::{BagItem, PAGE_RECORDS, Timer, Topic, TopicPage};
 use crate::records::NeedsKeys;
 use crate::{bag, dedup, live, timers};
 
@@ -47,7 +47,13 @@ pub(super) fn enforce(
         }
         steps += 1;
         topic.first = topic.first.max(record.end());
-        drop_first_record(work, object, topic)?;
+        if let Err(NeedsKeys(mut keys)) = drop_first_record(work, object, topic) {
+            // The records behind it are the next to go: load what they need along with it.
+            if let Err(NeedsKeys(more)) = require_page(work, object, topic) {
+                keys.extend(more);
+            }
+            return Err(NeedsKeys(keys));
+        }
     };
     work.count_effort(u64::from(steps));
     arm(work, object, topic, rest_due)
@@ -81,6 +87,14 @@ fn arm(
         topic.armed = timers::arm_earlier(work, Timer::Retention(object), topic.armed, due)?;
     }
     Ok(())
+}
+
+/// Asks for all that dropping the rest of the oldest page needs.
+fn require_page(work: &Work<'_>, object: ObjectId, topic: &Topic) -> Result<(), NeedsKeys> {
+    let (page, at) = place_of(topic.first_record);
+    let found = work.find::<TopicPage>(Key::TopicPage(object, page))?;
+    let records = found.iter().flat_map(|page| page.records.iter().skip(at));
+    live::require_pages(work, records.map(|record| record.index))
 }
 
 fn drop_first_record(
@@ -117,6 +131,7 @@ pub(crate) fn bury_step(
         let (page, _) = place_of(topic.first_record);
         let end = topic.next_record.min((page + 1) * PAGE_RECORDS);
         work.count_effort(end - topic.first_record);
+        require_page(work, object, topic)?;
         while topic.first_record < end {
             drop_first_record(work, object, topic)?;
         }

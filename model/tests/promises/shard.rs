@@ -230,33 +230,37 @@ impl RecordsMut for Cold {
     }
 }
 
-#[test]
-fn a_batch_for_many_cold_names_is_loaded_in_few_rounds() {
-    let mut shard = Shard::new();
-    let commands: Vec<Command> = (0..200)
-        .map(|n| Name::queue(&format!("jobs-{n}")).unwrap())
-        .map(|name| enqueue(&name, 1, QueuePolicy::default()))
-        .collect();
-    shard.apply(node(1), 1, commands.clone());
-    let mut cold = Cold {
-        store: shard.state,
-        ..Cold::default()
-    };
+/// Applies commands to a state of which nothing is in memory; returns the rounds of loading it took.
+fn rounds_when_cold(shard: Shard, commands: Vec<Command>) -> u32 {
+    let slots: u64 = commands.iter().map(Command::slot_count).sum();
+    let index = LogIndex(shard.index + 1);
     let head = EntryHead {
         now: ShardTime(shard.now),
         wall: WallTime(1),
         proposals: vec![Proposal {
             origin: node(1),
-            sequence: 2,
+            sequence: shard.sequence + 1,
             first_slot: 0,
             commands,
         }],
     };
-    let mut run = EntryRun::new(SHARD, LogIndex(2), head, vec![SLOT_BYTES; 200]);
+    let mut cold = Cold {
+        store: shard.state,
+        ..Cold::default()
+    };
+    let mut run = EntryRun::new(SHARD, index, head, vec![SLOT_BYTES; slots as usize]);
     let mut rounds = 0;
     loop {
         match run.advance(&mut cold) {
-            Ok(Some(_)) => break,
+            Ok(Some(applied)) => {
+                let outcomes = applied.outcomes[0].iter();
+                assert!(
+                    !outcomes
+                        .into_iter()
+                        .any(|o| matches!(o, Outcome::Refused(_)))
+                );
+                return rounds;
+            }
             Ok(None) => {}
             Err(NeedsKeys(keys)) => {
                 rounds += 1;
@@ -264,5 +268,63 @@ fn a_batch_for_many_cold_names_is_loaded_in_few_rounds() {
             }
         }
     }
+}
+
+#[test]
+fn a_batch_for_many_cold_names_is_loaded_in_few_rounds() {
+    let mut shard = Shard::new();
+    let commands: Vec<Command> = (0..200)
+        .map(|n| Name::queue(&format!("jobs-{n}")).unwrap())
+        .map(|name| enqueue(&name, 1, QueuePolicy::default()))
+        .collect();
+    shard.sequence += 1;
+    shard.apply(node(1), 1, commands.clone());
+    let rounds = rounds_when_cold(shard, commands);
+    assert!(rounds < 25, "{rounds} rounds of loading");
+}
+
+#[test]
+fn a_cold_settlement_is_loaded_in_few_rounds() {
+    let mut shard = Shard::new();
+    for _ in 0..1_000 {
+        shard.run(enqueue(&jobs(), 1, QueuePolicy::default()));
+    }
+    let (lease, _) = shard.lease(&jobs(), 1_000);
+    let rounds = rounds_when_cold(shard, vec![settle(lease, Settlement::Ack)]);
+    assert!(rounds < 25, "{rounds} rounds of loading");
+}
+
+#[test]
+fn a_cold_batch_with_ids_is_loaded_in_few_rounds() {
+    let command = |from: u32| Command::Append {
+        topic: log(),
+        count: 500,
+        dedup: (0..500)
+            .map(|place| (place, DedupId::of(&(from + place).to_le_bytes())))
+            .collect(),
+    };
+    let mut shard = Shard::new();
+    shard.run(command(0));
+    // The ids of the first batch are forgotten while the second is applied.
+    shard.now += TopicSettings::default().dedup_window_ms + 50;
+    let rounds = rounds_when_cold(shard, vec![command(250)]);
+    assert!(rounds < 60, "{rounds} rounds of loading");
+}
+
+#[test]
+fn cold_retention_is_loaded_in_few_rounds() {
+    let mut shard = Shard::new();
+    for _ in 0..500 {
+        shard.run(append(1));
+    }
+    let settings = TopicSettings {
+        retention_messages: Some(400),
+        ..TopicSettings::default()
+    };
+    let command = Command::ConfigureTopic {
+        topic: log(),
+        settings,
+    };
+    let rounds = rounds_when_cold(shard, vec![command]);
     assert!(rounds < 25, "{rounds} rounds of loading");
 }
