@@ -240,3 +240,14 @@ pub enum Settlement {
         to: Name,
     },
 }
+
+impl Command {
+    /// How many slots of its proposal the command takes.
+    pub fn slot_count(&self) -> u64 {
+        match self {
+            Self::Append { count, .. } => u64::from(*count),
+            Self::Enqueue { runs, .. } => runs.iter().map(|run| u64::from(run.count)).sum(),
+            _ => 0,
+        }
+    }
+}

@@ -33,6 +33,7 @@ mod attributes;
 mod bag;
 mod cursor;
 mod dedup;
+mod due;
 mod graveyard;
 mod live;
 mod objects;

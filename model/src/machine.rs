@@ -13,15 +13,15 @@
 use std::sync::Arc;
 
 use crate::apply::run_command;
-use crate::command::{Command, EntryHead, Proposal};
+use crate::command::{EntryHead, Proposal};
 use crate::ids::{LogIndex, ShardId, ShardTime};
 use crate::key::Key;
 use crate::origin::Verdict;
 use crate::outcome::{Applied, Outcome, Refusal, ReleasedSlots};
 use crate::overlay::{Changes, Work};
-use crate::record::{ShardMeta, SlotSet, Stored, Timer};
+use crate::record::{ShardMeta, SlotSet, Stored};
 use crate::records::{MemoryRecords, NeedsKeys, RecordsMut, find};
-use crate::{cursor, dedup, graveyard, live, origin, queue, timers, topic};
+use crate::{due, graveyard, live, origin};
 
 /// Messages and pages touched by one call of [`EntryRun::advance`], about: short enough to hold a
 /// lock for.
@@ -135,7 +135,7 @@ impl EntryRun {
             Stage::Timers { effort } => {
                 let spent = *effort;
                 let before = self.effort;
-                let fired = self.unit(state, timer_step)?;
+                let fired = self.unit(state, due::fire_next)?;
                 let effort = spent + (self.effort - before);
                 self.stage = if fired && effort < TIMERS_EFFORT {
                     Stage::Timers { effort }
@@ -276,7 +276,7 @@ impl EntryRun {
         let kept = self.unit(state, |work| {
             live::keep_own(work, &own)?;
             work.meta.applied = work.index;
-            next_due(work)
+            due::next(work)
         });
         self.own = own;
         self.applied.next_due = kept?;
@@ -405,49 +405,6 @@ impl Judged for Option<Outcome> {
     }
 }
 
-/// Does what the next due timer asks for; returns whether there was one.
-fn timer_step(work: &mut Work<'_>) -> Result<bool, NeedsKeys> {
-    let Some((bucket, timer)) = timers::next_due(work)? else {
-        return Ok(false);
-    };
-    let is_done = match timer {
-        Timer::Lease(object, lease) => {
-            queue::fire_lease(work, object, lease, bucket)?;
-            true
-        }
-        Timer::Expiry(object, page) => {
-            queue::fire_expiry(work, object, page, bucket)?;
-            true
-        }
-        Timer::Delayed(object, due_bucket) => queue::fire_delayed(work, object, due_bucket)?,
-        Timer::Retention(object) => {
-            topic::fire_retention(work, object, bucket)?;
-            true
-        }
-        Timer::Dedup(object) => {
-            dedup::fire(work, object, bucket)?;
-            true
-        }
-        Timer::Cursor(object, cursor) => {
-            cursor::fire_idle(work, object, cursor, bucket)?;
-            true
-        }
-    };
-    if is_done {
-        timers::pop(work, bucket)?;
-    }
-    Ok(true)
-}
-
-/// When the shard wants to be looked at again.
-fn next_due(work: &mut Work<'_>) -> Result<Option<ShardTime>, NeedsKeys> {
-    if !graveyard::is_empty(work) {
-        return Ok(Some(work.now()));
-    }
-    let bucket = timers::first_bucket(work, work.meta)?;
-    Ok(bucket.map(timers::time_of))
-}
-
 /// Applies an entry to a state that is all in memory.
 pub fn apply_in_memory(
     shard: ShardId,
@@ -462,17 +419,6 @@ pub fn apply_in_memory(
             Ok(Some(applied)) => return applied,
             Ok(None) => {}
             Err(missing) => panic!("state in memory has no missing records: {missing:?}"),
-        }
-    }
-}
-
-impl Command {
-    /// How many slots of its proposal the command takes.
-    pub fn slot_count(&self) -> u64 {
-        match self {
-            Self::Append { count, .. } => u64::from(*count),
-            Self::Enqueue { runs, .. } => runs.iter().map(|run| u64::from(run.count)).sum(),
-            _ => 0,
         }
     }
 }

@@ -5,10 +5,15 @@
 //! nothing stands in between that could notice: commands that touch the name, or names at large.
 //! So each caller sees its own commands happen in the order in which it gave them.
 
+mod cost;
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 
 use bytes::Bytes;
 
+use self::cost::cost;
 use crate::command::{Command, ENTRY_COMMANDS_MAX, Settlement};
 use crate::name::{Kind, Name};
 
@@ -17,8 +22,6 @@ pub const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Most slots of a batch, unless it is a single command.
 pub const BATCH_SLOTS_MAX: usize = 4_096;
 
-/// About how many bytes a command has beside its names and lists.
-const COMMAND_BYTES: usize = 64;
 /// About how many bytes a message costs beside its own.
 const SLOT_BYTES: usize = 16;
 
@@ -262,215 +265,5 @@ fn merge(into: &mut Command, from: Command, places: u32) {
         }
         // A topic's name is never a queue's: their kinds differ.
         (into, from) => unreachable!("{into:?} and {from:?} have different names"),
-    }
-}
-
-/// About how many bytes a command takes in the entry's head.
-fn cost(command: &Command) -> usize {
-    let name = |name: &Name| name.namespace().len() + name.text().len();
-    let lists = match command {
-        Command::Append { topic, dedup, .. } => name(topic) + dedup.len() * 20,
-        Command::Enqueue { queue, runs, dedup } => {
-            let policies: usize = runs
-                .iter()
-                .map(|run| {
-                    let target = run.policy.dead_letter.as_ref().map_or(0, name);
-                    32 + target + run.moved.as_ref().map_or(0, |moved| name(&moved.from))
-                })
-                .sum();
-            name(queue) + policies + dedup.len() * 20
-        }
-        Command::Settle {
-            queue, which, how, ..
-        } => {
-            let sequences = match which {
-                crate::command::Selection::All => 0,
-                crate::command::Selection::Sequences(list) => list.len() * 9,
-            };
-            let target = match how {
-                Settlement::Move { to } => name(to),
-                Settlement::Ack | Settlement::Return | Settlement::Release => 0,
-            };
-            name(queue) + sequences + target
-        }
-        Command::Lease { queue, .. }
-        | Command::ExtendLease { queue, .. }
-        | Command::Purge { queue } => name(queue),
-        Command::OpenCursor { topic, cursor, .. }
-        | Command::ResetCursor { topic, cursor, .. }
-        | Command::DeleteCursor { topic, cursor } => name(topic) + cursor.len(),
-        Command::AdvanceCursor {
-            topic,
-            cursor,
-            settled,
-            ..
-        } => name(topic) + cursor.len() + settled.len() * 18,
-        Command::ConfigureTopic { topic, .. } => name(topic),
-        Command::ConfigureQueue { queue, settings } => {
-            name(queue) + settings.dead_letter.as_ref().map_or(0, name)
-        }
-        Command::Delete { name: deleted } => name(deleted),
-        Command::SetDefaults { defaults } => {
-            128 + defaults.queue.dead_letter.as_ref().map_or(0, name)
-        }
-        Command::EndSession { .. }
-        | Command::EndOldSessions { .. }
-        | Command::ConfirmOutbox { .. } => 0,
-    };
-    COMMAND_BYTES + lists
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::command::{EnqueueRun, QueuePolicy};
-    use crate::ids::{DedupId, NodeId, SessionId};
-
-    fn append(topic: &str, payload: &[&'static str]) -> (Command, Vec<Bytes>) {
-        let command = Command::Append {
-            topic: Name::topic(topic).unwrap(),
-            count: payload.len() as u32,
-            dedup: vec![(0, DedupId::of(payload[0].as_bytes()))],
-        };
-        (command, bytes(payload))
-    }
-
-    fn enqueue(queue: &str, delay_ms: u64, payload: &[&'static str]) -> (Command, Vec<Bytes>) {
-        let policy = QueuePolicy {
-            delay_ms,
-            ..QueuePolicy::default()
-        };
-        let run = EnqueueRun {
-            count: payload.len() as u32,
-            policy,
-            moved: None,
-        };
-        let command = Command::Enqueue {
-            queue: Name::queue(queue).unwrap(),
-            runs: vec![run],
-            dedup: Vec::new(),
-        };
-        (command, bytes(payload))
-    }
-
-    fn bytes(payload: &[&'static str]) -> Vec<Bytes> {
-        payload
-            .iter()
-            .map(|text| Bytes::from_static(text.as_bytes()))
-            .collect()
-    }
-
-    fn push(builder: &mut ProposalBuilder, (command, payload): (Command, Vec<Bytes>)) -> Ticket {
-        builder.push(command, payload).unwrap()
-    }
-
-    #[test]
-    fn single_publishes_to_one_topic_become_one_command() {
-        let mut builder = ProposalBuilder::new();
-        for place in 0..1_024 {
-            let ticket = push(&mut builder, append("t", &["x"]));
-            assert_eq!(
-                ticket,
-                Ticket {
-                    command: 0,
-                    first_place: place,
-                    count: 1
-                }
-            );
-        }
-        let (commands, slots) = builder.finish();
-        assert_eq!((commands.len(), slots.len()), (1, 1_024));
-        let Command::Append { count, dedup, .. } = &commands[0] else {
-            panic!("{commands:?}");
-        };
-        assert_eq!(*count, 1_024);
-        assert!(dedup.iter().map(|(place, _)| *place).eq(0..1_024));
-    }
-
-    #[test]
-    fn messages_lie_in_the_order_in_which_commands_take_them() {
-        let mut builder = ProposalBuilder::new();
-        push(&mut builder, append("a", &["a0", "a1"]));
-        push(&mut builder, enqueue("a", 0, &["q0"]));
-        assert_eq!(push(&mut builder, append("a", &["a2"])).first_place, 2);
-        push(&mut builder, enqueue("a", 9, &["q1"]));
-        assert_eq!(
-            push(&mut builder, enqueue("a", 9, &["q2", "q3"])),
-            Ticket {
-                command: 1,
-                first_place: 2,
-                count: 2
-            }
-        );
-        let (commands, slots) = builder.finish();
-        assert_eq!(slots, bytes(&["a0", "a1", "a2", "q0", "q1", "q2", "q3"]));
-        let Command::Enqueue { runs, .. } = &commands[1] else {
-            panic!("{commands:?}");
-        };
-        let counts: Vec<u32> = runs.iter().map(|run| run.count).collect();
-        assert_eq!(counts, [1, 3]);
-        assert!(builder.is_empty() && builder.bytes() == 0);
-    }
-
-    #[test]
-    fn nothing_overtakes_a_command_that_could_notice() {
-        let mut builder = ProposalBuilder::new();
-        push(&mut builder, enqueue("q", 0, &["1"]));
-        push(&mut builder, append("t", &["1"]));
-        let purge = Command::Purge {
-            queue: Name::queue("q").unwrap(),
-        };
-        push(&mut builder, (purge, Vec::new()));
-        assert_eq!(push(&mut builder, enqueue("q", 0, &["2"])).command, 3);
-        assert_eq!(push(&mut builder, append("t", &["2"])).command, 1);
-        let session = SessionId {
-            node: NodeId(1),
-            incarnation: 1,
-            number: 1,
-        };
-        push(&mut builder, (Command::EndSession { session }, Vec::new()));
-        assert_eq!(push(&mut builder, enqueue("q", 0, &["3"])).command, 5);
-        assert_eq!(push(&mut builder, append("t", &["3"])).command, 1);
-    }
-
-    #[test]
-    fn a_full_batch_gives_the_command_back() {
-        let mut builder = ProposalBuilder::with_bytes_max(1_000);
-        let big = |length: usize| {
-            let (command, _) = append("t", &["x"]);
-            (command, vec![Bytes::from(vec![0; length])])
-        };
-        push(&mut builder, big(100_000));
-        let (command, payload) = big(1);
-        let back = builder.push(command.clone(), payload.clone()).unwrap_err();
-        assert_eq!(back.reason, NotTakenReason::Full);
-        assert_eq!((back.command, back.payload), (command, payload));
-        builder.finish();
-        push(&mut builder, big(1));
-    }
-
-    #[test]
-    fn a_command_with_too_few_messages_is_not_taken() {
-        let (command, _) = append("t", &["x"]);
-        let back = ProposalBuilder::new()
-            .push(command, Vec::new())
-            .unwrap_err();
-        let mismatch = NotTakenReason::PayloadMismatch {
-            slots: 1,
-            payloads: 0,
-        };
-        assert_eq!(back.reason, mismatch);
-    }
-
-    #[test]
-    fn the_number_of_messages_is_bounded() {
-        let mut builder = ProposalBuilder::new();
-        let taken = (0..BATCH_SLOTS_MAX + 5)
-            .map_while(|_| {
-                let (command, payload) = enqueue("q", 0, &[""]);
-                builder.push(command, payload).ok()
-            })
-            .count();
-        assert_eq!(taken, BATCH_SLOTS_MAX);
     }
 }
