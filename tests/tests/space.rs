@@ -30,7 +30,7 @@ fn a_full_disk_refuses_writes_until_space_returns() {
     let (acknowledged, errors) = fill(&server, ("--topic", TOPIC), 1, 20_000);
     assert!(acknowledged.len() > 100, "refused early: {errors:?}");
     let refusal = errors.first().expect("a refusal");
-    assert!(refusal.contains("space"), "{refusal}");
+    assert!(refusal.contains("storage is full"), "{refusal}");
     assert!(tmpfs.free_bytes() > 0, "the reserve is used up");
 
     // Reads and removals go on.
