@@ -41,6 +41,17 @@ pub(crate) struct Frozen {
 
 /// Writes a checkpoint of what is applied now, unless the last one covers it.
 pub(crate) async fn checkpoint(replica: &Arc<Replica>) -> Result<AppliedMark, ClusterError> {
+    // On a task of its own: a caller that stops waiting must not leave a generation frozen that no one
+    // will thaw.
+    tokio::spawn(checkpoint_now(replica.clone()))
+        .await
+        .map_err(|error| ClusterError::Unavailable {
+            reason: format!("a checkpoint was broken off: {error}"),
+        })?
+}
+
+async fn checkpoint_now(replica: Arc<Replica>) -> Result<AppliedMark, ClusterError> {
+    let replica = &replica;
     let mut unfinished = replica.checkpointing.lock().await;
     let writer = replica.writers.acquire().await;
     let _writer = writer.map_err(|_| ClusterError::Stopped)?;

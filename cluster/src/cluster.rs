@@ -1,5 +1,6 @@
 //! A node and its groups: start, look up, shut down.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -116,6 +117,7 @@ impl Cluster {
             replicas: groups.iter().map(|group| group.replica.clone()).collect(),
             config: config.checkpoint.clone(),
             wanted: retention_wanted,
+            settled: BTreeMap::new(),
         };
         let tasks = vec![
             runtime.spawn(retention.run()),

@@ -85,6 +85,7 @@ struct Flight {
     admitting: Option<Admitting>,
     retry_at: Option<Instant>,
     tick_in_flight: bool,
+    /// When the last tick was proposed; of one that was not taken, when to try again.
     ticked_at: Instant,
 }
 
@@ -258,6 +259,9 @@ impl Proposer {
     fn settle(&self, flight: &mut Flight, ticket: u64, answer: WriteAnswer) {
         if ticket == TICK {
             flight.tick_in_flight = false;
+            if answer.is_err() {
+                flight.ticked_at = Instant::now() + RETRY_PAUSE;
+            }
             return;
         }
         let Some(place) = flight.pending.iter().position(|(of, _)| *of == ticket) else {

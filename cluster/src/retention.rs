@@ -6,11 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flotilla_model::ids::LogIndex;
 use flotilla_model::query;
-use flotilla_storage::{GroupId, LiveSlots, NodeLog, SegmentInfo};
+use flotilla_storage::{GroupId, LiveSlots, NodeLog, SegmentId, SegmentInfo};
 use tokio::sync::mpsc;
 
 use crate::config::CheckpointConfig;
@@ -20,6 +20,9 @@ use crate::state::StoredRecords;
 
 /// Without checkpoints there is nothing new to drop; this is for what failed before.
 const PERIOD: Duration = Duration::from_secs(60);
+/// A segment whose rewriting gained less than this is left alone for a while.
+const GAIN_PERCENT_MIN: u64 = 20;
+const LEFT_ALONE: Duration = Duration::from_secs(600);
 
 /// The task of a node that looks after its segments.
 pub(crate) struct Retention {
@@ -28,6 +31,8 @@ pub(crate) struct Retention {
     pub config: CheckpointConfig,
     /// A checkpoint ended.
     pub wanted: mpsc::Receiver<()>,
+    /// Segments that are as small as they get for now, and what was live in them then.
+    pub settled: BTreeMap<SegmentId, (Instant, u64)>,
 }
 
 impl Retention {
@@ -44,11 +49,13 @@ impl Retention {
         }
     }
 
-    async fn look(&self) -> Result<(), ClusterError> {
+    async fn look(&mut self) -> Result<(), ClusterError> {
         let log = self.log.clone();
         blocking(move || Ok(log.drop_dead_segments()?)).await?;
         let log = self.log.clone();
         let segments = blocking(move || Ok(log.segments()?)).await?;
+        self.settled
+            .retain(|id, _| segments.iter().any(|segment| segment.id == *id));
         for segment in segments {
             if !self.is_worth_rewriting(&segment) {
                 continue;
@@ -64,14 +71,22 @@ impl Retention {
 
     fn is_worth_rewriting(&self, segment: &SegmentInfo) -> bool {
         let live_percent_max = u64::from(self.config.compact_below_percent);
-        segment.sealed
+        let is_settled = self
+            .settled
+            .get(&segment.id)
+            .is_some_and(|(at, live_bytes)| {
+                at.elapsed() < LEFT_ALONE && segment.live_bytes.saturating_mul(2) > *live_bytes
+            });
+        !is_settled
+            && segment.sealed
             && !segment.droppable
             && segment.payload_bytes > 0
             && segment.live_bytes.saturating_mul(100)
                 < segment.bytes.saturating_mul(live_percent_max)
     }
 
-    async fn compact(&self, segment: SegmentInfo) -> Result<(), ClusterError> {
+    async fn compact(&mut self, segment: SegmentInfo) -> Result<(), ClusterError> {
+        let (id, live_bytes) = (segment.id, segment.live_bytes);
         let log = self.log.clone();
         let checkpoints: BTreeMap<GroupId, (Arc<Replica>, u64)> = self
             .replicas
@@ -81,13 +96,19 @@ impl Retention {
                 (replica.group, (replica.clone(), covered.unwrap_or(0)))
             })
             .collect();
-        blocking(move || {
+        let report = blocking(move || {
             let live = |group: GroupId, index: u64| live_slots(&checkpoints, group, index);
-            let report = log.compact(segment.id, &live)?;
-            tracing::info!(segment = %segment.id, ?report, "segment rewritten");
-            Ok(())
+            Ok(log.compact(id, &live)?)
         })
-        .await
+        .await?;
+        tracing::info!(?report, "segment rewritten");
+        // Small messages come with much that is not payload, and entries that Raft may still ask for
+        // stay whole: rewriting such a segment over and over would gain nothing.
+        let gained = report.bytes_before.saturating_sub(report.bytes_after);
+        if gained.saturating_mul(100) < report.bytes_before.saturating_mul(GAIN_PERCENT_MIN) {
+            self.settled.insert(id, (Instant::now(), live_bytes));
+        }
+        Ok(())
     }
 }
 

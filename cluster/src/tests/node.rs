@@ -211,3 +211,38 @@ fn settled_messages_free_their_segments() {
     });
     assert!(replica.counters.checkpoints.load(Ordering::Relaxed) > 0);
 }
+
+#[test]
+fn a_segment_with_few_live_messages_is_rewritten_and_these_stay_readable() {
+    let dir = tempfile::tempdir().unwrap();
+    let (queue, topic) = (Name::queue("busy").unwrap(), Name::topic("kept").unwrap());
+    let node = Node::start_with(dir.path(), |config| {
+        config.shards = 1;
+        config.log.segment_bytes = 256 << 10;
+        config.checkpoint.compact_bytes_per_second = 1 << 30;
+    });
+    let payload = "x".repeat(60 << 10);
+    for number in 0..16 {
+        // A little that stays among much that goes.
+        node.append(&topic, &[&format!("kept {number}")]);
+        node.enqueue(&queue, &[&payload], QueuePolicy::default());
+    }
+    let purge = Command::Purge {
+        queue: queue.clone(),
+    };
+    node.propose(&queue, purge, Vec::new());
+    let replica = node.cluster.shards()[0].replica().clone();
+    node.wait_for("segments to be rewritten", |node| {
+        node.append(&Name::topic("tick").unwrap(), &["x"]);
+        replica.checkpoint_wanted.notify_one();
+        node.cluster.metrics().unwrap().log.segments_compacted >= 3
+    });
+    let expected: Vec<_> = (0..16)
+        .map(|number| (Offset(number + 1), format!("kept {number}")))
+        .collect();
+    assert_eq!(node.topic_contents(&topic), expected);
+    drop(replica);
+    node.kill();
+    let node = Node::start_with(dir.path(), |config| config.shards = 1);
+    assert_eq!(node.topic_contents(&topic), expected);
+}
