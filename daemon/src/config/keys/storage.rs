@@ -65,7 +65,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
     amount(
         "storage.checkpoint_state_size",
-        "32MiB",
+        "16MiB",
         Unit::Bytes,
         MIB,
         TIB,
