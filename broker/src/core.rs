@@ -8,6 +8,7 @@ use actix::{Actor, ArbiterHandle};
 use flotilla_cluster::{Cluster, Shard};
 use flotilla_model::ids::{SessionId, ShardId};
 use flotilla_model::name::{Kind, Name};
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 
@@ -44,6 +45,8 @@ pub(crate) struct Core {
     sessions: AtomicU64,
     closing: AtomicBool,
     closed: Notify,
+    /// An actor that the node cannot do without is gone: which one.
+    lost: Mutex<Option<String>>,
 }
 
 impl Core {
@@ -78,6 +81,7 @@ impl Core {
             sessions: AtomicU64::new(1),
             closing: AtomicBool::new(false),
             closed: Notify::new(),
+            lost: Mutex::new(None),
             config,
         }
     }
@@ -153,6 +157,29 @@ impl Core {
         let first = !self.closing.swap(true, Ordering::AcqRel);
         self.closed.notify_waiters();
         first
+    }
+
+    /// What to tell those whose actor is gone.
+    pub fn gone(&self, what: &str) -> BrokerError {
+        if self.is_closing() {
+            return BrokerError::ShuttingDown;
+        }
+        BrokerError::Unavailable {
+            reason: format!("{what} ended unexpectedly"),
+        }
+    }
+
+    /// An actor ended that the node cannot do without, unless the broker is being stopped.
+    pub fn lose(&self, what: &str) {
+        if !self.is_closing() {
+            tracing::error!(what, "ended unexpectedly: the node must be restarted");
+            *self.lost.lock() = Some(what.to_owned());
+        }
+    }
+
+    /// The actor that is missing, if one is.
+    pub fn lost(&self) -> Option<String> {
+        self.lost.lock().clone()
     }
 
     /// Runs commands that nobody waits for but that must not be lost, until they are applied.

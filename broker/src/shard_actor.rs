@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::unconstrained;
 
 use crate::api::error::BrokerError;
+use crate::core::Core;
 use crate::ingress::{EntryReply, ShardIngress, Submission, Work, fits_entry};
 
 /// Entries of a shard between proposal and outcome. More would only be made smaller.
@@ -30,9 +31,9 @@ struct Woken;
 
 /// The actor of one shard.
 pub(crate) struct ShardActor {
+    core: Arc<Core>,
     shard: Shard,
     ingress: Arc<ShardIngress>,
-    propose_wait_max: Duration,
     entries_in_flight: usize,
     storage_full_until: Option<Instant>,
     drained: Vec<oneshot::Sender<()>>,
@@ -60,11 +61,11 @@ struct Entry {
 }
 
 impl ShardActor {
-    pub fn new(shard: Shard, ingress: Arc<ShardIngress>, propose_wait_max: Duration) -> Self {
+    pub fn new(core: Arc<Core>, shard: Shard) -> Self {
         Self {
+            ingress: Arc::clone(core.ingress(shard.id())),
+            core,
             shard,
-            ingress,
-            propose_wait_max,
             entries_in_flight: 0,
             storage_full_until: None,
             drained: Vec::new(),
@@ -112,7 +113,7 @@ impl ShardActor {
         } = entry;
         self.entries_in_flight += 1;
         let shard = self.shard.clone();
-        let deadline = Instant::now() + self.propose_wait_max;
+        let deadline = Instant::now() + self.core.config.propose_wait_max;
         // Entries enter the log in the order of the first polls, and actix promises none: hence this
         // poll here and now, outside tokio's budget, which could turn it into a poll that does nothing.
         let mut proposal = Box::pin(unconstrained(async move {
@@ -219,6 +220,19 @@ impl Actor for ShardActor {
             ingress.wake.notified().await;
             Some((Woken, ingress))
         }));
+    }
+}
+
+impl Drop for ShardActor {
+    fn drop(&mut self) {
+        let what = format!("the actor of shard {}", self.shard.id());
+        self.core.lose(&what);
+        // Nobody will propose what waits: say so, and take no more.
+        self.ingress.close();
+        let error = self.core.gone(&what);
+        for submission in self.ingress.take_while(|_| true) {
+            let _ = submission.reply.send(Err(error.clone()));
+        }
     }
 }
 

@@ -28,14 +28,9 @@ pub fn resident_mb() -> Result<f64, Failure> {
     status_mb("VmRSS:")
 }
 
-/// The most memory that was in use since the start, or since it was forgotten.
+/// The most memory that was in use since the start.
 pub fn highest_resident_mb() -> Result<f64, Failure> {
     status_mb("VmHWM:")
-}
-
-/// Begins to count the highest use anew.
-pub fn forget_highest_resident() -> Result<(), Failure> {
-    Ok(std::fs::write("/proc/self/clear_refs", "5")?)
 }
 
 fn status_mb(key: &str) -> Result<f64, Failure> {

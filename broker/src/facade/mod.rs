@@ -67,21 +67,17 @@ impl Broker {
     pub async fn start(cluster: Cluster, config: BrokerConfig) -> Result<Broker, BrokerError> {
         let metrics = Metrics::new(config.metric_names_max)?;
         let (threads, arbiters) = ActorThreads::start(config.arbiters)?;
-        let core = Arc::new(Core::new(cluster, config, arbiters, metrics.clone()));
+        let core = Arc::new(Core::new(cluster, config, arbiters, metrics));
         let shards = core
             .cluster
             .shards()
             .iter()
             .map(|shard| {
-                let actor = ShardActor::new(
-                    shard.clone(),
-                    Arc::clone(core.ingress(shard.id())),
-                    core.config.propose_wait_max,
-                );
+                let actor = ShardActor::new(Arc::clone(&core), shard.clone());
                 ShardActor::start_in_arbiter(core.arbiter(), move |_| actor)
             })
             .collect();
-        let hub = HubActor::new(&core.config, metrics);
+        let hub = HubActor::new(Arc::clone(&core));
         let hub = HubActor::start_in_arbiter(core.arbiter(), move |_| hub);
         for shard in core.cluster.shards() {
             shard.watch(Arc::new(ShardObserver::new(Arc::downgrade(&core))));

@@ -52,8 +52,13 @@ impl Broker {
                 reasons.push(reason);
             }
         }
+        let lost = core.lost();
+        if let Some(what) = &lost {
+            ready = false;
+            reasons.push(format!("{what} ended unexpectedly: restart the node"));
+        }
         Health {
-            alive: true,
+            alive: lost.is_none(),
             ready,
             reasons,
             shards: health.groups.into_iter().map(shard_health).collect(),

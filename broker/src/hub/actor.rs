@@ -13,10 +13,9 @@ use tokio::sync::Notify;
 
 use crate::api::error::BrokerError;
 use crate::api::signal::{Signal, SignalDelivery, SubscribeSignals};
-use crate::config::BrokerConfig;
+use crate::core::Core;
 use crate::hub::listener::{Bounds, Listener, Sent};
 use crate::hub::names::{Seen, SeenNames};
-use crate::metrics::Metrics;
 use crate::wake::Woken;
 
 /// Publishes a batch; answers with the listeners that the publisher should wait for.
@@ -80,10 +79,8 @@ struct Place {
 
 /// The actor of all signals.
 pub(crate) struct HubActor {
-    metrics: Metrics,
+    core: Arc<Core>,
     bounds: Bounds,
-    listeners_max: usize,
-    mailbox_capacity: usize,
     bell: Arc<HubBell>,
     last_id: u64,
     places: HashMap<u64, Place>,
@@ -95,9 +92,9 @@ pub(crate) struct HubActor {
 }
 
 impl HubActor {
-    pub fn new(config: &BrokerConfig, metrics: Metrics) -> Self {
+    pub fn new(core: Arc<Core>) -> Self {
+        let config = &core.config;
         Self {
-            metrics,
             bounds: Bounds {
                 messages_soft: config.signal_buffer_messages.max(1),
                 messages_max: config
@@ -105,8 +102,6 @@ impl HubActor {
                     .max(config.signal_buffer_messages),
                 bytes_max: config.signal_bytes_max,
             },
-            listeners_max: config.signal_listeners_max,
-            mailbox_capacity: config.mailbox_capacity,
             bell: Arc::default(),
             last_id: 0,
             places: HashMap::new(),
@@ -115,6 +110,7 @@ impl HubActor {
             group_ids: HashMap::new(),
             names: SeenNames::new(config.signal_names_max, config.signal_name_idle),
             closing: false,
+            core,
         }
     }
 
@@ -127,9 +123,10 @@ impl HubActor {
         if self.closing {
             return Err(BrokerError::ShuttingDown);
         }
-        if self.places.len() >= self.listeners_max {
+        let listeners_max = self.core.config.signal_listeners_max;
+        if self.places.len() >= listeners_max {
             return Err(BrokerError::Busy {
-                what: format!("{} listen to signals already", self.listeners_max),
+                what: format!("{listeners_max} listen to signals already"),
             });
         }
         // The text of a pattern obeys the rules of a name.
@@ -160,7 +157,7 @@ impl HubActor {
                 group,
             },
         );
-        self.metrics.set_signal_listeners(self.places.len());
+        self.core.metrics.set_signal_listeners(self.places.len());
         Ok(listener)
     }
 
@@ -209,7 +206,7 @@ impl HubActor {
                 self.spaces.remove(&place.namespace);
             }
         }
-        self.metrics.set_signal_listeners(self.places.len());
+        self.core.metrics.set_signal_listeners(self.places.len());
     }
 
     fn sweep(&mut self) {
@@ -265,7 +262,8 @@ impl HubActor {
                 .map(|sent| sent.delivery.message.body.len() as u64)
                 .sum();
             let pushed = place.listener.push(signals);
-            self.metrics
+            self.core
+                .metrics
                 .signals_sent(pushed.taken, bytes, pushed.dropped);
             if pushed.dropped > 0 {
                 let pattern = place.pattern.as_str();
@@ -317,17 +315,22 @@ impl Actor for HubActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
-        context.set_mailbox_capacity(self.mailbox_capacity);
+        context.set_mailbox_capacity(self.core.config.mailbox_capacity);
         let bell = Arc::clone(&self.bell);
         context.add_stream(stream::unfold(bell, |bell| async move {
             bell.bell.notified().await;
             Some((Woken, bell))
         }));
     }
+}
 
-    fn stopped(&mut self, _: &mut Context<Self>) {
+impl Drop for HubActor {
+    fn drop(&mut self) {
+        let what = "the signals' actor";
+        self.core.lose(what);
+        let error = self.core.gone(what);
         for place in self.places.values() {
-            place.listener.end(BrokerError::ShuttingDown);
+            place.listener.end(error.clone());
         }
     }
 }

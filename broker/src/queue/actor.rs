@@ -245,9 +245,25 @@ impl QueueActor {
             });
         }
         let (slot, answer) = oneshot::channel();
-        self.waiting.push(make(slot));
-        self.tend(context);
+        let waiter = make(slot);
+        let deadline = waiter.deadline;
+        self.waiting.push(waiter);
+        if self.is_empty_now() && deadline > Instant::now() {
+            // Nobody can be served: a crowd of waiters need not be gone through for each newcomer.
+            self.wake.set_subscribers(self.waiting.len());
+            let sooner = self.timer.as_ref().map(|(at, _)| (*at).min(deadline));
+            self.set_timer(Some(sooner.unwrap_or(deadline)), context);
+        } else {
+            self.tend(context);
+        }
         Ok(answer)
+    }
+
+    /// Whether the queue certainly has nothing for anybody.
+    fn is_empty_now(&self) -> bool {
+        let (shard, _) = self.core.shard_for(&self.name);
+        let info = shard.read_now(|records| query::queue_info(records, &self.name));
+        matches!(info, Ok(Some(info)) if stock(info.as_ref()).messages == 0)
     }
 
     fn set_timer(&mut self, at: Option<Instant>, context: &mut Context<Self>) {
@@ -312,11 +328,14 @@ impl Actor for QueueActor {
         context.set_mailbox_capacity(self.core.config.mailbox_capacity);
         context.add_stream(Arc::clone(&self.wake).stream());
     }
+}
 
-    fn stopped(&mut self, _: &mut Context<Self>) {
+impl Drop for QueueActor {
+    fn drop(&mut self) {
         // However it ended, the next request must start a new one, and nobody may wait for ever.
         self.core.queues.remove(&self.name, &self.wake);
-        self.answer_all(&BrokerError::ShuttingDown);
+        let error = self.core.gone("the queue's actor");
+        self.answer_all(&error);
     }
 }
 

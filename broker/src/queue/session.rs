@@ -90,7 +90,7 @@ impl Session {
         let start = |wake| core.start_queue(queue, wake);
         let answer = core.queues.call(queue, start, || wait.clone()).await??;
         let wake = core.queues.get(queue).map(|live| live.wake);
-        Waiting { answer, wake }.answer().await
+        Waiting { answer, wake }.answer(core).await
     }
 
     /// Ends the hold on messages of a lease.
@@ -203,10 +203,10 @@ struct Waiting {
 }
 
 impl Waiting {
-    async fn answer(mut self) -> Result<Answer, BrokerError> {
+    async fn answer(mut self, core: &Core) -> Result<Answer, BrokerError> {
         let answer = (&mut self.answer).await;
         self.wake = None;
-        answer.unwrap_or(Err(BrokerError::ShuttingDown))
+        answer.unwrap_or_else(|_| Err(core.gone("the delivery")))
     }
 }
 
@@ -262,7 +262,7 @@ pub(crate) async fn peek(
         let answer = core.queues.call(queue, start, look).await??;
         let wake = core.queues.get(queue).map(|live| live.wake);
         let before = Instant::now();
-        Waiting { answer, wake }.answer().await?;
+        Waiting { answer, wake }.answer(core).await?;
         if before.elapsed() > PEEK_PAUSE {
             rounds = 0;
         }

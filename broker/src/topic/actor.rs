@@ -296,7 +296,7 @@ impl TopicActor {
     }
 
     /// Ends every subscription with an error.
-    pub(super) fn end_all(&mut self, error: &BrokerError) {
+    pub(super) fn end_all(&self, error: &BrokerError) {
         for reader in &self.readers {
             reader.buffer.end(error.clone());
         }
@@ -344,11 +344,13 @@ impl Actor for TopicActor {
         context.set_mailbox_capacity(self.core.config.mailbox_capacity);
         context.add_stream(Arc::clone(&self.wake).stream());
     }
+}
 
-    fn stopped(&mut self, _: &mut Context<Self>) {
+impl Drop for TopicActor {
+    fn drop(&mut self) {
         // However it ended, the next request must start a new one, and no reader may wait for ever.
         self.core.topics.remove(&self.name, &self.wake);
-        self.end_all(&BrokerError::ShuttingDown);
+        self.end_all(&self.core.gone("the topic's actor"));
     }
 }
 

@@ -219,7 +219,9 @@ impl Handler<MoveCursor> for TopicActor {
         let MoveCursor { cursor, to } = message;
         let name = cursor.clone();
         let moving = async move {
-            let to = open::resolve(&core, &topic, to).await?.start;
+            let place = open::resolve(&core, &topic, to).await?;
+            // A cursor can be moved within its topic only.
+            let to = place.start.min(place.end);
             let (_, ingress) = core.shard_for(&topic);
             let command = Command::ResetCursor { topic, cursor, to };
             let reply = ingress.run(vec![Work::control(command)]).await?;

@@ -1,5 +1,7 @@
 //! Subscriptions that share a place.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_broker::{BrokerError, Start, SubscribeTopic};
@@ -175,4 +177,56 @@ async fn a_trickle_is_spread_over_the_members() {
             .iter()
             .all(|delivery| !text_of(&delivery.message).is_empty())
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_that_come_and_go_finish_every_message_once() {
+    const COUNT: u64 = 6_000;
+    let node = Arc::new(Node::start().await);
+    let topic = topic("restless");
+    let (sender, mut finished) = tokio::sync::mpsc::unbounded_channel();
+    let mut members = Vec::new();
+    for number in 0..6u64 {
+        let (node, topic, sender) = (Arc::clone(&node), topic.clone(), sender.clone());
+        members.push(tokio::spawn(async move {
+            let mut life = 3 + number * 5;
+            loop {
+                let request = SubscribeTopic {
+                    buffer_messages: 50,
+                    ..group(&topic, Start::First, "g")
+                };
+                let mut member = node.subscribe(request).await;
+                // Lives for some deliveries, finishes half of the last one, and is gone.
+                for turn in 0..=life {
+                    let deliveries = member.next().await.unwrap();
+                    let keep = if turn == life {
+                        deliveries.len() / 2
+                    } else {
+                        deliveries.len()
+                    };
+                    for delivery in &deliveries[..keep] {
+                        sender.send(delivery.offset.0).unwrap();
+                        member.done(delivery.offset);
+                    }
+                }
+                life = (life * 7 + number) % 40;
+            }
+        }));
+    }
+    for number in (0..COUNT).step_by(60) {
+        node.publish(&topic, &texts(number..number + 60)).await;
+    }
+    let mut times: BTreeMap<u64, u32> = BTreeMap::new();
+    while times.len() < COUNT as usize {
+        let offset = tokio::time::timeout(crate::node::PATIENCE, finished.recv()).await;
+        *times
+            .entry(offset.expect("a message is stuck").unwrap())
+            .or_default() += 1;
+    }
+    for member in &members {
+        member.abort();
+    }
+    assert!(times.values().all(|times| *times == 1), "finished twice");
+    let ask = || node.broker.groups(&topic);
+    eventually("all is told", ask, |groups| groups[0].lag == 0).await;
 }

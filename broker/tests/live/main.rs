@@ -1,6 +1,7 @@
 //! The broker over a real one-node cluster in a temporary directory.
 
 mod admin;
+mod faults;
 mod groups;
 mod node;
 mod publish;

@@ -32,11 +32,21 @@ impl Node {
 
     pub async fn start_with(config: BrokerConfig) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        Self::open(directory, config).await
+        Self::open(directory, config, |_| {}).await
     }
 
-    async fn open(directory: TempDir, config: BrokerConfig) -> Self {
-        let (cluster, broker) = open(directory.path(), config).await;
+    async fn open(
+        directory: TempDir,
+        config: BrokerConfig,
+        adjust: impl FnOnce(&mut ClusterConfig),
+    ) -> Self {
+        let mut cluster = ClusterConfig::new(directory.path());
+        cluster.log.reserve_bytes = Some(0);
+        adjust(&mut cluster);
+        let cluster = Cluster::start(cluster, tokio::runtime::Handle::current())
+            .await
+            .unwrap();
+        let broker = Broker::start(cluster.clone(), config).await.unwrap();
         Self {
             broker,
             cluster,
@@ -44,8 +54,8 @@ impl Node {
         }
     }
 
-    /// Stops it in order and starts it again.
-    pub async fn restart(self) -> Self {
+    /// Stops it in order.
+    async fn stop(self) -> TempDir {
         let Self {
             broker,
             cluster,
@@ -53,19 +63,30 @@ impl Node {
         } = self;
         broker.shutdown().await;
         cluster.shutdown(Instant::now() + PATIENCE).await.unwrap();
-        drop((broker, cluster));
-        Self::open(directory, BrokerConfig::default()).await
+        directory
     }
-}
 
-async fn open(directory: &Path, config: BrokerConfig) -> (Cluster, Broker) {
-    let mut cluster = ClusterConfig::new(directory);
-    cluster.log.reserve_bytes = Some(0);
-    let cluster = Cluster::start(cluster, tokio::runtime::Handle::current())
-        .await
-        .unwrap();
-    let broker = Broker::start(cluster.clone(), config).await.unwrap();
-    (cluster, broker)
+    /// Stops it in order and starts it again.
+    pub async fn restart(self) -> Self {
+        self.restart_after(|_| {}).await
+    }
+
+    /// The same, with something done to its directory in between.
+    pub async fn restart_after(self, between: impl FnOnce(&Path)) -> Self {
+        let directory = self.stop().await;
+        between(directory.path());
+        Self::open(directory, BrokerConfig::default(), |_| {}).await
+    }
+
+    /// The same, with other settings.
+    pub async fn restart_with(
+        self,
+        config: BrokerConfig,
+        adjust: impl FnOnce(&mut ClusterConfig),
+    ) -> Self {
+        let directory = self.stop().await;
+        Self::open(directory, config, adjust).await
+    }
 }
 
 pub fn topic(text: &str) -> Name {
