@@ -25,7 +25,7 @@ pub enum Subscription {
     Store(Name, Start),
 }
 
-/// An event to send; returns nothing, because its name depends on whether it is stored.
+/// An event to send, and where it goes: a topic if it is to be stored, else a signal.
 pub fn event(event: &Event) -> Result<Name, RequestError> {
     client_id(&event.client_id)?;
     no_routes(&event.channel)?;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod events;
+mod hands;
 mod limits;
 mod queues;
 mod shutdown;
