@@ -102,6 +102,15 @@ mod tests {
     }
 
     #[test]
+    fn only_the_owner_can_look_into_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let temp = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(&temp.path().join("data")).unwrap();
+        let mode = dir.path().metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
     fn a_second_holder_is_refused_and_told_who_holds_it() {
         let temp = tempfile::tempdir().unwrap();
         let first = DataDir::open(temp.path()).unwrap();
