@@ -68,7 +68,7 @@ async fn no_message_is_lost_or_in_two_hands() {
         consumer.await.unwrap();
     }
 
-    let ledger = ledger.lock().unwrap();
+    let ledger = std::mem::take(&mut *ledger.lock().unwrap());
     assert!(ledger.held.is_empty());
     // What the last streams held is there again soon; a round takes at most a second.
     let mut left = BTreeSet::new();
