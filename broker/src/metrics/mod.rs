@@ -3,6 +3,7 @@
 //! Sums by kind are always there. Series of single names are capped: the first names that are used
 //! get them, until one of those is deleted.
 
+mod below;
 mod names;
 pub(crate) mod sample;
 mod scrape;

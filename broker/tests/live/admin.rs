@@ -113,7 +113,7 @@ async fn metrics_and_health_tell_what_happened() {
     node.enqueue(&jobs, &texts(0..10)).await;
     node.broker.client_connected("kubemq");
     let mut member = node.subscribe(group(&events, Start::First, "g")).await;
-    read(&mut member, 4.max(10)).await;
+    read(&mut member, 10).await;
     let session = node.broker.open_session();
     received(&session, receive(&jobs, 4, Duration::from_secs(1))).await;
     let expected = [

@@ -40,12 +40,14 @@ async fn results_come_in_the_order_of_the_items_whatever_topics_they_name() {
 async fn single_publishes_of_one_writer_keep_their_order_when_pipelined() {
     let node = Node::start().await;
     let topic = topic("pipelined");
+    // Large enough that several entries are in flight at a time.
+    let padding = "x".repeat(10_000);
     // The calls are begun one after the other and awaited together, as a gateway does.
     let pending: Vec<_> = (0..500)
         .map(|number| {
             let publish = Publish {
                 topic: topic.clone(),
-                message: message(&number.to_string()),
+                message: message(&format!("{number} {padding}")),
                 dedup: None,
             };
             node.broker.publish(vec![publish])

@@ -1,16 +1,12 @@
-//! Receiving, settling, waiting, and what happens when receivers go.
+//! What queues keep, count, return and give up.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flotilla_broker::{BrokerError, Fill, Receive};
+use flotilla_broker::{BrokerError, Receive};
 use flotilla_model::command::{QueuePolicy, Selection, Settlement};
 use flotilla_model::settings::QueueSettings;
 
-use crate::node::{
-    Node, bodies, eventually, message, queue, receive, received, text_of, texts, topic,
-};
+use crate::node::{Node, bodies, eventually, message, queue, receive, received, texts, topic};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -87,138 +83,6 @@ async fn another_session_cannot_settle_a_lease() {
         .await;
     assert_eq!(refused, Err(BrokerError::StaleLease));
     assert_eq!(other.held(&queue, got.lease).await.unwrap(), []);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_waiting_receiver_wakes_up_for_every_message() {
-    let node = Arc::new(Node::start().await);
-    let queue = queue("wake");
-    let receiver = {
-        let (node, queue) = (Arc::clone(&node), queue.clone());
-        tokio::spawn(async move {
-            let session = node.broker.open_session();
-            let mut got = Vec::new();
-            while got.len() < 300 {
-                let answer = received(&session, receive(&queue, 1, Duration::from_secs(15))).await;
-                assert_eq!(
-                    answer.messages.len(),
-                    1,
-                    "woken for nothing after {}",
-                    got.len()
-                );
-                got.extend(bodies(&answer));
-            }
-            got
-        })
-    };
-    for number in 1..301 {
-        node.enqueue(&queue, &texts(number..number + 1)).await;
-        if number % 7 == 0 {
-            tokio::task::yield_now().await;
-        }
-    }
-    assert_eq!(receiver.await.unwrap(), texts(1..301));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn concurrent_receivers_never_share_a_message() {
-    let node = Arc::new(Node::start().await);
-    let queue = queue("share");
-    let mut receivers = Vec::new();
-    for _ in 0..8 {
-        let (node, queue) = (Arc::clone(&node), queue.clone());
-        receivers.push(tokio::spawn(async move {
-            let session = node.broker.open_session();
-            let mut got = Vec::new();
-            loop {
-                let answer = received(&session, receive(&queue, 17, SECOND)).await;
-                if answer.messages.is_empty() {
-                    return got;
-                }
-                got.extend(answer.messages.iter().map(|message| message.sequence.0));
-                let ack = session.settle(&queue, answer.lease, Selection::All, Settlement::Ack);
-                ack.await.unwrap();
-            }
-        }));
-    }
-    for number in (0..2_000).step_by(100) {
-        node.enqueue(&queue, &texts(number..number + 100)).await;
-    }
-    let mut all = Vec::new();
-    for receiver in receivers {
-        all.extend(receiver.await.unwrap());
-    }
-    all.sort_unstable();
-    assert_eq!(all, (1..2_001).collect::<Vec<_>>());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_receive_waits_for_all_or_for_its_time() {
-    let node = Arc::new(Node::start().await);
-    let queue = queue("full");
-    let session = node.broker.open_session();
-    let full = |messages_max, wait| Receive {
-        fill: Fill::Full,
-        ..receive(&queue, messages_max, wait)
-    };
-    node.enqueue(&queue, &texts(1..4)).await;
-    let before = Instant::now();
-    let got = received(&session, full(5, Duration::from_millis(300))).await;
-    let waited = before.elapsed();
-    assert_eq!(bodies(&got), texts(1..4));
-    assert!(waited >= Duration::from_millis(300), "{waited:?}");
-    assert!(waited < Duration::from_millis(1_000), "{waited:?}");
-
-    let writer = async {
-        for number in 4..9 {
-            node.enqueue(&queue, &texts(number..number + 1)).await;
-        }
-    };
-    let before = Instant::now();
-    let (got, ()) = tokio::join!(received(&session, full(5, Duration::from_secs(15))), writer);
-    assert_eq!(bodies(&got), texts(4..9));
-    assert!(before.elapsed() < Duration::from_secs(10));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn no_wait_is_answered_at_once() {
-    let node = Node::start().await;
-    let queue = queue("empty");
-    let session = node.broker.open_session();
-    let before = Instant::now();
-    let got = received(&session, receive(&queue, 10, Duration::ZERO)).await;
-    assert!(got.messages.is_empty());
-    assert_eq!(got.lease.0, 0);
-    assert!(before.elapsed() < SECOND);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_dropped_receive_keeps_no_messages() {
-    let node = Arc::new(Node::start().await);
-    let queue = queue("dropped");
-    for round in 0..40 {
-        let session = node.broker.open_session();
-        // The receiver goes at another moment in each round: before, while and after the lease is made.
-        let wait = Duration::from_micros(round * 150);
-        let waiting = session.receive(receive(&queue, 10, Duration::from_secs(15)));
-        let enqueue = async {
-            node.enqueue(&queue, &texts(round..round + 1)).await;
-        };
-        let dropped = async {
-            let _ = tokio::time::timeout(wait, waiting).await;
-        };
-        tokio::join!(dropped, enqueue);
-        drop(session);
-    }
-    let session = node.broker.open_session();
-    let mut got = Vec::new();
-    while got.len() < 40 {
-        let answer = received(&session, receive(&queue, 40, Duration::from_secs(15))).await;
-        assert!(!answer.messages.is_empty(), "only {} came back", got.len());
-        got.extend(bodies(&answer));
-    }
-    got.sort_by_key(|text| text.parse::<u64>().unwrap());
-    assert_eq!(got, texts(0..40));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -318,38 +182,6 @@ async fn delay_expiry_and_dead_letters_do_as_the_policy_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_peek_takes_nothing_and_waits_only_while_there_is_nothing() {
-    let node = Arc::new(Node::start().await);
-    let queue = queue("peek");
-    let empty = node
-        .broker
-        .peek(queue.clone(), 10, 1 << 20, Duration::ZERO)
-        .await;
-    assert_eq!(empty.unwrap().len(), 0);
-    let writer = async {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        node.enqueue(&queue, &texts(1..4)).await;
-    };
-    let peek = node
-        .broker
-        .peek(queue.clone(), 10, 1 << 20, Duration::from_secs(15));
-    let (peeked, ()) = tokio::join!(peek, writer);
-    let peeked = peeked.unwrap();
-    assert_eq!(text_of(&peeked[0].message), "1");
-    assert_eq!((peeked[0].receive_count, peeked[0].lease.0), (1, 0));
-    let peeked = node
-        .broker
-        .peek(queue.clone(), 2, 1 << 20, Duration::ZERO)
-        .await
-        .unwrap();
-    assert_eq!(peeked.len(), 2);
-    let session = node.broker.open_session();
-    let got = received(&session, receive(&queue, 3, SECOND)).await;
-    assert_eq!(bodies(&got), texts(1..4));
-    assert_eq!(got.messages[0].receive_count, 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_purge_removes_what_is_available_only() {
     let node = Node::start().await;
     let queue = queue("purge");
@@ -364,26 +196,6 @@ async fn a_purge_removes_what_is_available_only() {
         .settle(&queue, held.lease, Selection::All, Settlement::Ack)
         .await
         .unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_byte_limit_bounds_an_answer() {
-    let node = Node::start().await;
-    let queue = queue("bytes");
-    // The text is in a message twice, as its body and in its id.
-    let large: Vec<String> = (0..20).map(|_| "x".repeat(5_000)).collect();
-    node.enqueue(&queue, &large).await;
-    let session = node.broker.open_session();
-    let request = Receive {
-        bytes_max: 35_000,
-        ..receive(&queue, 20, SECOND)
-    };
-    assert_eq!(received(&session, request).await.messages.len(), 3);
-    let request = Receive {
-        bytes_max: 10,
-        ..receive(&queue, 20, SECOND)
-    };
-    assert_eq!(received(&session, request).await.messages.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -427,53 +239,4 @@ async fn bad_receives_are_refused() {
             "{refused:?}"
         );
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_long_polls_do_not_starve_the_others() {
-    let node = Arc::new(Node::start().await);
-    let mut polls = Vec::new();
-    for number in 0..150 {
-        let node = Arc::clone(&node);
-        polls.push(tokio::spawn(async move {
-            let queue = queue(&format!("poll-{number}"));
-            let session = node.broker.open_session();
-            received(&session, receive(&queue, 1, Duration::from_secs(2))).await
-        }));
-    }
-    let counted = async || {
-        let text = node.broker.metrics_text();
-        Ok::<_, BrokerError>(text.contains("flotilla_subscribers{kind=\"queue\"} 150\n"))
-    };
-    eventually("all wait", counted, |all| *all).await;
-    let queue = queue("poll-77");
-    node.enqueue(&queue, &texts(1..2)).await;
-    let mut answers = BTreeMap::new();
-    for (number, poll) in polls.into_iter().enumerate() {
-        answers.insert(number, poll.await.unwrap().messages.len());
-    }
-    assert_eq!(answers.values().sum::<usize>(), 1);
-    assert_eq!(answers[&77], 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn receivers_end_when_the_broker_stops() {
-    let node = Arc::new(Node::start().await);
-    let waiting = {
-        let node = Arc::clone(&node);
-        tokio::spawn(async move {
-            let session = node.broker.open_session();
-            session
-                .receive(receive(&queue("stop"), 1, Duration::from_secs(60)))
-                .await
-                .map(|_| ())
-        })
-    };
-    let counted = async || {
-        let text = node.broker.metrics_text();
-        Ok::<_, BrokerError>(text.contains("flotilla_subscribers{kind=\"queue\"} 1\n"))
-    };
-    eventually("it waits", counted, |waits| *waits).await;
-    node.broker.shutdown().await;
-    assert_eq!(waiting.await.unwrap(), Err(BrokerError::ShuttingDown));
 }
