@@ -129,7 +129,11 @@ async fn a_dropped_receive_keeps_no_messages() {
             node.enqueue(&queue, &texts(round..round + 1)).await;
         };
         let dropped = async {
-            let _ = tokio::time::timeout(wait, waiting).await;
+            if let Ok(answer) = tokio::time::timeout(wait, waiting).await {
+                let lease = answer.unwrap().lease;
+                let back = session.settle(&queue, lease, Selection::All, Settlement::Release);
+                back.await.unwrap();
+            }
         };
         tokio::join!(dropped, enqueue);
         sessions.push(session);
