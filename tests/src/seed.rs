@@ -2,6 +2,7 @@
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use std::time::Duration;
 
 /// The seed of this run, printed for a failure: `FLOTILLA_TEST_SEED` sets it.
 pub fn seed() -> u64 {
@@ -18,6 +19,11 @@ pub fn random(seed: u64) -> StdRng {
 /// Rounds of a crash test: 30, or `FLOTILLA_TEST_ROUNDS`.
 pub fn rounds() -> u64 {
     number_from_environment("FLOTILLA_TEST_ROUNDS").unwrap_or(30)
+}
+
+/// How long after something a kill comes: not a wait for anything, so any moment will do.
+pub fn moment(random: &mut StdRng, ms_max: u64) -> Duration {
+    Duration::from_millis(random.random_range(0..ms_max))
 }
 
 fn number_from_environment(key: &str) -> Option<u64> {

@@ -89,6 +89,17 @@ impl Options {
 
     /// Starts the server and waits until it serves.
     pub fn start(&self) -> Result<Server, ServerError> {
+        let (mut server, lines) = self.launch()?;
+        server.wait_until_ready(&lines)?;
+        Ok(server)
+    }
+
+    /// Starts the server and does not wait: it may be anywhere in its recovery.
+    pub fn start_unready(&self) -> Result<Server, ServerError> {
+        Ok(self.launch()?.0)
+    }
+
+    fn launch(&self) -> Result<(Server, Receiver<String>), ServerError> {
         let log = OpenOptions::new()
             .create(true)
             .append(true)
@@ -106,13 +117,12 @@ impl Options {
             .stdout
             .take()
             .ok_or_else(|| io::Error::other("no standard output"))?;
-        let mut server = Server {
+        let server = Server {
             child,
             log_path: self.log_path.clone(),
             listeners: BTreeMap::new(),
         };
-        server.wait_until_ready(&follow(stdout, log))?;
-        Ok(server)
+        Ok((server, follow(stdout, log)))
     }
 }
 

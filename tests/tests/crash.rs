@@ -12,6 +12,8 @@ use std::time::Duration;
 const PROGRESS: usize = 20;
 const PROGRESS_LIMIT: Duration = Duration::from_secs(30);
 const KILL_DELAY_MS_MAX: u64 = 1000;
+/// A quarter of the rounds begin with a kill within this time after a start.
+const RECOVERY_KILL_DELAY_MS_MAX: u64 = 200;
 
 #[test]
 fn acknowledged_messages_survive_kill_9() {
@@ -30,6 +32,11 @@ fn acknowledged_messages_survive_kill_9() {
     let mut load = Load::start(address, &work.join("load"), seed);
     let rounds = seed::rounds();
     for round in 1..=rounds {
+        if random.random_ratio(1, 4) {
+            let server = options.start_unready().expect("the server can be run");
+            std::thread::sleep(seed::moment(&mut random, RECOVERY_KILL_DELAY_MS_MAX));
+            server.kill().expect("a running server can be killed");
+        }
         let server = options
             .start()
             .unwrap_or_else(|error| panic!("round {round}: {error}"));
@@ -38,10 +45,7 @@ fn acknowledged_messages_survive_kill_9() {
             "round {round}: nothing was acknowledged, the server's log:\n{}",
             server.log()
         );
-        // Not a wait for something: the kill comes at a random moment.
-        std::thread::sleep(Duration::from_millis(
-            random.random_range(0..KILL_DELAY_MS_MAX),
-        ));
+        std::thread::sleep(seed::moment(&mut random, KILL_DELAY_MS_MAX));
         server.kill().expect("a running server can be killed");
     }
 

@@ -4,7 +4,7 @@ use flotilla_tests::admin;
 use flotilla_tests::load::{Load, Verdict};
 use flotilla_tests::lossyfs::{Disk, Mounted, Survival, SyncBehaviour};
 use flotilla_tests::seed;
-use flotilla_tests::server::{self, Options, ServerError};
+use flotilla_tests::server::{self, Options, Server, ServerError};
 use flotilla_tests::workdir::WorkDir;
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -16,6 +16,8 @@ use std::time::Duration;
 const PROGRESS: usize = 20;
 const PROGRESS_LIMIT: Duration = Duration::from_secs(30);
 const CUT_DELAY_MS_MAX: u64 = 1000;
+/// A quarter of the rounds begin with a cut within this time after a start.
+const RECOVERY_CUT_DELAY_MS_MAX: u64 = 200;
 
 /// A server on a disk whose power is cut.
 struct Machine {
@@ -57,7 +59,8 @@ impl Machine {
         Mounted::new(disk, &self.mountpoint).expect("mounting needs root and /dev/fuse")
     }
 
-    /// Runs until the power is cut at a random moment, and gives the disk that is found afterwards.
+    /// Runs until the power is cut at a random moment under load, and gives the disk that is found
+    /// afterwards.
     fn run_until_power_cut(
         &mut self,
         disk: Disk,
@@ -71,10 +74,25 @@ impl Machine {
             "nothing was acknowledged, the server's log:\n{}",
             server.log()
         );
-        // Not a wait for something: the cut comes at a random moment.
-        std::thread::sleep(Duration::from_millis(
-            self.random.random_range(0..CUT_DELAY_MS_MAX),
-        ));
+        std::thread::sleep(seed::moment(&mut self.random, CUT_DELAY_MS_MAX));
+        self.cut_power(mounted, server, survival)
+    }
+
+    /// Cuts the power while the server recovers.
+    fn cut_recovery(&mut self, disk: Disk, survival: Survival) -> Result<Disk, ServerError> {
+        let mounted = self.mount(disk);
+        let server = self.options.start_unready()?;
+        std::thread::sleep(seed::moment(&mut self.random, RECOVERY_CUT_DELAY_MS_MAX));
+        self.cut_power(mounted, server, survival)
+    }
+
+    fn cut_power(
+        &mut self,
+        mounted: Mounted,
+        server: Server,
+        survival: Survival,
+    ) -> Result<Disk, ServerError> {
+        // First the power: what the server says from now on it says without a disk.
         mounted.disk().cut_power();
         server.kill()?;
         let disk = mounted.unmount().expect("nothing uses the mount any more");
@@ -107,6 +125,11 @@ fn acknowledged_messages_survive_power_cuts() {
         } else {
             Survival::Nothing
         };
+        if machine.random.random_ratio(1, 4) {
+            disk = machine
+                .cut_recovery(disk, survival)
+                .unwrap_or_else(|error| panic!("round {round}, seed {}: {error}", machine.seed));
+        }
         disk = machine
             .run_until_power_cut(disk, &mut load, survival)
             .unwrap_or_else(|error| panic!("round {round}, seed {}: {error}", machine.seed));
