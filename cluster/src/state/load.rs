@@ -51,25 +51,37 @@ impl StateCache {
     /// Also gives the generation that the records belong to.
     fn load_blocking(&self, keys: &[Key]) -> Result<(Vec<(Key, Value)>, u64), ClusterError> {
         loop {
-            let generation = self.layers.read().generation;
-            let mut loaded = Vec::with_capacity(keys.len());
-            for key in keys {
-                loaded.push((*key, load(&self.store, self.group, key)?));
+            let (loaded, generation) = self.read_store(keys)?;
+            if let Some(news) = self.keep(loaded, generation) {
+                return Ok((news, generation));
             }
-            let mut layers = self.layers.write();
-            // See the module's text: what was read before a checkpoint ended may be old now.
-            if layers.generation != generation {
-                continue;
-            }
-            loaded.retain(|(key, value)| {
-                let news = layers.known_in_memory(key).is_none();
-                if news {
-                    layers.clean.insert(*key, value.clone());
-                }
-                news
-            });
-            return Ok((loaded, generation));
         }
+    }
+
+    fn read_store(&self, keys: &[Key]) -> Result<(Vec<(Key, Value)>, u64), ClusterError> {
+        let generation = self.layers.read().generation;
+        let mut loaded = Vec::with_capacity(keys.len());
+        for key in keys {
+            loaded.push((*key, load(&self.store, self.group, key)?));
+        }
+        Ok((loaded, generation))
+    }
+
+    /// Puts what was read into the clean layer and gives back what no layer knew. `None` if a
+    /// checkpoint ended meanwhile: what was read before may be old now, see the module's text.
+    fn keep(&self, mut loaded: Vec<(Key, Value)>, generation: u64) -> Option<Vec<(Key, Value)>> {
+        let mut layers = self.layers.write();
+        if layers.generation != generation {
+            return None;
+        }
+        loaded.retain(|(key, value)| {
+            let news = layers.known_in_memory(key).is_none();
+            if news {
+                layers.clean.insert(*key, value.clone());
+            }
+            news
+        });
+        Some(loaded)
     }
 }
 
@@ -115,5 +127,60 @@ impl Records for StoredRecords<'_> {
                 Lookup::Missing
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::WriteView;
+    use flotilla_model::records::RecordsMut;
+    use flotilla_storage::{CheckpointBatch, LogConfig, NodeLog, RealDisk};
+
+    const GROUP: GroupId = GroupId(1);
+    const KEY: Key = Key::Live(1);
+
+    /// A cache too small to keep anything, over a store that has been written once.
+    fn cache(dir: &std::path::Path) -> StateCache {
+        let (log, _) = NodeLog::open(LogConfig::new(dir), Arc::new(RealDisk)).unwrap();
+        StateCache::new(GROUP, log.checkpoints(), 0, false)
+    }
+
+    fn change(cache: &StateCache, value: Value) {
+        let mut layers = cache.layers.write();
+        WriteView {
+            layers: &mut layers,
+            pins: &Pins::default(),
+        }
+        .put(KEY, value);
+    }
+
+    #[test]
+    fn a_record_read_before_a_checkpoint_ended_is_not_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = cache(dir.path());
+        let (old, generation) = cache.read_store(&[KEY]).unwrap();
+        // Changed, written out, thawed and evicted: no layer knows of the change any more.
+        change(&cache, None);
+        let frozen = cache.freeze();
+        let batch = CheckpointBatch::default();
+        cache.store.commit(GROUP, batch).unwrap();
+        cache.thaw(&frozen);
+        assert!(cache.layers.read().known_in_memory(&KEY).is_none());
+        assert!(cache.keep(old, generation).is_none());
+        let (now, generation) = cache.read_store(&[KEY]).unwrap();
+        assert_eq!(cache.keep(now, generation).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_record_changed_while_it_was_read_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = cache(dir.path());
+        let (old, generation) = cache.read_store(&[KEY]).unwrap();
+        change(&cache, None);
+        assert!(cache.keep(old.clone(), generation).unwrap().is_empty());
+        // The same while a checkpoint of the change is being written.
+        let _frozen = cache.freeze();
+        assert!(cache.keep(old, generation).unwrap().is_empty());
     }
 }
