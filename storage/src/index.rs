@@ -3,7 +3,8 @@
 //! What is written to it comes from `applier` (the log's index) and `checkpoint` (the groups' state).
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{self, File};
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -30,6 +31,21 @@ pub(crate) struct Index {
     db_path: PathBuf,
 }
 
+/// Where sled keeps the settings that a database was made with.
+const SETTINGS_FILE: &str = "conf";
+
+/// Has sled write its settings anew. They are the same constants at every start, and sled never syncs
+/// them: after a power cut the file may hold anything, and sled would refuse a sound database.
+fn forget_settings(dir: &Path) -> Result<()> {
+    let path = dir.join(SETTINGS_FILE);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StorageError::io("remove", &path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Counts the times that the database was opened; anything else than a count starts again.
 fn next_opening(opened: Option<&[u8]>) -> Vec<u8> {
     let count = opened
@@ -41,6 +57,7 @@ fn next_opening(opened: Option<&[u8]>) -> Vec<u8> {
 impl Index {
     pub(crate) fn open(dir: &Path, cache_bytes: u64) -> Result<Index> {
         create_dir_durably(dir).map_err(StorageError::io("create", dir))?;
+        forget_settings(dir)?;
         let db = guarded("open the database", || {
             sled::Config::new()
                 .path(dir)
@@ -60,7 +77,11 @@ impl Index {
             db_path,
         };
         index.prove_syncs_are_real()?;
-        // sled syncs its files, but not their names.
+        // sled syncs neither its settings nor the names of its files.
+        let settings = dir.join(SETTINGS_FILE);
+        File::open(&settings)
+            .and_then(|file| file.sync_all())
+            .map_err(StorageError::io("sync", &settings))?;
         sync_dir(dir).map_err(StorageError::io("sync", dir))?;
         Ok(index)
     }

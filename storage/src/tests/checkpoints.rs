@@ -53,6 +53,27 @@ fn a_flush_of_the_index_is_a_real_sync() {
 }
 
 #[test]
+fn state_survives_the_loss_of_what_sled_never_syncs() {
+    let mut bench = Bench::new();
+    bench
+        .log()
+        .checkpoints()
+        .commit(GROUP, batch(vec![(vec![1], Some(Bytes::from("x")))], 1))
+        .unwrap();
+    let settings = bench.config.index_dir().join("conf");
+    let bytes = std::fs::metadata(&settings).unwrap().len();
+    for left in [vec![0; bytes as usize], vec![0xff; 3], Vec::new()] {
+        bench.log = None;
+        std::fs::write(&settings, left).unwrap();
+        assert!(!bench.open().unwrap().index_rebuilt);
+        assert_eq!(
+            bench.log().checkpoints().get(GROUP, &[1]).unwrap(),
+            Some(Bytes::from("x"))
+        );
+    }
+}
+
+#[test]
 fn a_value_of_any_size_reads_back_and_leaves_nothing_behind() {
     let mut bench = Bench::new();
     let store = bench.log().checkpoints();
