@@ -1,4 +1,5 @@
-//! What the process asks of the system: open files, the host's name, and a loud end for panics.
+//! What the process asks of the system: open files, few allocator pools, the host's name, and a loud
+//! end for panics.
 
 use std::panic;
 
@@ -35,6 +36,24 @@ pub fn raise_open_files() {
         );
     }
 }
+
+/// Keeps the allocator's pools few, before any thread has one of its own.
+///
+/// State records live long and are made and dropped by whichever thread has work: with a pool for
+/// each thread, memory that is free in one pool is no use to the others. Writing 12 million index
+/// records ended at 310 MB resident with one pool, and at 530 MB and growing with eight.
+#[cfg(target_env = "gnu")]
+pub fn bound_malloc_arenas() {
+    const ARENAS_MAX: libc::c_int = 2;
+    // SAFETY: mallopt takes plain numbers; it is called before other threads exist.
+    if unsafe { libc::mallopt(libc::M_ARENA_MAX, ARENAS_MAX) } != 1 {
+        warn!("cannot bound the number of allocator pools");
+    }
+}
+
+/// Other allocators have no such pools.
+#[cfg(not(target_env = "gnu"))]
+pub fn bound_malloc_arenas() {}
 
 /// The host's name, or a fixed one where the system will not say.
 pub fn host_name() -> String {

@@ -21,6 +21,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Runs a node until a signal, or until a part of it ends that should not.
 pub fn run(config: Config, layers: &Layers) -> Result<(), DaemonError> {
+    process::bound_malloc_arenas();
     logging::start(&config.log);
     process::log_panics();
     process::raise_open_files();

@@ -1,4 +1,3 @@
-
 use super::*;
 use crate::command::{EnqueueRun, QueuePolicy};
 use crate::ids::{DedupId, NodeId, SessionId};
