@@ -1,5 +1,6 @@
 """A queue and a durable topic on one Flotilla node, through the KubeMQ SDK 4.1.5."""
 
+import os
 import threading
 
 from kubemq.pubsub import CancellationToken, EventsStoreSubscription, EventStoreMessage
@@ -8,12 +9,13 @@ from kubemq.pubsub import EventStoreStartPosition
 from kubemq.queues import Client as QueuesClient
 from kubemq.queues import QueueMessage
 
-ADDRESS = "localhost:50000"
+ADDRESS = os.environ.get("KUBEMQ_ADDRESS", "localhost:50000")
 
 # A queue: the message is on disk when send returns, and gone after its ack.
 with QueuesClient(address=ADDRESS, client_id="quickstart") as queues:
     sent = queues.send_queue_message(QueueMessage(channel="jobs", body=b"resize image 1"))
-    print("sent", sent.id, "error:", sent.error)
+    print("sent", sent.id)
+    assert not sent.is_error, sent.error
     received = queues.receive_queue_messages(
         channel="jobs", max_messages=1, wait_timeout_in_seconds=2, auto_ack=False
     )

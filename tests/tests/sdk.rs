@@ -1,6 +1,8 @@
 //! The real SDKs against a real server: one test per release and theme, so that they run side by side.
 //! What they expect is written in Python, in `tests/sdk`.
 
+use std::path::Path;
+
 use flotilla_tests::python::{Sdk, run_pytest};
 use flotilla_tests::server::{Options, Server};
 use flotilla_tests::workdir::WorkDir;
@@ -80,6 +82,42 @@ fn kubemq_4_1_5_streams() {
 #[test]
 fn kubemq_4_1_5_errors() {
     run(Sdk::V4_1_5, "test_new_errors.py");
+}
+
+/// What the README shows is what runs, and it works as written.
+#[test]
+fn the_first_example_of_the_readme_works() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let example = root.join("examples/quickstart.py");
+    let shown = std::fs::read_to_string(root.join("README.md")).expect("the README");
+    let (_, after) = shown.split_once("```python\n").expect("an example");
+    let (lines, _) = after.split_once("```").expect("the end of the example");
+    let text = std::fs::read_to_string(&example).expect("the example");
+    assert!(
+        text.contains(lines),
+        "the README shows other lines:\n{lines}"
+    );
+
+    let (_work, server) = start();
+    let output = Sdk::V4_1_5
+        .command()
+        .arg(example)
+        .env("KUBEMQ_ADDRESS", server.kubemq().to_string())
+        .output()
+        .expect("the example runs");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{printed}\n{errors}");
+    for line in [
+        "received resize image 1 sequence 1",
+        "event 1 order 0",
+        "event 3 order 2",
+    ] {
+        assert!(
+            printed.contains(line),
+            "no {line:?} in:\n{printed}\n{errors}"
+        );
+    }
 }
 
 /// The server is ended by the Python side here, while its streams are open.
