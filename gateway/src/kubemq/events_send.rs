@@ -1,16 +1,14 @@
 //! SendEvent and SendEventsStream: plain events become signals, stored ones topic messages.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use flotilla_broker::{Publish, Signal};
-use futures::Stream;
 use tonic::Status;
 
 use super::context::Context;
 use super::convert::{event_content, id_or_new};
 use super::error::RequestError;
-use super::inbound::{Ended, Inbound};
+use super::exchange::{Exchange, Worked};
 use super::protocol::{Event, Result as EventResult};
 use super::validate;
 
@@ -110,68 +108,24 @@ async fn send_all(context: &Context, events: Vec<Event>) -> Vec<Sent> {
     sent
 }
 
-/// Answers a stream of events: one result per stored event, in order; for a plain one only a failure.
-pub fn stream<S>(
-    context: Arc<Context>,
-    events: S,
-) -> impl Stream<Item = Result<EventResult, Status>> + Send
-where
-    S: Stream<Item = Result<Event, Status>> + Send + Unpin,
-{
-    let conversation = Conversation {
-        context,
-        inbound: Inbound::new(events),
-        results: VecDeque::new(),
-        failure: None,
-    };
-    futures::stream::try_unfold(conversation, |mut conversation| async move {
-        Ok(conversation
-            .next_result()
-            .await?
-            .map(|result| (result, conversation)))
-    })
-}
+/// A stream of events: one result per stored event, in order; for a plain one only a failure.
+pub struct EventsExchange;
 
-struct Conversation<S> {
-    context: Arc<Context>,
-    inbound: Inbound<S>,
-    results: VecDeque<EventResult>,
-    /// Ends the stream after the results.
-    failure: Option<Status>,
-}
+impl Exchange for EventsExchange {
+    type Request = Event;
+    type Answer = EventResult;
 
-impl<S> Conversation<S>
-where
-    S: Stream<Item = Result<Event, Status>> + Send + Unpin,
-{
-    /// `None` when the client has no more events and has all results.
-    async fn next_result(&mut self) -> Result<Option<EventResult>, Status> {
-        loop {
-            if let Some(result) = self.results.pop_front() {
-                return Ok(Some(result));
-            }
-            if let Some(failure) = self.failure.take() {
-                return Err(failure);
-            }
-            match self.inbound.ended() {
-                Some(Ended::HalfClosed) => return Ok(None),
-                Some(Ended::Failed(status)) => return Err(status.clone()),
-                None => {}
-            }
-            let bounds = self.context.batch_bounds();
-            let events = self
-                .context
-                .lifecycle
-                .until_ending(self.inbound.next_batch(bounds))
-                .await?;
-            for sent in send_all(&self.context, events).await {
-                if sent.failure == Some(RequestError::ShuttingDown) {
-                    self.failure = Some(RequestError::ShuttingDown.status());
-                }
-                if sent.store || sent.failure.is_some() {
-                    self.results.push_back(sent.result());
-                }
+    async fn work_on(context: &Context, events: Vec<Event>) -> Worked<EventResult> {
+        let mut worked = Worked {
+            answers: Vec::new(),
+            ending: false,
+        };
+        for sent in send_all(context, events).await {
+            worked.ending |= sent.failure == Some(RequestError::ShuttingDown);
+            if sent.store || sent.failure.is_some() {
+                worked.answers.push(sent.result());
             }
         }
+        worked
     }
 }

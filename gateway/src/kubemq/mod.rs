@@ -19,6 +19,7 @@ mod downstream;
 mod error;
 mod events_send;
 mod events_subscribe;
+mod exchange;
 mod gate;
 mod inbound;
 mod lifecycle;

@@ -7,6 +7,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::context::Context;
 use super::error::RequestError;
+use super::events_send::EventsExchange;
 use super::gate::Written;
 use super::protocol::kubemq_server::Kubemq;
 use super::protocol::{
@@ -18,7 +19,8 @@ use super::protocol::{
     Result as EventResult, SendQueueMessageResult, StreamQueueMessagesRequest,
     StreamQueueMessagesResponse, Subscribe,
 };
-use super::{downstream, events_send, events_subscribe, ping, queue_receive, queue_send, upstream};
+use super::upstream::UpstreamExchange;
+use super::{downstream, events_send, events_subscribe, exchange, ping, queue_receive, queue_send};
 
 /// Serves every call of one listener.
 pub struct Service {
@@ -65,9 +67,11 @@ impl Kubemq for Service {
         request: Request<Streaming<Event>>,
     ) -> Result<Response<Self::SendEventsStreamStream>, Status> {
         let context = Arc::clone(&self.context);
-        Ok(Response::new(Box::pin(events_send::stream(
-            context,
-            request.into_inner(),
+        Ok(Response::new(Box::pin(exchange::answers::<
+            EventsExchange,
+            _,
+        >(
+            context, request.into_inner()
         ))))
     }
 
@@ -123,9 +127,11 @@ impl Kubemq for Service {
         request: Request<Streaming<QueuesUpstreamRequest>>,
     ) -> Result<Response<Self::QueuesUpstreamStream>, Status> {
         let context = Arc::clone(&self.context);
-        Ok(Response::new(Box::pin(upstream::stream(
-            context,
-            request.into_inner(),
+        Ok(Response::new(Box::pin(exchange::answers::<
+            UpstreamExchange,
+            _,
+        >(
+            context, request.into_inner()
         ))))
     }
 

@@ -3,91 +3,36 @@
 //! All requests that one read of the socket brought are one call to the broker, so that they share
 //! one write to disk; their results are told apart again by how many messages each had.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-
-use futures::Stream;
-use tonic::Status;
-
 use super::context::Context;
 use super::error::RequestError;
-use super::inbound::{Ended, Inbound};
+use super::exchange::{Exchange, Worked};
 use super::protocol::{QueueMessage, QueuesUpstreamRequest, QueuesUpstreamResponse};
 use super::queue_send::{Sent, batch_length, send_all};
 
-/// Answers a stream of sends.
-pub fn stream<S>(
-    context: Arc<Context>,
-    requests: S,
-) -> impl Stream<Item = Result<QueuesUpstreamResponse, Status>> + Send
-where
-    S: Stream<Item = Result<QueuesUpstreamRequest, Status>> + Send + Unpin,
-{
-    let conversation = Conversation {
-        context,
-        inbound: Inbound::new(requests),
-        responses: VecDeque::new(),
-        failure: None,
-    };
-    futures::stream::try_unfold(conversation, |mut conversation| async move {
-        Ok(conversation
-            .next_response()
-            .await?
-            .map(|response| (response, conversation)))
-    })
-}
+/// A stream of sends.
+pub struct UpstreamExchange;
 
-struct Conversation<S> {
-    context: Arc<Context>,
-    inbound: Inbound<S>,
-    responses: VecDeque<QueuesUpstreamResponse>,
-    /// Ends the stream after the responses.
-    failure: Option<Status>,
-}
+impl Exchange for UpstreamExchange {
+    type Request = QueuesUpstreamRequest;
+    type Answer = QueuesUpstreamResponse;
 
-impl<S> Conversation<S>
-where
-    S: Stream<Item = Result<QueuesUpstreamRequest, Status>> + Send + Unpin,
-{
-    /// `None` when the client has no more requests and has all responses.
-    async fn next_response(&mut self) -> Result<Option<QueuesUpstreamResponse>, Status> {
-        loop {
-            if let Some(response) = self.responses.pop_front() {
-                return Ok(Some(response));
-            }
-            if let Some(failure) = self.failure.take() {
-                return Err(failure);
-            }
-            match self.inbound.ended() {
-                Some(Ended::HalfClosed) => return Ok(None),
-                Some(Ended::Failed(status)) => return Err(status.clone()),
-                None => {}
-            }
-            let bounds = self.context.batch_bounds();
-            let requests = self
-                .context
-                .lifecycle
-                .until_ending(self.inbound.next_batch(bounds))
-                .await?;
-            self.work_on(requests).await;
-        }
-    }
-
-    async fn work_on(&mut self, requests: Vec<QueuesUpstreamRequest>) {
-        let context = &self.context;
+    async fn work_on(
+        context: &Context,
+        requests: Vec<QueuesUpstreamRequest>,
+    ) -> Worked<QueuesUpstreamResponse> {
         let (messages, pending) = join(requests, |messages| batch_length(context, messages));
         let sent = if messages.is_empty() {
             Vec::new()
         } else {
             send_all(context, messages).await
         };
-        if sent
+        let ending = sent
             .iter()
-            .any(|one| one.failure == Some(RequestError::ShuttingDown))
-        {
-            self.failure = Some(RequestError::ShuttingDown.status());
+            .any(|one| one.failure == Some(RequestError::ShuttingDown));
+        Worked {
+            answers: part(pending, sent).collect(),
+            ending,
         }
-        self.responses.extend(part(pending, sent));
     }
 }
 
