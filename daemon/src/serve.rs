@@ -2,7 +2,7 @@
 
 use flotilla_admin_api::{Admin, AdminConfig};
 use tokio::runtime::Runtime;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::cli::print_line;
 use crate::config::{Config, Layers, format_size};
@@ -100,6 +100,11 @@ async fn serve(config: &Config, listeners: Listeners) -> Result<(), DaemonError>
     };
     admin.serve_broker(node.broker().clone());
     running.start_gateways(listeners.kubemq, &node, config)?;
+    for reason in node.broker().health().reasons {
+        // It takes the requests that it can serve; whoever starts nodes must hear of the others.
+        warn!(reason, "not all of the node is in service");
+        print_line(&format!("degraded: {reason}"));
+    }
     info!(shards = node.shard_count(), "ready");
     print_line("ready");
     let outcome = tokio::select! {

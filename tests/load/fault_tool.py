@@ -2,6 +2,7 @@
 
 fill     sends numbered events or queue messages of a fixed size, until the first refusal
 read     reads a topic from its first event and tells what came
+peek     looks at the messages of a queue and tells what is there
 drain    takes everything out of a queue and tells what came
 purge    removes everything available from a queue
 """
@@ -100,27 +101,37 @@ def read(stub, arguments):
     return {"seen": seen}
 
 
+def receive(stub, arguments, peek):
+    response = stub.ReceiveQueueMessages(
+        pb.ReceiveQueueMessagesRequest(
+            RequestID="r",
+            ClientID="receive",
+            Channel=arguments.queue,
+            MaxNumberOfMessages=1024,
+            WaitTimeSeconds=1,
+            IsPeak=peek,
+        ),
+        timeout=60,
+    )
+    if response.IsError:
+        raise RuntimeError(response.Error)
+    seen = []
+    for message in response.Messages:
+        _, number, intact = describe(message)
+        sequence = message.Attributes.Sequence
+        seen.append({"sequence": sequence, "number": number, "intact": bool(intact)})
+    return seen
+
+
+def peek(stub, arguments):
+    return {"seen": receive(stub, arguments, peek=True)}
+
+
 def drain(stub, arguments):
     seen = []
-    while True:
-        response = stub.ReceiveQueueMessages(
-            pb.ReceiveQueueMessagesRequest(
-                RequestID="r",
-                ClientID="drain",
-                Channel=arguments.queue,
-                MaxNumberOfMessages=1024,
-                WaitTimeSeconds=1,
-            ),
-            timeout=60,
-        )
-        if response.IsError:
-            raise RuntimeError(response.Error)
-        if not response.Messages:
-            return {"seen": seen}
-        for message in response.Messages:
-            _, number, intact = describe(message)
-            sequence = message.Attributes.Sequence
-            seen.append({"sequence": sequence, "number": number, "intact": bool(intact)})
+    while more := receive(stub, arguments, peek=False):
+        seen += more
+    return {"seen": seen}
 
 
 def purge(stub, arguments):
@@ -135,7 +146,7 @@ def purge(stub, arguments):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("job", choices=["fill", "read", "drain", "purge"])
+    parser.add_argument("job", choices=["fill", "read", "peek", "drain", "purge"])
     parser.add_argument("--address", required=True)
     parser.add_argument("--topic")
     parser.add_argument("--queue")

@@ -12,6 +12,8 @@ use crate::journal::{Attempt, Journal, Seen};
 use crate::python::{Script, Sdk};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -22,6 +24,7 @@ const CHANNELS: u32 = 4;
 /// Queues from this one on have a consumer.
 const CONSUMED_FROM: u32 = 2;
 const PURGED: &str = "purged";
+const WRITER: &str = "writer.py";
 /// How long a process may take to end, with an operation under way.
 const FINISH_LIMIT: Duration = Duration::from_secs(30);
 const READ_BACK_LIMIT: Duration = Duration::from_secs(180);
@@ -41,6 +44,7 @@ pub struct Load {
     scripts: Vec<Script>,
     /// Journal files and whose messages they speak of.
     journals: Vec<(PathBuf, u32)>,
+    counters: Vec<Counter>,
     directory: PathBuf,
     address: SocketAddr,
     seed: u64,
@@ -53,6 +57,7 @@ impl Load {
         let mut load = Self {
             scripts: Vec::new(),
             journals: Vec::new(),
+            counters: Vec::new(),
             directory: directory.to_owned(),
             address,
             seed,
@@ -65,7 +70,7 @@ impl Load {
                 ("--queue", queue(producer)),
             ];
             load.spawn(
-                "writer.py",
+                WRITER,
                 &format!("writer-{producer}"),
                 producer,
                 &arguments,
@@ -110,22 +115,18 @@ impl Load {
         arguments.extend(["--journal".to_owned(), journal.display().to_string()]);
         arguments.extend_from_slice(rest);
         let log = self.directory.join(format!("{name}.log"));
+        if script == WRITER {
+            let counter = Counter::new(&journal).expect("the journal was just made");
+            self.counters.push(counter);
+        }
         let script = Script::start(Sdk::V4_1_5, script, &arguments, &log).expect("Python starts");
         self.scripts.push(script);
         self.journals.push((journal, producer));
     }
 
     /// Acknowledgements noted so far by all writers.
-    pub fn acknowledged(&self) -> usize {
-        let writers = self.journals.iter().take(WRITERS as usize);
-        writers
-            .map(|(path, _)| {
-                let text = std::fs::read(path).unwrap_or_default();
-                text.split(|byte| *byte == b'\n')
-                    .filter(|line| line.starts_with(b"A"))
-                    .count()
-            })
-            .sum()
+    fn acknowledged(&mut self) -> usize {
+        self.counters.iter_mut().map(Counter::count).sum()
     }
 
     /// Waits until `more` acknowledgements have been noted; false if that took too long.
@@ -183,6 +184,35 @@ impl Load {
             .expect("Python starts")
             .finish(READ_BACK_LIMIT);
         Journal::read(&journal, 0).expect("a journal is readable")
+    }
+}
+
+/// Counts acknowledgements in a journal that grows, reading each byte once.
+struct Counter {
+    file: File,
+    at_line_start: bool,
+    count: usize,
+}
+
+impl Counter {
+    fn new(journal: &Path) -> io::Result<Self> {
+        Ok(Self {
+            file: File::open(journal)?,
+            at_line_start: true,
+            count: 0,
+        })
+    }
+
+    fn count(&mut self) -> usize {
+        let mut bytes = Vec::new();
+        self.file
+            .read_to_end(&mut bytes)
+            .expect("a journal is readable");
+        for byte in bytes {
+            self.count += usize::from(self.at_line_start && byte == b'A');
+            self.at_line_start = byte == b'\n';
+        }
+        self.count
     }
 }
 

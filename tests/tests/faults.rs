@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 const TOPIC: &str = "damaged";
+const QUEUE: &str = "jobs";
 const COUNT: u64 = 2000;
 
 fn read(server: &Server, last: u64) -> BTreeSet<u64> {
@@ -47,7 +48,7 @@ fn segments(data: &Path) -> Vec<PathBuf> {
 }
 
 /// Where the bodies of messages begin: number, segment and offset.
-fn bodies(segments: &[PathBuf]) -> BTreeMap<u64, (PathBuf, usize)> {
+fn bodies(segments: &[PathBuf], count: u64) -> BTreeMap<u64, (PathBuf, usize)> {
     let mut found = BTreeMap::new();
     for segment in segments {
         let bytes = std::fs::read(segment).expect("a readable segment");
@@ -58,7 +59,7 @@ fn bodies(segments: &[PathBuf]) -> BTreeMap<u64, (PathBuf, usize)> {
             }
         }
     }
-    assert!((1..=COUNT).all(|number| found.contains_key(&number)));
+    assert!((1..=count).all(|number| found.contains_key(&number)));
     found
 }
 
@@ -116,7 +117,7 @@ fn a_flipped_bit_costs_its_message_only() {
     let work = WorkDir::new("bitflip");
     let mut random = seed::random(seed::seed());
     let (options, data) = filled(&work);
-    let bodies = bodies(&segments(&data));
+    let bodies = bodies(&segments(&data), 100);
     let mut damaged = BTreeSet::new();
     while damaged.len() < 5 {
         let number = random.random_range(1..COUNT);
@@ -150,7 +151,7 @@ fn flipped_bits_anywhere_never_give_wrong_messages() {
     let (options, data) = filled(&work);
     let segments = segments(&data);
     // The newest one holds the end of the log, the last message among it.
-    let (last, _) = bodies(&segments)[&COUNT].clone();
+    let (last, _) = bodies(&segments, COUNT)[&COUNT].clone();
     let sealed: Vec<PathBuf> = segments.into_iter().filter(|path| *path < last).collect();
     for _ in 0..20 {
         let segment = sealed.choose(&mut random).expect("several segments");
@@ -177,7 +178,7 @@ fn a_cut_segment_costs_what_it_held() {
     let work = WorkDir::new("cut");
     let (options, data) = filled(&work);
     let segments = segments(&data);
-    let bodies = bodies(&segments);
+    let bodies = bodies(&segments, COUNT);
     let (cut, _) = bodies[&(COUNT / 2)].clone();
     let len = std::fs::metadata(&cut).expect("a segment").len();
     let held: BTreeSet<u64> = bodies
@@ -211,6 +212,52 @@ fn a_cut_segment_costs_what_it_held() {
     stop(server);
 }
 
+/// Without one entry of its log a shard cannot go on, and says so. The others are not its hostages.
+#[test]
+fn a_shard_that_cannot_be_replayed_leaves_the_others_in_service() {
+    let work = WorkDir::new("replay");
+    let data = work.join("data");
+    // No checkpoint: the log alone knows what happened.
+    let options = options(&work, &data).set("FLOTILLA_STORAGE_CHECKPOINT_INTERVAL", "1d");
+    let server = start(&options);
+    fill_all(&server, ("--topic", TOPIC), 1, 100);
+    let others: Vec<String> = (0..8).map(|number| format!("other-{number}")).collect();
+    for other in &others {
+        fill_all(&server, ("--queue", other), 1001, 3);
+    }
+    server.kill().expect("a running server can be killed");
+    let (segment, offset) = bodies(&segments(&data), 100)[&50].clone();
+    let bytes = std::fs::read(&segment).expect("a readable segment");
+    let frame = (0..offset)
+        .rev()
+        .find(|at| bytes[*at..].starts_with(b"FLg1"))
+        .expect("a frame around the message");
+    // In the header of the entry: what was asked for is lost, not only a message.
+    flip_bit(&segment, frame + 20, 3);
+
+    let server = start(&options);
+    assert!(server.log().contains("degraded: shard"), "{}", server.log());
+    let (code, body) = admin::get(server.admin(), "/readyz").expect("the admin port");
+    assert_eq!(code, 503, "{body}");
+    assert_damage_reported(&server);
+    let (acknowledged, errors) = fill(&server, ("--topic", TOPIC), 101, 1);
+    assert_eq!(acknowledged, Vec::<u64>::new());
+    assert!(errors[0].contains("unavailable"), "{errors:?}");
+    let served = others.iter().filter(|other| {
+        let (acknowledged, errors) = fill(&server, ("--queue", other), 1004, 1);
+        if acknowledged.is_empty() {
+            assert!(errors[0].contains("unavailable"), "{errors:?}");
+            return false;
+        }
+        let seen = &tool(&server, "drain", &[("--queue", other)])["seen"];
+        assert_eq!(seen.as_array().map(Vec::len), Some(4), "{seen}");
+        true
+    });
+    // Eight names spread over four shards, of which one is gone.
+    assert!(served.count() >= 4);
+    stop(server);
+}
+
 /// After a failed sync nobody knows what is on the disk: nothing more is acknowledged, readiness says
 /// why, and only a new start, which reads what is really there, serves again.
 #[test]
@@ -223,6 +270,7 @@ fn a_failed_sync_ends_writes_and_says_why() {
     let options = options(&work, &mountpoint.join("data"));
     let server = start(&options);
     fill_all(&server, ("--topic", TOPIC), 1, 100);
+    fill_all(&server, ("--queue", QUEUE), 1, 5);
     let (code, _) = admin::get(server.admin(), "/readyz").expect("the admin port");
     assert_eq!(code, 200);
 
@@ -242,6 +290,9 @@ fn a_failed_sync_ends_writes_and_says_why() {
     let (code, _) = admin::get(server.admin(), "/healthz").expect("the admin port");
     assert_eq!(code, 200, "the process itself is well");
     assert!(server.log().contains("could not sync"), "{}", server.log());
+    // What is stored can still be read.
+    let peeked = numbers_of(&tool(&server, "peek", &[("--queue", &QUEUE)]));
+    assert_eq!(peeked, (1..=5).collect());
     server.kill().expect("a running server can be killed");
 
     let server = start(&options);

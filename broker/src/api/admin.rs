@@ -135,8 +135,11 @@ pub struct NodeDetail {
 pub struct Health {
     /// The process does its work; false calls for a restart.
     pub alive: bool,
-    /// It takes requests now.
+    /// All of it takes requests now.
     pub ready: bool,
+    /// Some of it may: calls are worth trying, and those that cannot be served say why. False
+    /// while the node ends.
+    pub serving: bool,
     /// Why not, in words.
     pub reasons: Vec<String>,
     /// Shard by shard.

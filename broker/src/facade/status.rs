@@ -26,7 +26,8 @@ impl Broker {
     /// Whether the node lives and serves.
     ///
     /// A full disk alone leaves it ready: reads and settlements go on, and make room. A log that
-    /// failed leaves it alive: reads go on, and an operator decides when to restart.
+    /// failed leaves it alive: reads go on, and an operator decides when to restart. So it serves
+    /// on while it is not ready: one shard out of service is no reason to refuse calls for others.
     pub fn health(&self) -> Health {
         let core = &self.inner.core;
         let health = core.cluster.health();
@@ -60,6 +61,7 @@ impl Broker {
         Health {
             alive: lost.is_none(),
             ready,
+            serving: !core.is_closing() && lost.is_none(),
             reasons,
             shards: health.groups.into_iter().map(shard_health).collect(),
         }

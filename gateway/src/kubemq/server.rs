@@ -34,8 +34,8 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), GatewayError> {
     config.check()?;
-    let ready_broker = broker.clone();
-    let (lifecycle, mut end) = Lifecycle::new(move || ready_broker.health().ready);
+    let serving_broker = broker.clone();
+    let (lifecycle, mut end) = Lifecycle::new(move || serving_broker.health().serving);
     let lifecycle = Arc::new(lifecycle);
     let connections = connection::accept(listener, broker.clone(), &config);
     let wait_max = config.shutdown_wait_max;
