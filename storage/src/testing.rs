@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -16,6 +16,9 @@ const SECTOR_BYTES: usize = 512;
 
 /// Files live in memory; what was not synced is forgotten by [`FaultyDisk::cut_power`]. Clones are
 /// the same disk.
+/// Making a segment ahead takes milliseconds on a disk in memory.
+const PREPARATION_MAX: Duration = Duration::from_secs(10);
+
 #[derive(Clone, Default)]
 pub struct FaultyDisk {
     state: Arc<Mutex<State>>,
@@ -116,6 +119,18 @@ impl FaultyDisk {
         let mut random = torn_seed.map(Random);
         for contents in state.names.values() {
             contents.lock().lose_unsynced(random.as_mut());
+        }
+    }
+
+    /// Waits until a segment has been made ahead of need beside the open one. From then on only the
+    /// writer syncs, until it needs the next: a fault that is set meets the writer, not the helper.
+    ///
+    /// Panics after ten seconds.
+    pub fn wait_until_prepared(&self) {
+        let deadline = Instant::now() + PREPARATION_MAX;
+        while self.state.lock().durable_names.len() < 2 {
+            assert!(Instant::now() < deadline, "no segment was made ahead");
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 

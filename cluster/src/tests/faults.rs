@@ -32,6 +32,7 @@ fn a_failed_sync_stops_writes_with_its_reason_while_reads_go_on() {
     let node = start_on(dir.path(), &disk);
     let topic = Name::topic("t").unwrap();
     node.append(&topic, &["kept"]);
+    disk.wait_until_prepared();
     disk.fail_sync(0);
     let error = try_append(&node, &topic, "lost").unwrap_err();
     assert!(

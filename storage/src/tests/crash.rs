@@ -105,6 +105,7 @@ fn a_killed_process_loses_nothing_acknowledged() {
 fn a_failed_sync_stops_the_log_and_is_never_retried() {
     let mut bench = Bench::new();
     bench.append(1, vec![entry(1, 1, 100)]).unwrap();
+    bench.disk.wait_until_prepared();
     bench.disk.fail_sync(0);
     let failed = bench.append(1, vec![entry(2, 1, 100)]).unwrap_err();
     assert!(matches!(*failed, StorageError::Io { action: "sync", .. }));
