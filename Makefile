@@ -46,7 +46,11 @@ deny: ## check licences, advisories and sources of the dependencies
 		echo "cargo-deny is not installed, nothing was checked: cargo install cargo-deny"; \
 	fi
 
-bench: ## print the figures of this machine
+# How much the bench writes: `make bench GB=8 RECORDS=100000000` is the full run, of half an hour.
+GB ?= 1
+RECORDS ?= 2000000
+
+bench: ## print the figures of this machine (GB=1 RECORDS=2000000)
 	cargo run --release --locked -p flotilla-storage --example layouts
-	cargo run --release --locked -p flotilla-broker --example figures
-	cargo run --release --locked -p flotilla-cluster --example index_records
+	cargo run --release --locked -p flotilla-broker --example figures -- $(GB)
+	cargo run --release --locked -p flotilla-cluster --example index_records -- $(RECORDS)
