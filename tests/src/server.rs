@@ -32,7 +32,7 @@ pub enum ServerError {
     NotReady { log: String },
     #[error("the server did not end within {seconds} s after SIGTERM, its log:\n{log}")]
     NotStopped { seconds: u64, log: String },
-    #[error("could not work with the server process")]
+    #[error("could not work with the server process: {0}")]
     Process(#[from] io::Error),
 }
 
