@@ -22,6 +22,9 @@ with QueuesClient(address=ADDRESS, client_id="quickstart") as queues:
     for message in received.messages:
         print("received", message.body.decode(), "sequence", message.sequence)
         message.ack()
+    # The SDK sends acks in the background: what follows on the same client comes after them.
+    left = queues.receive_queue_messages(channel="jobs", wait_timeout_in_seconds=1)
+    print("left", len(left.messages))
 
 # A durable topic: three events, then a subscriber that reads them from the first.
 with PubSubClient(address=ADDRESS, client_id="quickstart") as pubsub:

@@ -110,6 +110,7 @@ fn the_first_example_of_the_readme_works() {
     assert!(output.status.success(), "{printed}\n{errors}");
     for line in [
         "received resize image 1 sequence 1",
+        "left 0",
         "event 1 order 0",
         "event 3 order 2",
     ] {

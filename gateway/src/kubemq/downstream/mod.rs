@@ -84,11 +84,16 @@ struct Conversation {
 }
 
 impl Conversation {
-    async fn run<S>(mut self, inbound: Inbound<S>, outgoing: mpsc::Sender<Outgoing>, ending: Ending)
-    where
+    async fn run<S>(
+        mut self,
+        mut inbound: Inbound<S>,
+        outgoing: mpsc::Sender<Outgoing>,
+        ending: Ending,
+    ) where
         S: Stream<Item = Result<QueuesDownstreamRequest, Status>> + Send + Unpin,
     {
-        let ended = self.converse(inbound, &outgoing).await;
+        let ended = self.converse(&mut inbound, &outgoing).await;
+        self.settle_what_arrived(&mut inbound);
         // The client's receives, and what nobody will read, end before the stream does: what they
         // held goes back.
         self.gets.clear();
@@ -105,7 +110,7 @@ impl Conversation {
     /// Until one side has ended; the answer is how to end the other.
     async fn converse<S>(
         &mut self,
-        mut inbound: Inbound<S>,
+        inbound: &mut Inbound<S>,
         outgoing: &mpsc::Sender<Outgoing>,
     ) -> Result<(), Status>
     where
@@ -144,6 +149,26 @@ impl Conversation {
                 {
                     self.inbox.extend(requests);
                 }
+            }
+        }
+    }
+
+    /// Begins the settlements that the client sent before it went: it may acknowledge and leave at
+    /// once, and what it did must not come back.
+    fn settle_what_arrived<S>(&mut self, inbound: &mut Inbound<S>)
+    where
+        S: Stream<Item = Result<QueuesDownstreamRequest, Status>> + Send + Unpin,
+    {
+        let bounds = self.context.batch_bounds();
+        if inbound.ended().is_none()
+            && let Some(requests) = inbound.next_batch(bounds).now_or_never()
+        {
+            self.inbox.extend(requests);
+        }
+        for request in std::mem::take(&mut self.inbox) {
+            let kind = Type::try_from(request.request_type_data);
+            if let Some(how) = kind.ok().and_then(How::of) {
+                self.begin_settlement(how, &request);
             }
         }
     }
