@@ -19,6 +19,7 @@ use crate::group::{Group, NodeParts};
 use crate::health::{ClusterHealth, ClusterMetrics, cluster_health, cluster_metrics};
 use crate::identity::{ClusterId, Identity};
 use crate::outbox::OutboxPump;
+use crate::progress::StartStage;
 use crate::replica::{Replica, ReplicaSettings};
 use crate::retention::Retention;
 use crate::shard::Shard;
@@ -68,6 +69,8 @@ impl Cluster {
     /// the node. Returns once every group takes commands, or has failed: [`Self::health`] tells which.
     pub async fn start(config: ClusterConfig, runtime: Handle) -> Result<Self, ClusterError> {
         config.check()?;
+        let progress = config.progress.clone();
+        progress.set(StartStage::Opening);
         let identity = start_identity(&config, &runtime).await?;
         let (log, recovery) = open_log(&config, &runtime).await?;
         tracing::info!(
@@ -123,6 +126,7 @@ impl Cluster {
             runtime.spawn(retention.run()),
             runtime.spawn(watch_log(log.clone(), groups.clone())),
         ];
+        progress.set(StartStage::Started);
         Ok(Self {
             inner: Arc::new(Inner {
                 info: NodeInfo {

@@ -1,5 +1,6 @@
 //! Settings of a node's groups, with their defaults and what they are derived from.
 
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use flotilla_storage::{Disk, LogConfig, RealDisk};
 
 use crate::error::ClusterError;
 use crate::identity::SHARDS_MAX;
+use crate::progress::StartProgress;
 use crate::time::{SystemTimeSource, TimeSource};
 
 /// Where storage keeps its segments in the data directory.
@@ -23,6 +25,16 @@ const ELECTION_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 const ALONE_SLOWDOWN: u64 = 10;
 /// An entry of more bytes than this would overrun the budget of a node with the defaults.
 const INFLIGHT_BYTES_MIN: u64 = 1 << 20;
+/// Each shard asks for its replicas' agreement with every entry: more than this slows writes for nothing.
+const REPLICAS_MAX: u32 = 7;
+/// More seeds than this are a mistake: any one that answers is enough.
+const SEEDS_MAX: usize = 64;
+/// Nodes that a cluster may be formed of; more can join later.
+pub(crate) const EXPECT_MAX: u32 = 64;
+/// A node that is only restarted must not lose its replicas.
+const REPAIR_AFTER_MIN: Duration = Duration::from_secs(1);
+/// Names, addresses and zones are kept by every node.
+pub(crate) const LABEL_BYTES_MAX: usize = 255;
 
 /// What a node needs to know to run its groups.
 #[derive(Clone, Debug)]
@@ -31,8 +43,25 @@ pub struct ClusterConfig {
     pub data_dir: PathBuf,
     /// For people.
     pub node_name: String,
-    /// Used at the first start only; then what was stored stands.
+    /// Used when a cluster is formed only; then what was stored stands, and who joins takes that over.
     pub shards: u32,
+    /// Where other nodes reach this one, as `host:port`; the listener's own address without it.
+    pub advertise: Option<String>,
+    /// Where this node listens for other nodes. Without it the node stays alone.
+    pub listen: Option<Arc<TcpListener>>,
+    /// Nodes to ask for a cluster at the first start, as `host:port`. A host may have several
+    /// addresses, and this node may be among them.
+    pub seeds: Vec<String>,
+    /// How many fresh nodes form a cluster. 1 without seeds: this node alone does, at once.
+    pub expect: u32,
+    /// What fails together, such as a rack: replicas are spread over zones first.
+    pub zone: String,
+    /// How many nodes hold each shard, if there are as many. Used when a cluster is formed only.
+    pub replicas: u32,
+    /// Replicas of a node that was not heard of for this long are made anew elsewhere.
+    pub repair_after: Duration,
+    /// Told how far the start is: forming may wait for other nodes for as long as they need.
+    pub progress: StartProgress,
     /// The log. Its directory is given by `data_dir`.
     pub log: LogConfig,
     /// Where the log's files are.
@@ -92,6 +121,14 @@ impl ClusterConfig {
             data_dir,
             node_name: "node-1".to_owned(),
             shards: 4,
+            advertise: None,
+            listen: None,
+            seeds: Vec::new(),
+            expect: 1,
+            zone: String::new(),
+            replicas: 3,
+            repair_after: Duration::from_secs(600),
+            progress: StartProgress::default(),
             disk: Arc::new(RealDisk),
             time: Arc::new(SystemTimeSource::default()),
             election_timeout: Duration::from_secs(1),
@@ -107,6 +144,35 @@ impl ClusterConfig {
         let refuse = |key, why| Err(ClusterError::Config { key, why });
         if self.shards == 0 || self.shards > SHARDS_MAX {
             return refuse("cluster.shards", "it must be 1 to 1024");
+        }
+        if self.expect == 0 || self.expect > EXPECT_MAX {
+            return refuse("cluster.expect", "it must be 1 to 64");
+        }
+        if self.expect > 1 && self.seeds.is_empty() {
+            return refuse("cluster.seeds", "more than one node needs seeds to meet");
+        }
+        if !self.seeds.is_empty() && self.listen.is_none() {
+            return refuse("listen.cluster", "a node with seeds needs a listener");
+        }
+        if self.seeds.len() > SEEDS_MAX {
+            return refuse("cluster.seeds", "there can be at most 64");
+        }
+        if self.replicas == 0 || self.replicas > REPLICAS_MAX {
+            return refuse("cluster.replicas", "it must be 1 to 7");
+        }
+        if self.repair_after < REPAIR_AFTER_MIN {
+            return refuse("cluster.repair_after", "it must be at least 1s");
+        }
+        if self.zone.len() > LABEL_BYTES_MAX {
+            return refuse("cluster.zone", "it can have at most 255 bytes");
+        }
+        if self.node_name.len() > LABEL_BYTES_MAX {
+            return refuse("node.name", "it can have at most 255 bytes");
+        }
+        if let Some(address) = &self.advertise
+            && (!address.contains(':') || address.len() > LABEL_BYTES_MAX)
+        {
+            return refuse("cluster.advertise", "it must be host:port");
         }
         if !(ELECTION_TIMEOUT_MIN..=ELECTION_TIMEOUT_MAX).contains(&self.election_timeout) {
             return refuse("cluster.election_timeout", "it must be 500ms to 60s");
