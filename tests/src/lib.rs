@@ -3,7 +3,9 @@
 
 pub mod admin;
 pub mod checker;
+pub mod cluster;
 pub mod fault_tool;
+pub mod history;
 pub mod journal;
 pub mod load;
 pub mod lossyfs;
@@ -12,3 +14,4 @@ pub mod seed;
 pub mod server;
 pub mod tmpfs;
 pub mod workdir;
+pub mod workload;
