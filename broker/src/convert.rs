@@ -45,6 +45,10 @@ pub(crate) fn refused(refusal: &Refusal) -> BrokerError {
         Refusal::Invalid { what } => BrokerError::InvalidRequest { what: what.clone() },
         // The repeat's first outcome is forgotten, so nobody can say what it was.
         Refusal::OriginGap { .. } => BrokerError::OutcomeUnknown,
+        // Of commands about the cluster itself.
+        other => BrokerError::InvalidRequest {
+            what: other.to_string(),
+        },
     }
 }
 

@@ -46,8 +46,8 @@ impl Observer for ShardObserver {
                     }
                     core.metrics.forget(name);
                 }
-                // The shards empty their outboxes themselves.
-                Change::Outbox { .. } => {}
+                // The shards empty their outboxes themselves, and the cluster minds its metadata.
+                Change::Outbox { .. } | Change::Metadata => {}
             }
         }
         core.metrics.changed();

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use crate::command::Command;
+use crate::ids::ShardId;
 use crate::name::Kind;
 use crate::objects::{self, check_name, not_found};
-use crate::outcome::{Outcome, Refusal};
+use crate::outcome::{Change, Outcome, Refusal};
 use crate::overlay::Work;
 use crate::queue::Wanted;
 use crate::records::NeedsKeys;
 use crate::settings::ShardDefaults;
-use crate::{cursor, outbox, queue, session, topic};
+use crate::{cursor, metadata, outbox, queue, session, topic};
 
 /// Runs a command, or the next step of it: no outcome means that it has to be called again, with
 /// the progress that it left.
@@ -85,6 +86,11 @@ pub(crate) fn run_command(
         Command::ConfirmOutbox { target, upto } => {
             return outbox::confirm_step(work, *target, *upto);
         }
+        Command::RegisterNode { .. }
+        | Command::SetNodeState { .. }
+        | Command::SetPlacement { .. }
+        | Command::SetReplicas { .. }
+        | Command::RaiseFeatureLevel { .. } => metadata::run(work, command)?,
     };
     Ok(Some(outcome))
 }
@@ -116,6 +122,9 @@ fn set_defaults(work: &mut Work<'_>, defaults: &ShardDefaults) -> Outcome {
     match checked {
         Ok(()) => {
             work.meta.defaults = Arc::new(defaults.clone());
+            if work.shard == ShardId::METADATA {
+                work.note(Change::Metadata);
+            }
             Outcome::Done
         }
         Err(refusal) => Outcome::Refused(refusal),

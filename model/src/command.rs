@@ -6,8 +6,10 @@
 use bincode::{Decode, Encode};
 
 use crate::ids::{
-    DedupId, LeaseId, NodeId, Offset, Origin, Sequence, SessionId, ShardId, ShardTime, WallTime,
+    DedupId, DiskId, LeaseId, NodeId, Offset, Origin, Sequence, SessionId, ShardId, ShardTime,
+    WallTime,
 };
+use crate::metadata::NodeState;
 use crate::name::Name;
 use crate::settings::{QueueSettings, ShardDefaults, TopicSettings};
 
@@ -38,7 +40,8 @@ pub struct Proposal {
     pub commands: Vec<Command>,
 }
 
-/// One request to the state machine of a shard.
+/// One request to the state machine of a shard. The variants' order is the stored format: only ever
+/// append.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Command {
     /// Appends the next `count` slots to a topic, which is created if it is new.
@@ -179,6 +182,49 @@ pub enum Command {
         target: ShardId,
         /// Inclusive.
         upto: u64,
+    },
+    /// Metadata: gives a node its id, or brings what is known about it up to date.
+    RegisterNode {
+        /// Who asks: the same disk is the same node.
+        disk: DiskId,
+        /// For display.
+        name: String,
+        /// Where other nodes reach it, as `host:port`; empty for a node alone.
+        address: String,
+        /// Replicas are spread over zones; may be empty.
+        zone: String,
+        /// The highest feature level that its build can follow.
+        feature_level_max: u16,
+        /// The id that a new disk gets; `None`: the next free one.
+        wanted: Option<NodeId>,
+    },
+    /// Metadata: says what part a node takes.
+    SetNodeState {
+        /// The node.
+        node: NodeId,
+        /// Replaces the present one; [`NodeState::Removed`] is for ever.
+        state: NodeState,
+        /// The node's version that the decision was based on.
+        expected_version: u64,
+    },
+    /// Metadata: says which nodes keep a shard.
+    SetPlacement {
+        /// The shard, or group 0.
+        shard: ShardId,
+        /// Without repeats; the first should lead.
+        replicas: Vec<NodeId>,
+        /// The placement's version that the decision was based on; 0: there is none yet.
+        expected_version: u64,
+    },
+    /// Metadata: says how many replicas shards are to have.
+    SetReplicas {
+        /// At least 1.
+        replicas: u32,
+    },
+    /// Metadata: lets new behaviour begin, once every node knows it.
+    RaiseFeatureLevel {
+        /// The new level.
+        to: u16,
     },
 }
 

@@ -55,6 +55,11 @@ number!(
     WallTime(u64)
 );
 
+impl ShardId {
+    /// The group that holds metadata: it has no messages, but is run like a shard.
+    pub const METADATA: Self = Self(0);
+}
+
 impl Offset {
     /// The first offset of a topic.
     pub const FIRST: Self = Self(1);
@@ -69,6 +74,24 @@ impl ShardTime {
     /// This time plus a duration, stopping at the end of the number space.
     pub fn plus_ms(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))
+    }
+}
+
+/// A data directory, told from all others by a random number made at its first start.
+///
+/// A node whose disk was wiped shows another one, and so cannot be taken for what it was.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct DiskId(pub [u8; 16]);
+
+impl std::fmt::Display for DiskId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl std::fmt::Debug for DiskId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "DiskId({self})")
     }
 }
 

@@ -10,7 +10,7 @@ use bincode::config::{BigEndian, Configuration, Fixint};
 use bincode::{Decode, Encode};
 
 use crate::error::ModelError;
-use crate::ids::{DedupId, LeaseId, NodeId, ObjectId, SessionId, ShardId};
+use crate::ids::{DedupId, DiskId, LeaseId, NodeId, ObjectId, SessionId, ShardId};
 
 /// The place of one record. Variants and fields are the stored format: only ever append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
@@ -61,6 +61,16 @@ pub enum Key {
     Live(u64),
     /// Something ended whose records are removed bit by bit.
     Grave(u64),
+    /// Which nodes have sessions here.
+    SessionNodes,
+    /// Metadata: the cluster as a whole.
+    Cluster,
+    /// Metadata: a node of the cluster.
+    Member(NodeId),
+    /// Metadata: from a disk to its node.
+    MemberDisk(DiskId),
+    /// Metadata: which nodes keep a shard.
+    Placement(ShardId),
 }
 
 /// The sets of numbers that are kept in tries.
@@ -78,6 +88,10 @@ pub enum TrieId {
     Delayed(ObjectId),
     /// Pages of a bag that exist.
     Bag(BagId),
+    /// Metadata: ids of nodes.
+    Members,
+    /// Metadata: shards that were placed.
+    Placements,
 }
 
 /// The unordered lists.

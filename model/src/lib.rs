@@ -7,7 +7,7 @@
 //!   command, outcome, name, ids, settings     what is asked and answered
 //!   message, pattern, batch, format           bytes of messages and entries, matching, merging
 //!   machine                                   applies an entry:
-//!     apply ─► topic, queue, cursor, session, outbox, ...
+//!     apply ─► topic, queue, cursor, session, outbox, metadata, ...
 //!                 └─► overlay ─► records, key, record        state, a small record at a time
 //!   query                                     reads the state
 //! ```
@@ -20,6 +20,7 @@ pub mod ids;
 pub mod key;
 pub mod machine;
 pub mod message;
+pub mod metadata;
 pub mod name;
 pub mod outcome;
 pub mod pattern;

@@ -3,10 +3,12 @@
 use bincode::{Decode, Encode};
 
 use crate::command::Settlement;
-use crate::ids::{LeaseId, LogIndex, ObjectId, Offset, Sequence, ShardTime, WallTime};
+use crate::ids::{
+    LeaseId, LogIndex, NodeId, ObjectId, Offset, Sequence, ShardId, ShardTime, WallTime,
+};
 use crate::name::{Kind, Name};
 
-/// The result of one command.
+/// The result of one command. The variants' order is the stored format: only ever append.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Outcome {
     /// Of `Append`: the messages that are new got dense offsets from `first`, in order.
@@ -58,6 +60,11 @@ pub enum Outcome {
     Done,
     /// The command was refused and changed nothing.
     Refused(Refusal),
+    /// Of `RegisterNode`.
+    NodeRegistered {
+        /// The id that the disk has, new or not.
+        node: NodeId,
+    },
 }
 
 impl Outcome {
@@ -78,7 +85,7 @@ impl Outcome {
     }
 }
 
-/// Why a command was refused.
+/// Why a command was refused. The variants' order is the stored format: only ever append.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, thiserror::Error)]
 pub enum Refusal {
     /// No such topic, queue or cursor.
@@ -116,6 +123,44 @@ pub enum Refusal {
         last: u64,
         /// The one that arrived.
         got: u64,
+    },
+    /// A metadata command came to a shard.
+    #[error("metadata is kept by group 0, not by shard {shard}")]
+    NotMetadata {
+        /// Where it came to.
+        shard: ShardId,
+    },
+    /// The node was removed from the cluster, which is for ever.
+    #[error("node {node} was removed from the cluster and cannot come back with its old data")]
+    NodeRemoved {
+        /// The node.
+        node: NodeId,
+    },
+    /// The id that a new disk wanted is that of another one.
+    #[error("the id of node {node} is taken by another disk")]
+    NodeIdTaken {
+        /// The id.
+        node: NodeId,
+    },
+    /// What was to be changed has changed meanwhile.
+    #[error("{what} has version {found}, not {expected}")]
+    VersionConflict {
+        /// What was named.
+        what: String,
+        /// Its version.
+        found: u64,
+        /// The version that the decision was based on.
+        expected: u64,
+    },
+    /// A node cannot follow the feature level.
+    #[error("node {node} knows feature levels up to {known}, not {wanted}")]
+    FeatureLevel {
+        /// The node, 0 for one that has no id yet.
+        node: NodeId,
+        /// The highest level that its build can follow.
+        known: u16,
+        /// The level of the cluster, or the one that was asked for.
+        wanted: u16,
     },
 }
 
@@ -193,8 +238,10 @@ pub enum Change {
     /// The outbox to another shard has something to send.
     Outbox {
         /// Where to.
-        target: crate::ids::ShardId,
+        target: ShardId,
     },
+    /// What group 0 knows about the cluster is another.
+    Metadata,
 }
 
 /// Slots of an entry whose bytes nothing refers to any more.

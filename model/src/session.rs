@@ -6,16 +6,18 @@
 use crate::ids::{LeaseId, NodeId, ObjectId, SessionId};
 use crate::key::{BagId, Key};
 use crate::overlay::Work;
-use crate::record::{BagItem, NodeState, SessionState};
-use crate::records::{NeedsKeys, find};
+use crate::record::{BagItem, NodeSessions, SessionNodes, SessionState};
+use crate::records::{NeedsKeys, find, require};
 use crate::{bag, graveyard};
 
+/// Nodes in the list of those with sessions above which it is cleared of idle ones.
+const NODES_LISTED: usize = 64;
 /// Sessions and leases ended at once; the rest follows in the background.
 const END_STEPS_AT_ONCE: u64 = 64;
 
 /// Whether a session's node has started again since.
 pub(crate) fn is_over(work: &Work<'_>, session: SessionId) -> Result<bool, NeedsKeys> {
-    Ok(find::<NodeState>(work, Key::Node(session.node))?
+    Ok(find::<NodeSessions>(work, Key::Node(session.node))?
         .is_some_and(|node| session.incarnation < node.incarnation_first))
 }
 
@@ -30,8 +32,9 @@ pub(crate) fn add_lease(
     let mut state = match work.take::<SessionState>(key)? {
         Some(state) => state,
         None => {
+            list_node(work, session)?;
             let node_key = Key::Node(session.node);
-            let mut node = work.take::<NodeState>(node_key)?.unwrap_or_default();
+            let mut node = work.take::<NodeSessions>(node_key)?.unwrap_or_default();
             let item = BagItem::Session(session.incarnation, session.number);
             let place = bag::add(
                 work,
@@ -55,6 +58,47 @@ pub(crate) fn add_lease(
     work.put(key, state);
     work.meta.totals.leases += 1;
     Ok(place)
+}
+
+/// Lists the node of a session that begins to hold something, so that it can be found without
+/// knowing which nodes there are.
+fn list_node(work: &mut Work<'_>, session: SessionId) -> Result<(), NeedsKeys> {
+    let key = Key::SessionNodes;
+    let listed = work.find::<SessionNodes>(key)?;
+    let found = listed.as_ref().map_or(Err(0), |nodes| {
+        nodes
+            .0
+            .binary_search_by_key(&session.node, |(node, _)| *node)
+    });
+    let mut nodes = match (&listed, found) {
+        // Nearly always: nothing is written then.
+        (Some(nodes), Ok(place)) if nodes.0[place].1 >= session.incarnation => return Ok(()),
+        (Some(nodes), _) => SessionNodes::clone(nodes),
+        (None, _) => SessionNodes::default(),
+    };
+    match found {
+        Ok(place) => nodes.0[place].1 = session.incarnation,
+        Err(place) => nodes.0.insert(place, (session.node, session.incarnation)),
+    }
+    if nodes.0.len() > NODES_LISTED {
+        drop_idle(work, &mut nodes, session.node)?;
+    }
+    work.put(key, nodes);
+    Ok(())
+}
+
+/// Takes nodes without sessions off the list: a cluster meets many nodes over the years.
+fn drop_idle(work: &Work<'_>, nodes: &mut SessionNodes, keep: NodeId) -> Result<(), NeedsKeys> {
+    require(work, nodes.0.iter().map(|(node, _)| Key::Node(*node)))?;
+    let mut holding = Vec::with_capacity(nodes.0.len());
+    for (node, incarnation) in &nodes.0 {
+        let sessions = work.find::<NodeSessions>(Key::Node(*node))?;
+        if *node == keep || sessions.is_some_and(|sessions| sessions.sessions.live > 0) {
+            holding.push((*node, *incarnation));
+        }
+    }
+    nodes.0 = holding;
+    Ok(())
 }
 
 /// Takes a lease off its session's list.
@@ -81,7 +125,7 @@ pub(crate) fn remove_lease(
     work.delete(key);
     let node_key = Key::Node(session.node);
     let mut node = work
-        .take::<NodeState>(node_key)?
+        .take::<NodeSessions>(node_key)?
         .expect("a node exists as long as it has sessions");
     bag::remove(
         work,
@@ -115,7 +159,7 @@ pub(crate) fn next_old_session(
     incarnation: u64,
     from: u64,
 ) -> Result<Option<(u64, SessionId)>, NeedsKeys> {
-    let Some(state) = work.find::<NodeState>(Key::Node(node))? else {
+    let Some(state) = work.find::<NodeSessions>(Key::Node(node))? else {
         return Ok(None);
     };
     let mut at = from;
@@ -170,7 +214,7 @@ pub(crate) fn end_old(
     incarnation: u64,
     steps: &mut u64,
 ) -> Result<bool, NeedsKeys> {
-    let state = work.edit_or_default::<NodeState>(Key::Node(node))?;
+    let state = work.edit_or_default::<NodeSessions>(Key::Node(node))?;
     state.incarnation_first = state.incarnation_first.max(incarnation);
     *steps += 1;
     if *steps > END_STEPS_AT_ONCE {

@@ -54,7 +54,17 @@ pub(super) fn cost(command: &Command) -> usize {
         Command::SetDefaults { defaults } => {
             128 + defaults.queue.dead_letter.as_ref().map_or(0, name)
         }
-        Command::EndSession { .. }
+        Command::RegisterNode {
+            name,
+            address,
+            zone,
+            ..
+        } => name.len() + address.len() + zone.len(),
+        Command::SetPlacement { replicas, .. } => replicas.len() * 9,
+        Command::SetNodeState { .. }
+        | Command::SetReplicas { .. }
+        | Command::RaiseFeatureLevel { .. }
+        | Command::EndSession { .. }
         | Command::EndOldSessions { .. }
         | Command::ConfirmOutbox { .. } => 0,
     };

@@ -217,7 +217,13 @@ impl ProposalBuilder {
             | Command::EndOldSessions { .. } => {
                 self.open.retain(|name, _| name.kind() != Kind::Queue);
             }
-            Command::SetDefaults { .. } | Command::ConfirmOutbox { .. } => self.open.clear(),
+            Command::SetDefaults { .. }
+            | Command::ConfirmOutbox { .. }
+            | Command::RegisterNode { .. }
+            | Command::SetNodeState { .. }
+            | Command::SetPlacement { .. }
+            | Command::SetReplicas { .. }
+            | Command::RaiseFeatureLevel { .. } => self.open.clear(),
         }
     }
 }

@@ -5,15 +5,21 @@
 
 mod lists;
 mod liveness;
+mod metadata;
 mod outbox;
 mod queue;
+mod sessions;
 mod shard;
 mod topic;
 
 pub use lists::{ObjectInfo, objects};
 pub use liveness::{SlotRun, is_live, live_runs};
+pub use metadata::{
+    ClusterRecord, MetadataView, NodeRecord, PlacementRecord, metadata, node_by_disk,
+};
 pub use outbox::{OutboxItem, outbox_pending};
 pub use queue::{LeaseInfo, QueueInfo, lease_get, queue_info, queue_info_of, queue_peek};
+pub use sessions::session_nodes;
 pub use shard::{ShardStats, next_due, shard_stats};
 pub use topic::{
     CursorInfo, IndexRecord, TopicInfo, cursor_get, cursors, topic_info, topic_info_of,

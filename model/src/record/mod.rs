@@ -13,6 +13,7 @@ mod grave;
 mod lease;
 mod live;
 mod meta;
+mod metadata;
 mod origin;
 mod outbox;
 mod queue;
@@ -31,11 +32,12 @@ pub(crate) use grave::Grave;
 pub(crate) use lease::{LeaseState, SequenceRange};
 pub(crate) use live::{LIVE_PAGE_ENTRIES, LivePage, SlotSet};
 pub(crate) use meta::ShardMeta;
+pub(crate) use metadata::{ClusterState, Member, Placement};
 pub(crate) use origin::{OriginSlot, OriginState};
 pub(crate) use outbox::{OutboxHead, OutboxMessage};
 pub(crate) use queue::Queue;
 pub(crate) use queue_page::{NEVER, PAGE_MESSAGES, QueueMessage, QueuePage};
-pub(crate) use session::{NodeState, SessionState};
+pub(crate) use session::{NodeSessions, SessionNodes, SessionState};
 pub(crate) use timer::{Timer, TimerChunk};
 pub(crate) use topic::Topic;
 pub(crate) use topic_page::{PAGE_RECORDS, TopicPage, TopicRecord};
@@ -44,7 +46,7 @@ pub(crate) use trie_node::TrieNode;
 use bincode::{Decode, Encode};
 
 use crate::error::ModelError;
-use crate::ids::ObjectId;
+use crate::ids::{NodeId, ObjectId};
 use crate::key::Key;
 
 /// A value under a [`Key`]. The variants' order is the stored format: only ever append.
@@ -82,7 +84,7 @@ pub enum Record {
     Session(SessionState),
     /// Under [`Key::Node`].
     #[doc(hidden)]
-    Node(NodeState),
+    Node(NodeSessions),
     /// Under [`Key::Bag`].
     #[doc(hidden)]
     Bag(BagPage),
@@ -119,6 +121,21 @@ pub enum Record {
     /// Under [`Key::Grave`].
     #[doc(hidden)]
     Grave(Grave),
+    /// Under [`Key::SessionNodes`].
+    #[doc(hidden)]
+    SessionNodes(SessionNodes),
+    /// Under [`Key::Cluster`].
+    #[doc(hidden)]
+    Cluster(ClusterState),
+    /// Under [`Key::Member`].
+    #[doc(hidden)]
+    Member(Box<Member>),
+    /// Under [`Key::MemberDisk`].
+    #[doc(hidden)]
+    MemberDisk(NodeId),
+    /// Under [`Key::Placement`].
+    #[doc(hidden)]
+    Placement(Placement),
 }
 
 /// The newest version of a record's bytes.
@@ -185,6 +202,9 @@ impl Record {
                 Self::OutboxItem(message) => message.weight(),
                 Self::Live(page) => page.weight(),
                 Self::Grave(grave) => grave.weight(),
+                Self::SessionNodes(nodes) => nodes.weight(),
+                Self::Member(member) => member.weight(),
+                Self::Placement(placement) => placement.weight(),
                 Self::Name(_)
                 | Self::Trie(_)
                 | Self::Session(_)
@@ -192,7 +212,9 @@ impl Record {
                 | Self::Dedup(_)
                 | Self::Origin(_)
                 | Self::AttributesIndex(_)
-                | Self::Outbox(_) => 0,
+                | Self::Outbox(_)
+                | Self::Cluster(_)
+                | Self::MemberDisk(_) => 0,
             }
     }
 
@@ -221,6 +243,11 @@ impl Record {
                 | (Self::OutboxItem(_), Key::OutboxItem(..))
                 | (Self::Live(_), Key::Live(_))
                 | (Self::Grave(_), Key::Grave(_))
+                | (Self::SessionNodes(_), Key::SessionNodes)
+                | (Self::Cluster(_), Key::Cluster)
+                | (Self::Member(_), Key::Member(_))
+                | (Self::MemberDisk(_), Key::MemberDisk(_))
+                | (Self::Placement(_), Key::Placement(_))
         )
     }
 }
@@ -279,7 +306,7 @@ stored! {
     Timers(TimerChunk),
     Lease(LeaseState) as boxed,
     Session(SessionState),
-    Node(NodeState),
+    Node(NodeSessions),
     Bag(BagPage),
     Cursor(CursorState) as boxed,
     Dedup(DedupEntry),
@@ -292,6 +319,11 @@ stored! {
     OutboxItem(OutboxMessage) as boxed,
     Live(LivePage),
     Grave(Grave),
+    SessionNodes(SessionNodes),
+    Cluster(ClusterState),
+    Member(Member) as boxed,
+    MemberDisk(NodeId),
+    Placement(Placement),
 }
 
 /// A record of a wrong kind passed the check of its key, which is a mistake in this crate: going on

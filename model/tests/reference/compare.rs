@@ -1,6 +1,6 @@
 //! Comparing all that can be seen of a shard with the naive model.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_model::ids::*;
 use flotilla_model::name::Name;
@@ -10,12 +10,31 @@ use flotilla_model::query;
 use crate::{Shards, ask, naive, steps};
 
 impl Shards {
+    /// Every node with a session that holds something is listed, and after a while no other.
+    fn check_sessions(&self, graves: u64) {
+        let mut expected: BTreeMap<NodeId, u64> = BTreeMap::new();
+        for session in self.naive.sessions.keys() {
+            let incarnation = expected.entry(session.node).or_default();
+            *incarnation = session.incarnation.max(*incarnation);
+        }
+        let listed = ask(query::session_nodes(&self.memory));
+        assert!(listed.is_sorted());
+        let listed: BTreeMap<_, _> = listed.into_iter().collect();
+        for (node, incarnation) in &expected {
+            assert!(listed.get(node) >= Some(incarnation), "{node}: {listed:?}");
+        }
+        if graves == 0 {
+            assert!(listed.keys().eq(expected.keys()));
+        }
+    }
+
     /// Compares all that can be seen.
     pub fn check(&self, seed: u64) {
         let stats = ask(query::shard_stats(&self.memory));
         assert_eq!(stats.time.0, self.naive.time);
         assert_eq!(stats.topics, self.naive.topics.len() as u64);
         assert_eq!(stats.queues, self.naive.queues.len() as u64);
+        self.check_sessions(stats.graves);
         for name in steps::topics() {
             self.check_topic(&name, seed);
         }

@@ -205,7 +205,7 @@ impl Shards {
         assert_eq!((stats.graves, stats.live_bytes, stats.leases), (0, 0, 0));
         let is_left = |key: &str| {
             // What a sender, a node and an outbox did must be remembered; all else must be gone.
-            !["Meta", "Origin", "Node", "Outbox("]
+            !["Meta", "Origin", "Node", "SessionNodes", "Outbox("]
                 .iter()
                 .any(|kept| key.starts_with(kept))
         };

@@ -227,6 +227,13 @@ impl Naive {
                 Outcome::Done
             }
             Command::ConfirmOutbox { target, upto } => self.confirm_outbox(target, upto),
+            Command::RegisterNode { .. }
+            | Command::SetNodeState { .. }
+            | Command::SetPlacement { .. }
+            | Command::SetReplicas { .. }
+            | Command::RaiseFeatureLevel { .. } => {
+                Outcome::Refused(Refusal::NotMetadata { shard: self.shard })
+            }
         }
     }
 
