@@ -196,3 +196,23 @@ fn retry_interrupted(mut call: impl FnMut() -> libc::ssize_t) -> io::Result<usiz
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_parts_than_the_kernel_takes_at_once_are_written_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RealDisk.create(&dir.path().join("file")).unwrap();
+        let parts: Vec<Vec<u8>> = (0..3 * PARTS_MAX + 7)
+            .map(|number| vec![number as u8; number % 11])
+            .collect();
+        let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        file.write_at(100, &slices).unwrap();
+        let wanted = parts.concat();
+        let mut read = vec![0; wanted.len() + 1];
+        assert_eq!(file.read_at(100, &mut read).unwrap(), wanted.len());
+        assert_eq!(read[..wanted.len()], wanted[..]);
+    }
+}

@@ -291,7 +291,7 @@ impl SnapshotChunks<'_> {
         items.put_u64_le(entry.term);
         items.put_u64_le(entry.leader);
         items.put_u8(entry.kind);
-        put_string(items, entry.body.as_bytes());
+        put_string(items, &entry.body.to_bytes());
         self.totals.entries += 1;
         self.totals.payload_bytes += u64::from(entry.body.payload_len());
         Ok(())

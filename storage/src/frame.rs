@@ -220,18 +220,26 @@ impl FrameHeader {
 }
 
 impl Frame {
-    fn body(&self) -> Bytes {
+    fn body_bytes(&self) -> usize {
         match &self.content {
-            Content::Entry { body, .. } | Content::Restored { body, .. } => body.as_bytes().clone(),
+            Content::Entry { body, .. } | Content::Restored { body, .. } => body.len(),
+            Content::Preamble(body) | Content::Vote(body) | Content::Committed(body) => body.len(),
+            Content::Truncate(_) | Content::Purge(_) | Content::Mark => 0,
+        }
+    }
+
+    fn body_crc(&self) -> u32 {
+        match &self.content {
+            Content::Entry { body, .. } | Content::Restored { body, .. } => body.table_crc(),
             Content::Preamble(body) | Content::Vote(body) | Content::Committed(body) => {
-                body.clone()
+                crc32c(body)
             }
-            Content::Truncate(_) | Content::Purge(_) | Content::Mark => Bytes::new(),
+            Content::Truncate(_) | Content::Purge(_) | Content::Mark => crc32c(&[]),
         }
     }
 
     pub(crate) fn stride(&self) -> u64 {
-        padded(HEADER_BYTES as u64 + self.body().len() as u64)
+        padded((HEADER_BYTES + self.body_bytes()) as u64)
     }
 
     /// Appends header, body and padding to `parts`; the body is shared, not copied, and an entry's
@@ -242,7 +250,7 @@ impl Frame {
         headers: &mut BytesMut,
         parts: &mut Vec<Bytes>,
     ) -> u64 {
-        let body = self.body();
+        let body_bytes = self.body_bytes();
         let (kind, entry_kind, flag, point, extra) = match &self.content {
             Content::Preamble(_) => (FrameKind::Preamble, 0, 0, LogPoint::default(), 0),
             Content::Entry { point, kind, .. } => (FrameKind::Entry, *kind, 0, *point, 0),
@@ -275,7 +283,7 @@ impl Frame {
         headers.put_u8(entry_kind);
         headers.put_u8(flag);
         headers.put_u32_le(self.group.0);
-        headers.put_u32_le(body.len() as u32);
+        headers.put_u32_le(body_bytes as u32);
         headers.put_u64_le(self.round);
         headers.put_u32_le(self.durable.segment.0);
         headers.put_u32_le(self.durable.offset);
@@ -283,19 +291,22 @@ impl Frame {
         headers.put_u64_le(point.term);
         headers.put_u64_le(point.leader);
         headers.put_u32_le(extra);
-        headers.put_u32_le(match &self.content {
-            Content::Entry { body, .. } | Content::Restored { body, .. } => body.table_crc(),
-            _ => crc32c(&body),
-        });
+        headers.put_u32_le(self.body_crc());
         let header_crc = header_crc_of(&headers[start..], place);
         headers.put_u32_le(header_crc);
         headers.put_u32_le(0);
         parts.push(headers.split().freeze());
-        let bytes = HEADER_BYTES as u64 + body.len() as u64;
-        let stride = padded(bytes);
-        if !body.is_empty() {
-            parts.push(body);
+        match &self.content {
+            Content::Entry { body, .. } | Content::Restored { body, .. } => {
+                parts.extend(body.parts().cloned());
+            }
+            Content::Preamble(body) | Content::Vote(body) | Content::Committed(body) => {
+                parts.push(body.clone());
+            }
+            Content::Truncate(_) | Content::Purge(_) | Content::Mark => {}
         }
+        let bytes = (HEADER_BYTES + body_bytes) as u64;
+        let stride = padded(bytes);
         if stride > bytes {
             parts.push(Bytes::from_static(&ZEROS[..(stride - bytes) as usize]));
         }
