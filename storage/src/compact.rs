@@ -4,28 +4,29 @@
 //! durable; then the index is pointed at it and the old one removed. Whatever step a crash comes
 //! between, the next start finishes it; reads go on throughout.
 
+mod output;
+mod survey;
+
 use std::collections::{BTreeMap, HashMap};
-use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-use bytes::{Bytes, BytesMut};
 
 use crate::checkpoint::Released;
 use crate::core::Core;
 use crate::error::{Result, StorageError};
-use crate::frame::{Content, Frame, FrameHeader, FrameKind, Position};
+use crate::frame::Content;
 use crate::log::NodeLog;
 use crate::metrics::count;
 use crate::read::read_frame;
-use crate::records::{EntryKey, IndexRecord, SegmentRecord, Space};
+use crate::records::{EntryKey, IndexRecord, Space};
 use crate::retention::{LiveSlots, SegmentStats};
 use crate::segment::{Scanned, Scanner, SegmentFile, SegmentKey, TEMPORARY_SUFFIX};
 use crate::state_keys;
 use crate::{EntryBody, GroupId, SegmentId};
 
-/// Rewritten frames are handed to the disk in pieces of about this size.
-const WRITE_BYTES: u64 = 1 << 20;
+use output::{Output, thin};
+use survey::{Moves, Rewritten};
+pub(crate) use survey::{key_of, survey};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompactionReport {
@@ -34,72 +35,6 @@ pub struct CompactionReport {
     pub bytes_after: u64,
     pub entries_kept: u64,
     pub entries_removed: u64,
-}
-
-type Moves = Vec<(EntryKey, Option<IndexRecord>)>;
-
-pub(crate) fn key_of(header: &FrameHeader) -> Option<EntryKey> {
-    let space = match header.kind {
-        FrameKind::Entry => Space::Log,
-        FrameKind::Restored => Space::Import(header.extra),
-        _ => return None,
-    };
-    Some(EntryKey {
-        space,
-        group: header.group,
-        index: header.point.index,
-    })
-}
-
-/// What a compacted file holds, read back from it: for a switch that a crash interrupted.
-pub(crate) fn survey(file: &Arc<SegmentFile>) -> Result<(Moves, SegmentStats)> {
-    let end = file.len()?;
-    let mut scanner = Scanner::new(file.clone(), end);
-    let record = SegmentRecord {
-        generation: file.key.generation,
-        end,
-        sealed: true,
-    };
-    let mut stats = SegmentStats::new(file.key.id, record);
-    let mut moves = Vec::new();
-    let mut at = 0;
-    while at < end {
-        let (header, payload_bytes) = match scanner.frame(at)? {
-            Scanned::Frame { header, content } => match content {
-                Content::Entry { body, .. } | Content::Restored { body, .. } => {
-                    (header, body.payload_len())
-                }
-                _ => (header, 0),
-            },
-            // An upper bound: it keeps the segment too long rather than too short.
-            Scanned::DamagedBody { header } => (header, header.body_bytes),
-            Scanned::NoFrame => match scanner.next_header(at + 1)? {
-                Some((next, _)) => {
-                    at = next;
-                    continue;
-                }
-                None => break,
-            },
-        };
-        if let Some(key) = key_of(&header) {
-            let record = IndexRecord {
-                segment: file.key,
-                offset: at as u32,
-                frame_bytes: header.frame_bytes() as u32,
-                kind: header.entry_kind,
-                term: header.point.term,
-                leader: header.point.leader,
-                payload_bytes,
-            };
-            let share = stats.shares.entry(key.group).or_default();
-            share
-                .record
-                .add(key.space, key.index, u64::from(payload_bytes));
-            moves.push((key, Some(record)));
-        }
-        at += header.stride();
-    }
-    Ok((moves, stats))
 }
 
 impl NodeLog {
@@ -265,19 +200,7 @@ impl Core {
     ) -> Result<Rewritten> {
         let mut scanner = Scanner::new(old.clone(), end);
         let mut output = Output::new(new.clone());
-        let mut rewritten = Rewritten {
-            moves: Vec::new(),
-            stats: SegmentStats::new(
-                new.key.id,
-                SegmentRecord {
-                    generation: new.key.generation,
-                    end: 0,
-                    sealed: true,
-                },
-            ),
-            kept: 0,
-            removed: 0,
-        };
+        let mut rewritten = Rewritten::new(new.key);
         let mut at = 0;
         while at < end {
             let Scanned::Frame { header, content } = scanner.frame(at)? else {
@@ -304,7 +227,7 @@ impl Core {
                         continue;
                     }
                     let kept = thin(content, &self.live_of(key, live));
-                    rewritten.count(key, kept.as_ref(), new.key, &output);
+                    rewritten.count(key, kept.as_ref(), new.key, output.offset);
                     kept
                 }
                 // Folded into the preamble of every later segment.
@@ -382,136 +305,6 @@ impl Core {
                     .sum::<u64>();
             }
         }
-        Ok(())
-    }
-}
-
-/// The entry without its dead slots; `None` when nothing of it is left.
-fn thin(content: Content, live: &LiveSlots) -> Option<Content> {
-    let thinned = |body: EntryBody| match live {
-        LiveSlots::All => Some(body),
-        LiveSlots::None => None,
-        LiveSlots::Some(_) => {
-            let all = (0..body.slot_count()).all(|slot| live.contains(slot));
-            let any = (0..body.slot_count()).any(|slot| body.has_slot(slot) && live.contains(slot));
-            match (all, any) {
-                (true, _) => Some(body),
-                (false, true) => Some(body.thinned(|slot| live.contains(slot))),
-                (false, false) => None,
-            }
-        }
-    };
-    Some(match content {
-        Content::Entry { point, kind, body } => Content::Entry {
-            point,
-            kind,
-            body: thinned(body)?,
-        },
-        Content::Restored {
-            point,
-            kind,
-            import,
-            body,
-        } => Content::Restored {
-            point,
-            kind,
-            import,
-            body: thinned(body)?,
-        },
-        other => other,
-    })
-}
-
-struct Rewritten {
-    moves: Moves,
-    stats: SegmentStats,
-    kept: u64,
-    removed: u64,
-}
-
-impl Rewritten {
-    fn count(
-        &mut self,
-        key: EntryKey,
-        kept: Option<&Content>,
-        segment: SegmentKey,
-        output: &Output,
-    ) {
-        let record = kept.and_then(|content| match content {
-            Content::Entry { point, kind, body }
-            | Content::Restored {
-                point, kind, body, ..
-            } => Some(IndexRecord {
-                segment,
-                offset: output.offset as u32,
-                frame_bytes: (crate::frame::HEADER_BYTES + body.len()) as u32,
-                kind: *kind,
-                term: point.term,
-                leader: point.leader,
-                payload_bytes: body.payload_len(),
-            }),
-            _ => None,
-        });
-        match record {
-            Some(record) => {
-                self.kept += 1;
-                let share = self.stats.shares.entry(key.group).or_default();
-                share
-                    .record
-                    .add(key.space, key.index, u64::from(record.payload_bytes));
-            }
-            None => self.removed += 1,
-        }
-        self.moves.push((key, record));
-    }
-}
-
-/// Frames on their way into a new generation.
-struct Output {
-    file: Arc<SegmentFile>,
-    offset: u64,
-    written: u64,
-    headers: BytesMut,
-    parts: Vec<Bytes>,
-}
-
-impl Output {
-    fn new(file: Arc<SegmentFile>) -> Output {
-        Output {
-            file,
-            offset: 0,
-            written: 0,
-            headers: BytesMut::new(),
-            parts: Vec::new(),
-        }
-    }
-
-    fn put(&mut self, header: &FrameHeader, content: Content) -> Result<()> {
-        let frame = Frame {
-            group: header.group,
-            round: header.round,
-            durable: header.durable,
-            content,
-        };
-        let place = Position {
-            segment: self.file.key.id,
-            offset: self.offset as u32,
-        };
-        self.offset += frame.put(place, &mut self.headers, &mut self.parts);
-        if self.offset - self.written >= WRITE_BYTES {
-            self.write()?;
-        }
-        Ok(())
-    }
-
-    fn write(&mut self) -> Result<()> {
-        let slices: Vec<IoSlice<'_>> = self.parts.iter().map(|part| IoSlice::new(part)).collect();
-        self.file
-            .file
-            .write_at(self.written, &slices)
-            .map_err(StorageError::io("write", &self.file.path))?;
-        self.parts.clear();
-        self.written = self.offset;
         Ok(())
     }
 }

@@ -1,0 +1,135 @@
+//! What a rewritten segment holds: counted while it is written, or read back from it.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::frame::{Content, FrameHeader, FrameKind, HEADER_BYTES};
+use crate::records::{EntryKey, IndexRecord, SegmentRecord, Space};
+use crate::retention::SegmentStats;
+use crate::segment::{Scanned, Scanner, SegmentFile, SegmentKey};
+
+/// Where entries are now; `None` for those that are gone.
+pub(crate) type Moves = Vec<(EntryKey, Option<IndexRecord>)>;
+
+pub(crate) fn key_of(header: &FrameHeader) -> Option<EntryKey> {
+    let space = match header.kind {
+        FrameKind::Entry => Space::Log,
+        FrameKind::Restored => Space::Import(header.extra),
+        _ => return None,
+    };
+    Some(EntryKey {
+        space,
+        group: header.group,
+        index: header.point.index,
+    })
+}
+
+/// What a compacted file holds, read back from it: for a switch that a crash interrupted.
+pub(crate) fn survey(file: &Arc<SegmentFile>) -> Result<(Moves, SegmentStats)> {
+    let end = file.len()?;
+    let mut scanner = Scanner::new(file.clone(), end);
+    let record = SegmentRecord {
+        generation: file.key.generation,
+        end,
+        sealed: true,
+    };
+    let mut stats = SegmentStats::new(file.key.id, record);
+    let mut moves = Vec::new();
+    let mut at = 0;
+    while at < end {
+        let (header, payload_bytes) = match scanner.frame(at)? {
+            Scanned::Frame { header, content } => match content {
+                Content::Entry { body, .. } | Content::Restored { body, .. } => {
+                    (header, body.payload_len())
+                }
+                _ => (header, 0),
+            },
+            // An upper bound: it keeps the segment too long rather than too short.
+            Scanned::DamagedBody { header } => (header, header.body_bytes),
+            Scanned::NoFrame => match scanner.next_header(at + 1)? {
+                Some((next, _)) => {
+                    at = next;
+                    continue;
+                }
+                None => break,
+            },
+        };
+        if let Some(key) = key_of(&header) {
+            let record = IndexRecord {
+                segment: file.key,
+                offset: at as u32,
+                frame_bytes: header.frame_bytes() as u32,
+                kind: header.entry_kind,
+                term: header.point.term,
+                leader: header.point.leader,
+                payload_bytes,
+            };
+            let share = stats.shares.entry(key.group).or_default();
+            share
+                .record
+                .add(key.space, key.index, u64::from(payload_bytes));
+            moves.push((key, Some(record)));
+        }
+        at += header.stride();
+    }
+    Ok((moves, stats))
+}
+
+pub(super) struct Rewritten {
+    pub moves: Moves,
+    pub stats: SegmentStats,
+    pub kept: u64,
+    pub removed: u64,
+}
+
+impl Rewritten {
+    pub(super) fn new(segment: SegmentKey) -> Rewritten {
+        let record = SegmentRecord {
+            generation: segment.generation,
+            end: 0,
+            sealed: true,
+        };
+        Rewritten {
+            moves: Vec::new(),
+            stats: SegmentStats::new(segment.id, record),
+            kept: 0,
+            removed: 0,
+        }
+    }
+
+    /// `offset` is where what was kept of the entry stands.
+    pub(super) fn count(
+        &mut self,
+        key: EntryKey,
+        kept: Option<&Content>,
+        segment: SegmentKey,
+        offset: u64,
+    ) {
+        let record = kept.and_then(|content| match content {
+            Content::Entry { point, kind, body }
+            | Content::Restored {
+                point, kind, body, ..
+            } => Some(IndexRecord {
+                segment,
+                offset: offset as u32,
+                frame_bytes: (HEADER_BYTES + body.len()) as u32,
+                kind: *kind,
+                term: point.term,
+                leader: point.leader,
+                payload_bytes: body.payload_len(),
+            }),
+            _ => None,
+        });
+        match record {
+            Some(record) => {
+                self.kept += 1;
+                let share = self.stats.shares.entry(key.group).or_default();
+                share
+                    .record
+                    .add(key.space, key.index, u64::from(record.payload_bytes));
+            }
+            None => self.removed += 1,
+        }
+        self.moves.push((key, record));
+    }
+}

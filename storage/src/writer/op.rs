@@ -1,0 +1,77 @@
+//! What callers ask of the writer.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::frame::HEADER_BYTES;
+use crate::log::Done;
+use crate::{GroupId, LogEntry, LogPoint, PurgePoint};
+
+pub(crate) enum Op {
+    Entries {
+        group: GroupId,
+        first_id: u64,
+        entries: Vec<LogEntry>,
+    },
+    Restored {
+        group: GroupId,
+        import: u32,
+        entries: Vec<LogEntry>,
+    },
+    Vote {
+        group: GroupId,
+        vote: Bytes,
+    },
+    Truncate {
+        group: GroupId,
+        last_kept: Option<LogPoint>,
+    },
+    Purge {
+        group: GroupId,
+        upto: PurgePoint,
+    },
+    /// Seals the open segment.
+    Rotate,
+    /// Completes when all before it is durable.
+    Sync,
+}
+
+impl Op {
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Op::Entries { entries, .. } | Op::Restored { entries, .. } => entries
+                .iter()
+                .map(|entry| (HEADER_BYTES + entry.body.len()) as u64)
+                .sum(),
+            _ => HEADER_BYTES as u64,
+        }
+    }
+
+    /// Whether it must be synced whatever the policy says.
+    pub(super) fn forces_sync(&self) -> bool {
+        !matches!(self, Op::Entries { .. } | Op::Purge { .. })
+    }
+}
+
+pub(crate) struct Queued {
+    pub op: Op,
+    pub done: Done,
+    pub at: Instant,
+    pub bytes: u64,
+}
+
+/// What the writer does next.
+pub(crate) enum Work {
+    Round {
+        ops: Vec<Queued>,
+        hints: Vec<(GroupId, Bytes)>,
+    },
+    /// Nothing came for a while, or the sync interval is over.
+    Quiet {
+        hints: Vec<(GroupId, Bytes)>,
+    },
+    /// Finish what is written and end.
+    Close,
+    Abandon,
+}
