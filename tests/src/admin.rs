@@ -4,13 +4,25 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+const WAIT_MAX: Duration = Duration::from_secs(10);
+
 /// A GET request: the status code and the body.
 pub fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    request(address, "GET", path, WAIT_MAX)
+}
+
+/// A request without a body, answered soon or not at all.
+pub fn request(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    wait_max: Duration,
+) -> io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&address, wait_max)?;
+    stream.set_read_timeout(Some(wait_max))?;
     write!(
         stream,
-        "GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

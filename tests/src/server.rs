@@ -3,6 +3,7 @@
 //! It is started with a data directory and the environment's settings only, and is ready when it
 //! has printed so. Its output goes to a file in the test's work directory.
 
+use crate::cluster::namespace::Namespace;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -10,6 +11,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -42,6 +44,7 @@ pub struct Options {
     environment: BTreeMap<OsString, OsString>,
     arguments: Vec<OsString>,
     log_path: PathBuf,
+    namespace: Option<Arc<Namespace>>,
 }
 
 impl Options {
@@ -51,6 +54,7 @@ impl Options {
             environment: BTreeMap::new(),
             arguments: vec!["serve".into()],
             log_path: log_path.to_owned(),
+            namespace: None,
         };
         options
             .set("FLOTILLA_NODE_DATA_DIR", data_dir.as_os_str())
@@ -74,6 +78,12 @@ impl Options {
         self
     }
 
+    /// Starts it in another network.
+    pub fn namespace(mut self, namespace: Arc<Namespace>) -> Self {
+        self.namespace = Some(namespace);
+        self
+    }
+
     /// The program with its environment, for a test that runs it by itself.
     pub fn command(&self) -> Command {
         let mut command = Command::new(binary());
@@ -84,7 +94,15 @@ impl Options {
             }
         }
         command.envs(&self.environment);
+        if let Some(namespace) = &self.namespace {
+            namespace.hold(&mut command);
+        }
         command
+    }
+
+    /// Everything that servers with this log file have printed.
+    pub fn log(&self) -> String {
+        read_log(&self.log_path)
     }
 
     /// Starts the server and waits until it serves.
@@ -218,8 +236,7 @@ impl Server {
 
     /// Everything printed so far, also by earlier servers with the same log file.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(&self.log_path)
-            .unwrap_or_else(|error| format!("(the log could not be read: {error})"))
+        read_log(&self.log_path)
     }
 
     /// Ends it without warning, and waits until it is gone.
@@ -229,9 +246,39 @@ impl Server {
         Ok(())
     }
 
+    /// Stops it in the middle of whatever it does, until it is let go on.
+    pub fn freeze(&self) -> io::Result<()> {
+        signal(&self.child, libc::SIGSTOP)
+    }
+
+    /// Lets a frozen one go on as if nothing had been.
+    pub fn unfreeze(&self) -> io::Result<()> {
+        signal(&self.child, libc::SIGCONT)
+    }
+
+    /// Whether it has not ended by itself; its exit status is left for whoever waits for it.
+    pub fn is_running(&self) -> io::Result<bool> {
+        // SAFETY: all zeros is a valid siginfo, and the child has not been waited for, so its id is
+        // not another process's.
+        let (result, process) = unsafe {
+            let mut information: libc::siginfo_t = std::mem::zeroed();
+            let result = libc::waitid(
+                libc::P_PID,
+                self.child.id(),
+                &mut information,
+                libc::WEXITED | libc::WNOHANG | libc::WNOWAIT,
+            );
+            (result, information.si_pid())
+        };
+        match result {
+            0 => Ok(process == 0),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
     /// Asks it to end, and waits as long as a graceful end may take.
     pub fn terminate(mut self) -> Result<ExitStatus, ServerError> {
-        signal_termination(&self.child)?;
+        self.signal_termination()?;
         match wait(&mut self.child, Duration::from_secs(SHUTDOWN_SECONDS_MAX))? {
             Some(status) => Ok(status),
             None => Err(ServerError::NotStopped {
@@ -243,7 +290,7 @@ impl Server {
 
     /// Asks it to end and comes back at once.
     pub fn signal_termination(&self) -> io::Result<()> {
-        signal_termination(&self.child)
+        signal(&self.child, libc::SIGTERM)
     }
 }
 
@@ -255,9 +302,14 @@ impl Drop for Server {
     }
 }
 
-fn signal_termination(child: &Child) -> io::Result<()> {
+fn read_log(path: &Path) -> String {
+    std::fs::read_to_string(path)
+        .unwrap_or_else(|error| format!("(the log could not be read: {error})"))
+}
+
+fn signal(child: &Child, number: libc::c_int) -> io::Result<()> {
     // SAFETY: the child has not been waited for, so its id is not another process's.
-    match unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGTERM) } {
+    match unsafe { libc::kill(child.id() as libc::pid_t, number) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

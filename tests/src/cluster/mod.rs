@@ -1,6 +1,18 @@
 //! A cluster of real servers, each in a network namespace of its own, and what can be done to it.
 //!
 //! - [`namespace`], [`network`]: who reaches whom.
+//! - [`clock`]: wall clocks that are moved.
+//! - [`node`]: one server with its disk and its clock, killed, frozen, started again.
+//! - [`status`]: what a node says about the cluster.
+//! - [`fleet`]: all nodes together.
 
+pub mod clock;
+pub mod fleet;
 pub mod namespace;
 pub mod network;
+pub mod node;
+pub mod status;
+
+pub use fleet::{Fleet, Layout, WHOLE_WITHIN};
+pub use network::Place;
+pub use node::DiskKind;

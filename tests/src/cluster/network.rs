@@ -18,6 +18,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 /// A place in the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,7 +60,7 @@ const NOWHERE: &str = "02:00:0a:4d:ff:ff";
 
 /// The network of one test. The thread that makes it stays in it.
 pub struct Network {
-    nodes: Vec<Namespace>,
+    nodes: Vec<Arc<Namespace>>,
     cuts: BTreeSet<(Place, Place)>,
 }
 
@@ -68,8 +69,8 @@ impl Network {
     pub fn new(nodes: u32) -> Self {
         assert!(nodes <= NODES_MAX, "{nodes} nodes are too many");
         namespace::enter_new().expect("network namespaces need root");
-        let nodes: Vec<Namespace> = (0..nodes)
-            .map(|_| Namespace::new().expect("network namespaces need root"))
+        let nodes = (0..nodes)
+            .map(|_| Arc::new(Namespace::new().expect("network namespaces need root")))
             .collect();
         let network = Self {
             nodes,
@@ -128,7 +129,7 @@ impl Network {
     }
 
     /// The namespace that a node's process starts in.
-    pub fn namespace(&self, node: u32) -> &Namespace {
+    pub fn namespace(&self, node: u32) -> &Arc<Namespace> {
         &self.nodes[node as usize - 1]
     }
 

@@ -4,6 +4,7 @@ use super::content::Content;
 use rand::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
+use std::time::Duration;
 
 /// The number of a file or directory, as the kernel knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,6 +75,7 @@ pub struct Disk {
     next_inode: u64,
     power: bool,
     syncs: SyncBehaviour,
+    sync_delay: Duration,
     sync_count: u64,
 }
 
@@ -88,6 +90,7 @@ impl Disk {
             next_inode: ROOT.0 + 1,
             power: true,
             syncs,
+            sync_delay: Duration::ZERO,
             sync_count: 0,
         }
     }
@@ -99,6 +102,15 @@ impl Disk {
 
     pub fn set_syncs(&mut self, syncs: SyncBehaviour) {
         self.syncs = syncs;
+    }
+
+    /// Makes every sync take at least this long.
+    pub fn set_sync_delay(&mut self, delay: Duration) {
+        self.sync_delay = delay;
+    }
+
+    pub fn sync_delay(&self) -> Duration {
+        self.sync_delay
     }
 
     /// Syncs of files asked for so far, also ignored ones.
@@ -150,6 +162,7 @@ impl Disk {
         let mut disk = Disk {
             nodes,
             power: true,
+            sync_delay: Duration::ZERO,
             sync_count: 0,
             ..*self
         };

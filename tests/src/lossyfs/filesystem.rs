@@ -24,6 +24,12 @@ impl LossyFilesystem {
     fn disk(&self) -> MutexGuard<'_, Disk> {
         self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// A slow disk is slow for everything that comes after the sync too.
+    fn delay_sync(&self) {
+        let delay = self.disk().sync_delay();
+        std::thread::sleep(delay);
+    }
 }
 
 impl From<DiskError> for Errno {
@@ -237,6 +243,7 @@ impl Filesystem for LossyFilesystem {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
+        self.delay_sync();
         empty(reply, self.disk().sync_file(Inode(ino.0)));
     }
 
@@ -248,6 +255,7 @@ impl Filesystem for LossyFilesystem {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
+        self.delay_sync();
         empty(reply, self.disk().sync_directory(Inode(ino.0)));
     }
 

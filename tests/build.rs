@@ -1,0 +1,15 @@
+//! Compiles the clients of the protocol under test, without a system `protoc`.
+
+use std::error::Error;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let proto = "../proto/kubemq/kubemq.proto";
+    println!("cargo:rerun-if-changed={proto}");
+    let descriptors = protox::compile([proto], ["../proto"])?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .build_server(false)
+        .emit_rerun_if_changed(false)
+        .compile_fds(descriptors)?;
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! A wall clock that a test moves, of one server only.
+
+use crate::server::Options;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const SOURCE: &str = include_str!("clock.c");
+
+/// The wall clock of one server: its time is the machine's plus an offset.
+pub struct Clock {
+    library: PathBuf,
+    path: PathBuf,
+    offset: File,
+}
+
+impl Clock {
+    /// Prepares a clock with its files in a directory. Needs a C compiler.
+    pub fn new(directory: &Path) -> io::Result<Self> {
+        let source = directory.join("clock.c");
+        let library = directory.join("clock.so");
+        std::fs::write(&source, SOURCE)?;
+        let output = Command::new("cc")
+            .args(["-O2", "-shared", "-fPIC", "-o"])
+            .args([&library, &source])
+            .output()?;
+        if !output.status.success() {
+            let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+            return Err(io::Error::other(errors));
+        }
+        let path = directory.join("clock.offset");
+        let clock = Self {
+            library,
+            offset: File::create(&path)?,
+            path,
+        };
+        clock.set_offset_ms(0)?;
+        Ok(clock)
+    }
+
+    /// Makes a server live by this clock.
+    pub fn give_to(&self, options: Options) -> Options {
+        options
+            .set("LD_PRELOAD", &self.library)
+            .set("TEST_CLOCK_FILE", &self.path)
+    }
+
+    /// Moves it, at once.
+    pub fn set_offset_ms(&self, offset_ms: i64) -> io::Result<()> {
+        let offset_ns = offset_ms.saturating_mul(1_000_000);
+        self.offset.write_all_at(&offset_ns.to_ne_bytes(), 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    fn seconds(clock: &Clock) -> u64 {
+        let output = Command::new("date")
+            .arg("+%s")
+            .env("LD_PRELOAD", &clock.library)
+            .env("TEST_CLOCK_FILE", &clock.path)
+            .output()
+            .expect("`date` runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        text.trim().parse().expect("a number of seconds")
+    }
+
+    #[test]
+    fn a_program_lives_by_the_clock_that_was_moved() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let clock = Clock::new(directory.path()).expect("a C compiler");
+        let now = || {
+            SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .expect("after 1970")
+        };
+        assert!(seconds(&clock).abs_diff(now().as_secs()) < 30);
+        clock.set_offset_ms(-86_400_000).expect("the file");
+        assert!(seconds(&clock).abs_diff(now().as_secs() - 86_400) < 30);
+        clock.set_offset_ms(3_600_000).expect("the file");
+        assert!(seconds(&clock).abs_diff(now().as_secs() + 3_600) < 30);
+    }
+}

@@ -1,0 +1,143 @@
+//! What a node says about its cluster.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+/// The answer of `GET /api/v1/cluster`.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// The identity of the cluster.
+    pub cluster: String,
+    /// The id of the node that answered.
+    pub node: u64,
+    pub nodes: Vec<Member>,
+    pub shards: Vec<Group>,
+    pub metadata_leader: Option<u64>,
+    pub ready: bool,
+}
+
+/// A node as another one sees it.
+#[derive(Clone, Debug)]
+pub struct Member {
+    pub id: u64,
+    pub address: String,
+    pub state: String,
+    pub is_up: bool,
+}
+
+/// A shard's replicas.
+#[derive(Clone, Debug)]
+pub struct Group {
+    pub id: u64,
+    pub leader: Option<u64>,
+    pub term: u64,
+    pub replicas: Vec<u64>,
+}
+
+impl Status {
+    /// Takes an answer apart; none if something is missing.
+    pub fn parse(text: &str) -> Option<Self> {
+        let answer: Value = serde_json::from_str(text).ok()?;
+        let list = |key: &str| answer.get(key)?.as_array();
+        Some(Self {
+            cluster: answer.get("cluster")?.as_str()?.to_owned(),
+            node: answer.get("node")?.as_u64()?,
+            nodes: list("nodes")?
+                .iter()
+                .map(Member::parse)
+                .collect::<Option<_>>()?,
+            shards: list("shards")?
+                .iter()
+                .map(Group::parse)
+                .collect::<Option<_>>()?,
+            metadata_leader: leader(answer.get("metadata")?),
+            ready: answer.get("ready")?.as_bool()?,
+        })
+    }
+
+    /// Whether every group has a leader.
+    pub fn is_led(&self) -> bool {
+        self.metadata_leader.is_some() && self.shards.iter().all(|shard| shard.leader.is_some())
+    }
+
+    /// The id of each node by its address.
+    pub fn ids(&self) -> BTreeMap<Ipv4Addr, u64> {
+        let id = |member: &Member| {
+            let (host, _) = member.address.rsplit_once(':')?;
+            Some((host.parse().ok()?, member.id))
+        };
+        // A wiped node is registered anew at its old address: the newest id counts.
+        let mut ids = BTreeMap::new();
+        for (address, number) in self.nodes.iter().filter_map(id) {
+            let newest = ids.entry(address).or_insert(number);
+            *newest = number.max(*newest);
+        }
+        ids
+    }
+
+    pub fn member(&self, id: u64) -> Option<&Member> {
+        self.nodes.iter().find(|member| member.id == id)
+    }
+
+    /// How many shards a node leads.
+    pub fn led_by(&self, id: u64) -> usize {
+        let led = |shard: &&Group| shard.leader == Some(id);
+        self.shards.iter().filter(led).count()
+    }
+}
+
+impl Member {
+    fn parse(value: &Value) -> Option<Self> {
+        Some(Self {
+            id: value.get("id")?.as_u64()?,
+            address: value.get("address")?.as_str()?.to_owned(),
+            state: value.get("state")?.as_str()?.to_owned(),
+            is_up: value.get("up")?.as_bool()?,
+        })
+    }
+}
+
+impl Group {
+    fn parse(value: &Value) -> Option<Self> {
+        let replicas = value.get("replicas")?.as_array()?;
+        Some(Self {
+            id: value.get("id")?.as_u64()?,
+            leader: leader(value),
+            term: value.get("term")?.as_u64()?,
+            replicas: replicas.iter().filter_map(Value::as_u64).collect(),
+        })
+    }
+}
+
+fn leader(group: &Value) -> Option<u64> {
+    group.get("leader")?.as_u64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANSWER: &str = r#"{"cluster":"00ff","node":2,"nodes":[
+        {"id":1,"name":"a","address":"10.77.0.1:7600","zone":"","state":"up","up":true,"self":false},
+        {"id":2,"name":"b","address":"10.77.0.2:7600","zone":"","state":"up","up":true,"self":true},
+        {"id":4,"name":"a","address":"10.77.0.1:7600","zone":"","state":"up","up":true,"self":false}],
+        "shards":[{"id":1,"leader":2,"term":3,"replicas":[1,2]},{"id":2,"leader":null,"term":1,"replicas":[1]}],
+        "metadata":{"leader":1},"ready":false}"#;
+
+    #[test]
+    fn an_answer_is_understood() {
+        let status = Status::parse(ANSWER).expect("the shape of the admin interface");
+        assert!(!status.is_led() && !status.ready);
+        assert_eq!((status.led_by(2), status.led_by(1)), (1, 0));
+        assert_eq!(status.metadata_leader, Some(1));
+        assert_eq!(status.shards[0].replicas, [1, 2]);
+        assert_eq!(status.ids()[&Ipv4Addr::new(10, 77, 0, 1)], 4);
+    }
+
+    #[test]
+    fn an_answer_without_a_part_is_none() {
+        assert!(Status::parse("{}").is_none());
+        assert!(Status::parse(&ANSWER.replace("\"ready\"", "\"red\"")).is_none());
+    }
+}

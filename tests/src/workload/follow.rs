@@ -1,0 +1,92 @@
+//! Readers that follow a topic while it is written.
+
+use super::message;
+use super::protocol::subscribe::{EventsStoreType, SubscribeType};
+use super::protocol::{EventReceive, Subscribe};
+use super::route::{Client, Route};
+use crate::history::{HoldId, Read, Recorder};
+use std::time::Duration;
+use tokio::sync::watch;
+use tonic::{Status, Streaming};
+
+/// One follower, which subscribes again where it was when its subscription breaks.
+pub struct Follower {
+    pub topic: String,
+    pub route: Route,
+    pub recorder: Recorder,
+    pub number: u32,
+}
+
+impl Follower {
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut last = 0;
+        while !*stop.borrow() {
+            let Some(client) = self.route.client().await else {
+                continue;
+            };
+            let reader = self.recorder.next_hold();
+            // A new name each time: a known one goes on where the server stopped sending, which can
+            // be behind what arrived here.
+            let name = format!("follower-{}-{}", self.number, reader.0);
+            let follow = async {
+                let mut events = subscribe(client, &self.topic, &name, last + 1).await?;
+                while let Some(event) = events.message().await? {
+                    last = event.sequence;
+                    record(&self.recorder, reader, self.route.node(), &event, false);
+                }
+                Ok::<(), Status>(())
+            };
+            let is_broken = tokio::select! {
+                _ = follow => true,
+                _ = stop.wait_for(|stop| *stop) => false,
+            };
+            if is_broken {
+                self.route.leave().await;
+            }
+        }
+    }
+}
+
+/// Subscribes to a topic from an offset on.
+pub async fn subscribe(
+    mut client: Client,
+    topic: &str,
+    name: &str,
+    first: u64,
+) -> Result<Streaming<EventReceive>, Status> {
+    let (start, value) = if first <= 1 {
+        (EventsStoreType::StartFromFirst, 0)
+    } else {
+        (EventsStoreType::StartAtSequence, first)
+    };
+    let request = Subscribe {
+        subscribe_type_data: SubscribeType::EventsStore.into(),
+        client_id: name.to_owned(),
+        channel: topic.to_owned(),
+        group: String::new(),
+        events_store_type_data: start.into(),
+        events_store_type_value: value as i64,
+    };
+    // The answer's head comes with the first event, or much later.
+    const HEAD_WITHIN: Duration = Duration::from_secs(30);
+    let subscribed = tokio::time::timeout(HEAD_WITHIN, client.subscribe_to_events(request)).await;
+    match subscribed {
+        Ok(answer) => Ok(answer?.into_inner()),
+        Err(_) => Err(Status::deadline_exceeded("no subscription")),
+    }
+}
+
+/// Notes an event that a subscription delivered.
+pub fn record(recorder: &Recorder, reader: HoldId, node: u32, event: &EventReceive, whole: bool) {
+    let (name, intact) = message::read(&event.body);
+    let read = Read {
+        reader,
+        node,
+        at: recorder.now(),
+        sequence: event.sequence,
+        name,
+        intact,
+        whole,
+    };
+    recorder.history().topic(&event.channel).reads.push(read);
+}

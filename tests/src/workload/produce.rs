@@ -1,0 +1,135 @@
+//! Producers: each sends its own numbered messages to one channel, one after the other.
+
+use super::message;
+use super::protocol::{Event, QueueMessage, QueueMessagePolicy, QueueMessagesBatchRequest};
+use super::route::{Client, Route};
+use crate::checker::Name;
+use crate::history::{Moment, Recorder, Send};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tonic::Status;
+
+/// After this a call counts as failed.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+const BATCH_MAX: usize = 8;
+
+/// What a producer sends to.
+#[derive(Clone, Debug)]
+pub enum Target {
+    Topic(String),
+    Queue {
+        name: String,
+        /// Deliveries of a message, and where it goes after the last one.
+        dead_letter: Option<(u32, String)>,
+    },
+}
+
+/// One producer.
+pub struct Producer {
+    pub number: u32,
+    pub target: Target,
+    pub route: Route,
+    pub recorder: Recorder,
+    pub pause: Duration,
+    pub seed: u64,
+}
+
+impl Producer {
+    /// Sends until it is told to stop. A message that failed is not sent again.
+    pub async fn run(mut self, stop: watch::Receiver<bool>) {
+        let mut random = StdRng::seed_from_u64(self.seed ^ u64::from(self.number));
+        let mut next = 1;
+        while !*stop.borrow() {
+            let Some(client) = self.route.client().await else {
+                continue;
+            };
+            let count = match self.target {
+                Target::Topic(_) => 1,
+                Target::Queue { .. } => random.random_range(1..=BATCH_MAX),
+            };
+            let names: Vec<Name> = (next..)
+                .take(count)
+                .map(|number| Name {
+                    producer: self.number,
+                    number,
+                })
+                .collect();
+            next += count as u64;
+            let invoked = self.recorder.now();
+            let accepted = match timeout(ANSWER_WITHIN, self.send(client, &names)).await {
+                Ok(Ok(accepted)) => accepted,
+                Ok(Err(_)) | Err(_) => vec![false; names.len()],
+            };
+            self.record(&names, &accepted, invoked);
+            if accepted.contains(&false) {
+                self.route.leave().await;
+            } else {
+                tokio::time::sleep(self.pause).await;
+            }
+        }
+    }
+
+    async fn send(&self, mut client: Client, names: &[Name]) -> Result<Vec<bool>, Status> {
+        match &self.target {
+            Target::Topic(topic) => {
+                let mut accepted = Vec::new();
+                for name in names {
+                    let event = Event {
+                        client_id: format!("producer-{}", self.number),
+                        channel: topic.clone(),
+                        body: message::body(*name),
+                        store: true,
+                        ..Event::default()
+                    };
+                    accepted.push(client.send_event(event).await?.into_inner().sent);
+                }
+                Ok(accepted)
+            }
+            Target::Queue { name, dead_letter } => {
+                let messages = names.iter().map(|message| QueueMessage {
+                    client_id: format!("producer-{}", self.number),
+                    channel: name.clone(),
+                    body: message::body(*message),
+                    policy: dead_letter
+                        .as_ref()
+                        .map(|(count, queue)| QueueMessagePolicy {
+                            max_receive_count: *count as i32,
+                            max_receive_queue: queue.clone(),
+                            ..QueueMessagePolicy::default()
+                        }),
+                    ..QueueMessage::default()
+                });
+                let request = QueueMessagesBatchRequest {
+                    batch_id: "1".to_owned(),
+                    messages: messages.collect(),
+                };
+                let answer = client.send_queue_messages_batch(request).await?;
+                let results = answer.into_inner().results;
+                if results.len() != names.len() {
+                    return Err(Status::internal(
+                        "another number of results than of messages",
+                    ));
+                }
+                Ok(results.iter().map(|result| !result.is_error).collect())
+            }
+        }
+    }
+
+    fn record(&self, names: &[Name], accepted: &[bool], invoked: Moment) {
+        let answered = self.recorder.now();
+        let sends = names.iter().zip(accepted).map(|(name, accepted)| Send {
+            name: *name,
+            invoked,
+            answered,
+            acknowledged: *accepted,
+        });
+        let mut history = self.recorder.history();
+        match &self.target {
+            Target::Topic(topic) => history.topic(topic).sends.extend(sends),
+            Target::Queue { name, .. } => history.queue(name).sends.extend(sends),
+        }
+    }
+}
