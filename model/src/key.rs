@@ -247,6 +247,10 @@ mod tests {
             any::<(u32, u64)>().prop_map(|(id, item)| Key::OutboxItem(ShardId(id), item)),
             any::<(u32, u8)>()
                 .prop_map(|(id, n)| Key::OriginSlot(OriginKey::Shard(ShardId(id)), n)),
+            Just(Key::SessionNodes),
+            (0u64..600).prop_map(|id| Key::Member(NodeId(id))),
+            any::<[u8; 16]>().prop_map(|disk| Key::MemberDisk(DiskId(disk))),
+            (0u32..600).prop_map(|shard| Key::Placement(ShardId(shard))),
         ]
     }
 

@@ -13,6 +13,7 @@ pub const SLOT_BYTES: u32 = 10;
 
 /// A shard that is told one thing after another by one node.
 pub struct Shard {
+    pub shard: ShardId,
     pub state: MemoryRecords,
     pub index: u64,
     pub now: u64,
@@ -22,7 +23,12 @@ pub struct Shard {
 
 impl Shard {
     pub fn new() -> Self {
+        Self::of(SHARD)
+    }
+
+    pub fn of(shard: ShardId) -> Self {
         Self {
+            shard,
             state: MemoryRecords::default(),
             index: 0,
             now: 1_000_000,
@@ -49,7 +55,12 @@ impl Shard {
             wall: WallTime(self.now * 1_000_000),
             proposals,
         };
-        let mut run = EntryRun::new(SHARD, LogIndex(self.index), head, vec![SLOT_BYTES; slots]);
+        let mut run = EntryRun::new(
+            self.shard,
+            LogIndex(self.index),
+            head,
+            vec![SLOT_BYTES; slots],
+        );
         self.advances = 0;
         loop {
             self.advances += 1;

@@ -5,6 +5,9 @@
     reason = "a panic in a test is its report of failure"
 )]
 
+mod formats;
 mod harness;
+mod metadata;
 mod queue;
+mod session;
 mod shard;

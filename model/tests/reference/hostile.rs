@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use flotilla_model::command::*;
 use flotilla_model::ids::*;
 use flotilla_model::machine::apply_in_memory;
+use flotilla_model::metadata::NodeState;
 use flotilla_model::name::Name;
 use flotilla_model::query;
 use flotilla_model::records::MemoryRecords;
@@ -194,6 +195,39 @@ fn command() -> impl Strategy<Value = Command> {
             target: ShardId(target),
             upto,
         }),
+        3 => metadata_command(),
+    ]
+}
+
+fn metadata_command() -> impl Strategy<Value = Command> {
+    let node = || number().prop_map(NodeId);
+    let text = || prop_oneof![Just("a:7600".to_owned()), Just("x".repeat(301))];
+    let states = vec![
+        NodeState::Up,
+        NodeState::Draining,
+        NodeState::Gone,
+        NodeState::Removed,
+    ];
+    let state = proptest::sample::select(states);
+    prop_oneof![
+        4 => (0u8..5, text(), 0u16..3, proptest::option::of(node())).prop_map(
+            |(disk, address, feature_level_max, wanted)| Command::RegisterNode {
+                disk: DiskId([disk; 16]),
+                name: String::new(),
+                address,
+                zone: String::new(),
+                feature_level_max,
+                wanted,
+            }
+        ),
+        1 => (node(), state, number()).prop_map(|(node, state, expected_version)| {
+            Command::SetNodeState { node, state, expected_version }
+        }),
+        1 => (small(), vec(node(), 0..12), number()).prop_map(|(shard, replicas, expected_version)| {
+            Command::SetPlacement { shard: ShardId(shard), replicas, expected_version }
+        }),
+        1 => small().prop_map(|replicas| Command::SetReplicas { replicas }),
+        1 => any::<u16>().prop_map(|to| Command::RaiseFeatureLevel { to }),
     ]
 }
 
@@ -243,8 +277,11 @@ proptest! {
     #![proptest_config(crate::config(400))]
 
     #[test]
-    fn nothing_that_a_node_could_send_does_harm(entries in vec(entry(), 1..40)) {
-        let (mut memory, mut replica) = (MemoryRecords::default(), Replica::default());
+    fn nothing_that_a_node_could_send_does_harm(
+        shard in proptest::sample::select(vec![SHARD, ShardId::METADATA]),
+        entries in vec(entry(), 1..40),
+    ) {
+        let (mut memory, mut replica) = (MemoryRecords::default(), Replica::new(shard));
         let mut origins = BTreeMap::new();
         let (mut now, mut appended, mut released) = (12_345_678, 0u64, 0u64);
         for (index, (step_ms, slots, mut proposals, seed)) in (1u64..).zip(entries) {
@@ -254,7 +291,7 @@ proptest! {
             }
             let head = EntryHead { now: ShardTime(now), wall: WallTime(seed), proposals };
             let index = LogIndex(index);
-            let applied = apply_in_memory(SHARD, index, head.clone(), slots.clone(), &mut memory);
+            let applied = apply_in_memory(shard, index, head.clone(), slots.clone(), &mut memory);
             let mut random = seed | 1;
             replica.evict(&mut random);
             let again = replica.apply(index, head, slots.clone(), seed);

@@ -9,7 +9,9 @@
 
 mod compare;
 mod hostile;
+mod metadata;
 mod naive;
+mod naive_metadata;
 mod replica;
 mod steps;
 
@@ -51,7 +53,7 @@ impl Shards {
         Self {
             naive: Naive::new(SHARD),
             memory: MemoryRecords::default(),
-            replica: Replica::default(),
+            replica: Replica::new(SHARD),
             index: LogIndex(0),
             now: 1_000_000 * BUCKET_MS,
             wall: 1_790_000_000_000_000_000,

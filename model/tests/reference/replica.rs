@@ -5,18 +5,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use flotilla_model::command::EntryHead;
-use flotilla_model::ids::LogIndex;
+use flotilla_model::ids::{LogIndex, ShardId};
 use flotilla_model::key::Key;
 use flotilla_model::machine::EntryRun;
 use flotilla_model::outcome::Applied;
 use flotilla_model::record::Record;
 use flotilla_model::records::*;
 
-use crate::steps::SHARD;
-
 /// All records as they would be stored, and the keys that are in memory.
-#[derive(Default)]
 pub struct Replica {
+    shard: ShardId,
     store: MemoryRecords,
     loaded: RefCell<BTreeSet<Key>>,
 }
@@ -38,6 +36,14 @@ impl RecordsMut for Replica {
 }
 
 impl Replica {
+    pub fn new(shard: ShardId) -> Self {
+        Self {
+            shard,
+            store: MemoryRecords::default(),
+            loaded: RefCell::default(),
+        }
+    }
+
     pub fn apply(
         &mut self,
         index: LogIndex,
@@ -46,7 +52,7 @@ impl Replica {
         seed: u64,
     ) -> Applied {
         let mut random = seed | 1;
-        let mut run = EntryRun::new(SHARD, index, head, slots);
+        let mut run = EntryRun::new(self.shard, index, head, slots);
         loop {
             match run.advance(self) {
                 Ok(Some(applied)) => return applied,
