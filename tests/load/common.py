@@ -26,6 +26,10 @@ RAW_OPTIONS = [
     ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 200),
     ("grpc.max_receive_message_length", 100 << 20),
+    # A node that does not even answer pings is left.
+    ("grpc.keepalive_time_ms", 2000),
+    ("grpc.keepalive_timeout_ms", 2000),
+    ("grpc.http2.max_pings_without_data", 0),
 ]
 
 
@@ -86,15 +90,26 @@ class Stop:
         self.event.wait(seconds)
 
 
-def wait_for_server(address, stop):
-    """Comes back once something listens."""
-    host, port = address.rsplit(":", 1)
-    while not stop:
-        try:
-            socket.create_connection((host, int(port)), 1).close()
-            return
-        except OSError:
-            stop.pause(0.02)
+class Nodes:
+    """The addresses of all nodes, separated by commas, with one of them as the home of the client."""
+
+    def __init__(self, addresses, home=0):
+        self.addresses = addresses.split(",")
+        self.next = home
+
+    def wait_for_one(self, stop):
+        """The address of a node that listens: another one each time, if there are several."""
+        while not stop:
+            address = self.addresses[self.next % len(self.addresses)]
+            self.next += 1
+            host, port = address.rsplit(":", 1)
+            try:
+                socket.create_connection((host, int(port)), 1).close()
+            except OSError:
+                stop.pause(0.02)
+            else:
+                return address
+        return self.addresses[0]
 
 
 def raw_stub(address):

@@ -11,7 +11,7 @@ import queue
 import uuid
 
 import grpc
-from common import Journal, Stop, end, note, pb, raw_stub, wait_for_server
+from common import Journal, Nodes, Stop, end, note, pb, raw_stub
 
 ITEMS_MAX = 64
 WAIT_MS = 300
@@ -68,10 +68,9 @@ def main():
     parser.add_argument("--queue", required=True)
     parser.add_argument("--journal", required=True)
     arguments = parser.parse_args()
-    journal, stop = Journal(arguments.journal), Stop()
+    journal, stop, nodes = Journal(arguments.journal), Stop(), Nodes(arguments.address)
     while not stop:
-        wait_for_server(arguments.address, stop)
-        channel, stub = raw_stub(arguments.address)
+        channel, stub = raw_stub(nodes.wait_for_one(stop))
         downstream = Downstream(stub)
         try:
             consume(downstream, arguments.queue, journal, stop)

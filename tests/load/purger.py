@@ -4,7 +4,7 @@ import argparse
 import random
 
 import grpc
-from common import Journal, Stop, end, make_body, make_metadata, note, pb, raw_stub, wait_for_server
+from common import Journal, Nodes, Stop, end, make_body, make_metadata, note, pb, raw_stub
 
 BATCH = 20
 CALL_SECONDS_MAX = 10
@@ -56,10 +56,9 @@ def main():
     parser.add_argument("--journal", required=True)
     arguments = parser.parse_args()
     journal, stop, chance = Journal(arguments.journal), Stop(), random.Random(arguments.seed)
-    first, acknowledged = 1, []
+    first, acknowledged, nodes = 1, [], Nodes(arguments.address)
     while not stop:
-        wait_for_server(arguments.address, stop)
-        channel, stub = raw_stub(arguments.address)
+        channel, stub = raw_stub(nodes.wait_for_one(stop))
         try:
             while not stop:
                 first += BATCH

@@ -9,7 +9,7 @@ import argparse
 import random
 import uuid
 
-from common import Journal, make_body, make_metadata, pb, raw_stub
+from common import Journal, Nodes, Stop, make_body, make_metadata, pb, raw_stub
 
 TOPIC_SECONDS_MAX = 120
 START_COUNT = 5
@@ -116,7 +116,7 @@ def main():
     parser.add_argument("--queue", action="append", default=[])
     arguments = parser.parse_args()
     journal, chance = Journal(arguments.journal), random.Random(arguments.seed)
-    _, stub = raw_stub(arguments.address)
+    _, stub = raw_stub(Nodes(arguments.address).wait_for_one(Stop()))
     for topic in arguments.topic:
         events = read_topic(stub, topic, arguments.marker, journal)
         try_starts(stub, topic, events, journal, chance)

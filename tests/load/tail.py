@@ -6,14 +6,13 @@ import threading
 import uuid
 
 import grpc
-from common import Journal, Stop, end, note, pb, raw_stub, wait_for_server
+from common import Journal, Nodes, Stop, end, note, pb, raw_stub
 
 
-def follow(address, topic, journal, lock, stop):
+def follow(nodes, topic, journal, lock, stop):
     last = 0
     while not stop:
-        wait_for_server(address, stop)
-        channel, stub = raw_stub(address)
+        channel, stub = raw_stub(nodes.wait_for_one(stop))
         start = (
             (pb.Subscribe.StartAtSequence, last + 1) if last else (pb.Subscribe.StartFromFirst, 0)
         )
@@ -47,9 +46,10 @@ def main():
     arguments = parser.parse_args()
     # What it saw promises nothing, so nothing is synced.
     journal, stop, lock = Journal(arguments.journal, sync=False), Stop(), threading.Lock()
-    for topic in arguments.topics:
+    for home, topic in enumerate(arguments.topics):
+        nodes = Nodes(arguments.address, home)
         threading.Thread(
-            target=follow, args=(arguments.address, topic, journal, lock, stop), daemon=True
+            target=follow, args=(nodes, topic, journal, lock, stop), daemon=True
         ).start()
     stop.event.wait()
     with lock:

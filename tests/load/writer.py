@@ -8,7 +8,7 @@ import argparse
 import random
 import threading
 
-from common import Journal, Stop, call_within, end, make_body, make_metadata, note, wait_for_server
+from common import Journal, Nodes, Stop, call_within, end, make_body, make_metadata, note
 from kubemq.pubsub import Client as PubSubClient
 from kubemq.pubsub import EventStoreMessage
 from kubemq.queues import Client as QueuesClient
@@ -83,13 +83,12 @@ class Writer:
             errors = [result.error for result in batch.results if result.is_error]
             raise RuntimeError("batch from %d: %s" % (numbers[0], errors[0]))
 
-    def run(self, address, stop):
+    def run(self, nodes, stop):
         actions = [self.send_event] * 3 + [self.send_to_queue, self.send_batch]
         clients = None
         while not stop:
             if clients is None:
-                wait_for_server(address, stop)
-                clients = Clients(address, "writer-%d" % self.producer)
+                clients = Clients(nodes.wait_for_one(stop), "writer-%d" % self.producer)
             action = self.random.choice(actions)
             try:
                 call_within(ANSWER_SECONDS_MAX, lambda: action(clients))
@@ -110,7 +109,7 @@ def main():
     parser.add_argument("--queue", required=True)
     parser.add_argument("--journal", required=True)
     arguments = parser.parse_args()
-    Writer(arguments).run(arguments.address, Stop())
+    Writer(arguments).run(Nodes(arguments.address, arguments.producer), Stop())
     end()
 
 

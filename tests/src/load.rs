@@ -1,11 +1,13 @@
 //! The load of the crash and power-cut tests: SDK processes that send, consume, purge and follow
-//! while the server is killed under them, and the verdict at the end.
+//! while servers are killed under them, and the verdict at the end.
 //!
 //! ```text
-//!   8 writers  -> topic-0..3  -> 1 tail (follows all)
+//!   writers    -> topic-0..3  -> 1 tail (follows all)
 //!              -> queue-0..3  -> 2 consumers (queue-2, queue-3)
 //!   1 purger   -> purged         sends and removes by itself
 //! ```
+//!
+//! With several servers, each process goes to another one when a call fails.
 
 use crate::checker::{self, Violation};
 use crate::journal::{Attempt, Journal, Seen};
@@ -19,7 +21,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const WRITERS: u32 = 8;
-const PURGER: u32 = WRITERS + 1;
+/// Comes after all writers.
+const PURGER: u32 = 1000;
 const CHANNELS: u32 = 4;
 /// Queues from this one on have a consumer.
 const CONSUMED_FROM: u32 = 2;
@@ -46,23 +49,33 @@ pub struct Load {
     journals: Vec<(PathBuf, u32)>,
     counters: Vec<Counter>,
     directory: PathBuf,
-    address: SocketAddr,
+    /// Of all servers, separated by commas.
+    addresses: String,
     seed: u64,
 }
 
 impl Load {
     /// Starts all processes. The server may come and go, but always at this address.
     pub fn start(address: SocketAddr, directory: &Path, seed: u64) -> Self {
+        Self::start_with(WRITERS, &[address], directory, seed)
+    }
+
+    /// The same with another number of writers, and several servers.
+    pub fn start_with(writers: u32, addresses: &[SocketAddr], directory: &Path, seed: u64) -> Self {
         std::fs::create_dir_all(directory).expect("the work directory takes new directories");
         let mut load = Self {
             scripts: Vec::new(),
             journals: Vec::new(),
             counters: Vec::new(),
             directory: directory.to_owned(),
-            address,
+            addresses: addresses
+                .iter()
+                .map(SocketAddr::to_string)
+                .collect::<Vec<_>>()
+                .join(","),
             seed,
         };
-        for producer in 1..=WRITERS {
+        for producer in 1..=writers {
             let arguments = [
                 ("--producer", producer.to_string()),
                 ("--seed", seed.to_string()),
@@ -108,7 +121,7 @@ impl Load {
     ) {
         let journal = self.directory.join(format!("{name}.journal"));
         std::fs::write(&journal, "").expect("the work directory takes new files");
-        let mut arguments = vec!["--address".to_owned(), self.address.to_string()];
+        let mut arguments = vec!["--address".to_owned(), self.addresses.clone()];
         for (option, value) in options {
             arguments.extend([(*option).to_owned(), value.clone()]);
         }
@@ -166,7 +179,7 @@ impl Load {
     fn read_back(&self) -> Journal {
         let journal = self.directory.join("readback.journal");
         let mut arguments: Vec<String> = [
-            ("--address", self.address.to_string()),
+            ("--address", self.addresses.clone()),
             ("--journal", journal.display().to_string()),
             ("--seed", self.seed.to_string()),
             ("--marker", "1".to_owned()),
