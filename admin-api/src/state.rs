@@ -59,7 +59,7 @@ impl Admin {
         }
     }
 
-    /// From now on the node is not ready, for this reason, until it ends.
+    /// From now on the node is not ready, for this reason, until it gets its broker or ends.
     pub fn hold_back(&self, reason: &str) {
         self.shared.held_back.send_replace(Some(reason.to_owned()));
     }

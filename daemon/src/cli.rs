@@ -46,6 +46,18 @@ pub struct ServeArguments {
     /// Where operators connect (listen.admin).
     #[arg(long, value_name = "IP:PORT")]
     admin: Option<String>,
+    /// Where other nodes connect (listen.cluster).
+    #[arg(long, value_name = "IP:PORT")]
+    cluster: Option<String>,
+    /// What other nodes dial instead (cluster.advertise).
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<String>,
+    /// Nodes to form a cluster with, or to join the cluster of (cluster.seeds).
+    #[arg(long, value_name = "HOST:PORT,...")]
+    seeds: Option<String>,
+    /// How many new nodes form a cluster (cluster.expect).
+    #[arg(long, value_name = "COUNT")]
+    expect: Option<String>,
     /// Allows listeners that other hosts can reach (listen.allow_insecure).
     #[arg(long)]
     allow_insecure: bool,
@@ -78,6 +90,10 @@ impl ServeArguments {
             ("--node-name", "node.name", self.node_name),
             ("--kubemq", "listen.kubemq", self.kubemq),
             ("--admin", "listen.admin", self.admin),
+            ("--cluster", "listen.cluster", self.cluster),
+            ("--advertise", "cluster.advertise", self.advertise),
+            ("--seeds", "cluster.seeds", self.seeds),
+            ("--expect", "cluster.expect", self.expect),
             (
                 "--allow-insecure",
                 "listen.allow_insecure",

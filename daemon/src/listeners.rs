@@ -12,12 +12,14 @@ pub struct Listeners {
     pub kubemq: Option<TcpListener>,
     /// Admin REST, metrics, health.
     pub admin: Option<TcpListener>,
+    /// Other nodes.
+    pub cluster: Option<TcpListener>,
 }
 
 impl Listeners {
     /// Binds what the configuration asks for.
     pub fn bind(config: &Config, layers: &Layers) -> Result<Self, DaemonError> {
-        let [kubemq, admin] = config::listeners(config).map(|(key, address)| {
+        let [kubemq, admin, cluster] = config::listeners(config).map(|(key, address)| {
             address
                 .map(|address| bind(key, address, layers))
                 .transpose()
@@ -25,18 +27,23 @@ impl Listeners {
         Ok(Self {
             kubemq: kubemq?,
             admin: admin?,
+            cluster: cluster?,
         })
     }
 
     /// Name and real address of each, for those who asked for port 0.
     pub fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
-        [("kubemq", &self.kubemq), ("admin", &self.admin)]
-            .into_iter()
-            .filter_map(|(name, listener)| {
-                let address = listener.as_ref()?.local_addr().ok()?;
-                Some((name, address))
-            })
-            .collect()
+        [
+            ("kubemq", &self.kubemq),
+            ("admin", &self.admin),
+            ("cluster", &self.cluster),
+        ]
+        .into_iter()
+        .filter_map(|(name, listener)| {
+            let address = listener.as_ref()?.local_addr().ok()?;
+            Some((name, address))
+        })
+        .collect()
     }
 }
 
@@ -46,7 +53,7 @@ fn bind(
     layers: &Layers,
 ) -> Result<TcpListener, DaemonError> {
     let bound = TcpListener::bind(address).and_then(|listener| {
-        // Both servers poll it.
+        // All servers poll it.
         listener.set_nonblocking(true)?;
         Ok(listener)
     });
@@ -74,6 +81,7 @@ mod tests {
             .add_flags([
                 flag("--kubemq", "listen.kubemq", kubemq),
                 flag("--admin", "listen.admin", "127.0.0.1:0".to_owned()),
+                flag("--cluster", "listen.cluster", "127.0.0.1:0".to_owned()),
             ])
             .unwrap();
         (layers.build().unwrap(), layers)
@@ -84,7 +92,7 @@ mod tests {
         let (config, layers) = configured("localhost:0".to_owned());
         let listeners = Listeners::bind(&config, &layers).unwrap();
         let addresses = listeners.addresses();
-        assert_eq!(addresses.len(), 2);
+        assert_eq!(addresses.len(), 3);
         assert!(addresses.iter().all(|(_, address)| address.port() != 0));
     }
 

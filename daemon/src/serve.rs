@@ -1,6 +1,10 @@
 //! `flotilla serve`: what the process needs around a node, from its first line to its last.
 
+use std::convert::Infallible;
+use std::sync::Arc;
+
 use flotilla_admin_api::{Admin, AdminConfig};
+use flotilla_cluster::{StartProgress, StartStage};
 use tokio::runtime::Runtime;
 use tracing::{error, info, warn};
 
@@ -26,12 +30,12 @@ pub fn run(config: Config, layers: &Layers) -> Result<(), DaemonError> {
     process::log_panics();
     process::raise_open_files();
     let data_dir = DataDir::open(&config.data_dir)?;
-    let listeners = Listeners::bind(&config, layers)?;
-    let config = settle(config, &data_dir);
-    log_start(&config);
+    let mut listeners = Listeners::bind(&config, layers)?;
     for (name, address) in listeners.addresses() {
         print_line(&format!("listening {name} {address}"));
     }
+    let config = settle(config, &data_dir, &mut listeners);
+    log_start(&config);
     let runtime = start_runtime()?;
     let outcome = runtime.block_on(serve(&config, listeners));
     // Whatever still runs has had its time.
@@ -46,12 +50,14 @@ pub fn run(config: Config, layers: &Layers) -> Result<(), DaemonError> {
 }
 
 /// Fills in what only the running system knows.
-fn settle(mut config: Config, data_dir: &DataDir) -> Config {
+fn settle(mut config: Config, data_dir: &DataDir, listeners: &mut Listeners) -> Config {
     if config.node_name.is_empty() {
         config.node_name = process::host_name();
     }
     config.cluster.data_dir = data_dir.path().to_owned();
     config.cluster.node_name.clone_from(&config.node_name);
+    config.cluster.shards = config.shard_count();
+    config.cluster.listen = listeners.cluster.take().map(Arc::new);
     config.kubemq.host.clone_from(&config.node_name);
     config.kubemq.shutdown_wait_max = config.shutdown_grace / CONNECTIONS_SHARE;
     config
@@ -63,6 +69,7 @@ fn log_start(config: &Config) {
         node = config.node_name,
         data_dir = %config.cluster.data_dir.display(),
         sync = ?config.cluster.log.sync,
+        seeds = ?config.cluster.seeds,
         segment_size = format_size(config.cluster.log.segment_bytes),
         reserve = format_size(config.cluster.log.reserve()),
         "starting"
@@ -78,6 +85,21 @@ fn start_runtime() -> Result<Runtime, DaemonError> {
             action: "start the runtime",
             source,
         })
+}
+
+/// Tells operators what the start is at: other nodes may be hours away.
+async fn show_start(progress: &StartProgress, admin: &Admin) -> Infallible {
+    let mut stages = progress.watch();
+    loop {
+        let stage = stages.borrow_and_update().clone();
+        if stage != StartStage::Started {
+            info!(%stage, "starting");
+            admin.hold_back(&format!("the node is starting: {stage}"));
+        }
+        if stages.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
 }
 
 async fn serve(config: &Config, listeners: Listeners) -> Result<(), DaemonError> {
@@ -97,6 +119,8 @@ async fn serve(config: &Config, listeners: Listeners) -> Result<(), DaemonError>
             info!(signal, "stopped while starting");
             return Ok(());
         }
+        ended = running.any_ended() => return Err(ended),
+        never = show_start(&config.cluster.progress, &admin) => match never {},
     };
     admin.serve_broker(node.broker().clone());
     running.start_gateways(listeners.kubemq, &node, config)?;

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use flotilla_storage::SyncPolicy;
+
 use super::sections::Config;
 
 /// A key whose value does not go with another's.
@@ -12,58 +14,107 @@ pub struct Problem {
     pub allowed: String,
 }
 
+impl Problem {
+    fn at(key: &'static str, allowed: impl Into<String>) -> Result<(), Self> {
+        let allowed = allowed.into();
+        Err(Self { key, allowed })
+    }
+}
+
 /// The listeners of this build, by key.
-pub fn listeners(config: &Config) -> [(&'static str, Option<SocketAddr>); 2] {
+pub fn listeners(config: &Config) -> [(&'static str, Option<SocketAddr>); 3] {
     [
         ("listen.kubemq", config.listen.kubemq),
         ("listen.admin", config.listen.admin),
+        ("listen.cluster", config.listen.cluster),
     ]
 }
 
 /// Checks what one key alone cannot show.
 pub fn check(config: &Config) -> Result<(), Problem> {
+    check_listeners(config)?;
+    check_peers(config)?;
+    if config.broker.actors_soft_max > config.broker.actors_max {
+        return Problem::at(
+            "broker.actors_soft_max",
+            format!("at most broker.actors_max, {}", config.broker.actors_max),
+        );
+    }
+    let limits = &config.kubemq.limits;
+    if limits.wait_seconds_default > limits.wait_seconds_max {
+        return Problem::at(
+            "kubemq.wait_default",
+            format!("at most kubemq.wait_max, {}s", limits.wait_seconds_max),
+        );
+    }
+    Ok(())
+}
+
+fn check_listeners(config: &Config) -> Result<(), Problem> {
     let listeners = listeners(config);
     for (place, (key, address)) in listeners.iter().enumerate() {
         let Some(address) = address else { continue };
         if !config.listen.allow_insecure && !address.ip().is_loopback() {
-            return Err(Problem {
+            return Problem::at(
                 key,
-                allowed: "a loopback address, because this build neither encrypts nor asks who \
-                          connects; or listen.allow_insecure = true, where the network is trusted"
-                    .to_owned(),
-            });
+                "a loopback address, because this build neither encrypts nor asks who connects; \
+                 or listen.allow_insecure = true, where the network is trusted",
+            );
         }
         let same =
             |(_, other): &&(_, Option<SocketAddr>)| address.port() != 0 && *other == Some(*address);
         if let Some((other, _)) = listeners[..place].iter().find(same) {
-            return Err(Problem {
-                key,
-                allowed: format!("another address than {other} has"),
-            });
+            return Problem::at(key, format!("another address than {other} has"));
         }
     }
-    if listeners.iter().all(|(_, address)| address.is_none()) {
-        return Err(Problem {
-            key: "listen.kubemq",
-            allowed: "an address here or at another listener: with all of them off nobody could \
-                      reach the node"
-                .to_owned(),
-        });
+    // Nobody works with a node through its links alone.
+    if config.listen.kubemq.is_none() && config.listen.admin.is_none() {
+        return Problem::at(
+            "listen.kubemq",
+            "an address here or at another listener: with all of them off nobody could reach the \
+             node",
+        );
     }
-    if config.broker.actors_soft_max > config.broker.actors_max {
-        return Err(Problem {
-            key: "broker.actors_soft_max",
-            allowed: format!("at most broker.actors_max, {}", config.broker.actors_max),
-        });
-    }
-    if config.kubemq.limits.wait_seconds_default > config.kubemq.limits.wait_seconds_max {
-        return Err(Problem {
-            key: "kubemq.wait_default",
-            allowed: format!(
-                "at most kubemq.wait_max, {}s",
-                config.kubemq.limits.wait_seconds_max
+    Ok(())
+}
+
+fn check_peers(config: &Config) -> Result<(), Problem> {
+    let cluster = &config.cluster;
+    let Some(listener) = config.listen.cluster else {
+        if !config.is_alone() {
+            return Problem::at(
+                "listen.cluster",
+                "an address, because cluster.seeds and cluster.expect ask for a cluster of \
+                 several nodes",
+            );
+        }
+        return Ok(());
+    };
+    if cluster.expect > 1 && cluster.seeds.is_empty() {
+        return Problem::at(
+            "cluster.seeds",
+            format!(
+                "the addresses of other nodes, because cluster.expect = {} asks for a cluster of \
+                 several",
+                cluster.expect
             ),
-        });
+        );
+    }
+    if listener.ip().is_unspecified() && cluster.advertise.is_none() {
+        return Problem::at(
+            "cluster.advertise",
+            format!(
+                "host:port that other nodes can dial, because listen.cluster = {listener} names \
+                 every address of this machine and none in particular"
+            ),
+        );
+    }
+    if let SyncPolicy::Interval(_) = cluster.log.sync {
+        return Problem::at(
+            "storage.sync",
+            "always: a replica's word must be on its disk; or listen.cluster = \"\", for a node \
+             that stays alone",
+        );
     }
     Ok(())
 }

@@ -14,6 +14,7 @@
 //! Every source speaks the same language, one text per key, so that a value is valid or not
 //! wherever it comes from. [`keys`] is the only list of keys.
 
+mod address;
 mod checks;
 mod field;
 mod keys;

@@ -9,6 +9,11 @@ use flotilla_broker::BrokerConfig;
 use flotilla_cluster::ClusterConfig;
 use flotilla_gateway::KubemqConfig;
 
+/// Shards of a node alone: enough for the processors of one machine.
+const SHARDS_ALONE: u32 = 4;
+/// Shards of several nodes: enough to spread over more of them, when the cluster grows.
+const SHARDS_TOGETHER: u32 = 16;
+
 /// Everything that can be set.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -20,7 +25,9 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// Where to listen.
     pub listen: Listen,
-    /// The log, the state and the groups on them.
+    /// Into how many shards names are divided; `None`: by the number of nodes.
+    pub shards: Option<u32>,
+    /// The other nodes, the log, the state and the groups on them.
     pub cluster: ClusterConfig,
     /// What is alive.
     pub broker: BrokerConfig,
@@ -39,6 +46,8 @@ pub struct Listen {
     pub kubemq: Option<SocketAddr>,
     /// Admin REST, metrics, health.
     pub admin: Option<SocketAddr>,
+    /// Other nodes; `None`: the node stays alone.
+    pub cluster: Option<SocketAddr>,
     /// Allow an address that other hosts can reach although nothing is encrypted or authenticated.
     pub allow_insecure: bool,
 }
@@ -79,12 +88,27 @@ impl Config {
             node_name: String::new(),
             shutdown_grace: Duration::ZERO,
             listen: Listen::default(),
+            shards: None,
             cluster: ClusterConfig::new(PathBuf::new()),
             broker: BrokerConfig::default(),
             kubemq: KubemqConfig::default(),
             admin: Admin::default(),
             log: Log::default(),
         }
+    }
+
+    /// Whether the node forms a cluster of its own at once, without asking anybody.
+    pub fn is_alone(&self) -> bool {
+        self.cluster.expect == 1 && self.cluster.seeds.is_empty()
+    }
+
+    /// How many shards a cluster gets that this node forms.
+    pub fn shard_count(&self) -> u32 {
+        self.shards.unwrap_or(if self.is_alone() {
+            SHARDS_ALONE
+        } else {
+            SHARDS_TOGETHER
+        })
     }
 
     /// Divides the memory for caches: half for state records, because a miss there stalls a

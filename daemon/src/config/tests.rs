@@ -65,8 +65,15 @@ fn defaults_agree_with_those_of_the_parts() {
     assert_eq!(config.cluster.topic, blank.cluster.topic);
     assert_eq!(config.cluster.queue, blank.cluster.queue);
     assert_eq!(config.cluster.checkpoint, blank.cluster.checkpoint);
-    assert_eq!(config.cluster.shards, blank.cluster.shards);
+    assert_eq!(config.shard_count(), blank.cluster.shards);
+    assert_eq!(
+        config.cluster.election_timeout,
+        blank.cluster.election_timeout
+    );
     assert_eq!(config.cluster.inflight_bytes, blank.cluster.inflight_bytes);
+    assert_eq!(config.cluster.expect, blank.cluster.expect);
+    assert_eq!(config.cluster.replicas, blank.cluster.replicas);
+    assert_eq!(config.cluster.repair_after, blank.cluster.repair_after);
     assert_eq!(
         config.cluster.log.segment_bytes,
         blank.cluster.log.segment_bytes
@@ -115,7 +122,7 @@ fn the_later_source_wins() {
 #[test]
 fn a_file_may_use_toml_types_where_they_fit() {
     let config = from_toml(
-        "[listen]\nallow_insecure = true\nkubemq = \"\"\nkubemq_rest = \"\"\n\
+        "[listen]\nallow_insecure = true\nkubemq = \"\"\nkubemq_rest = \"\"\ncluster = \"\"\n\
          [cluster]\nshards = 8\nexpect = 1\nseeds = []\n\
          [storage]\nsync = \"10ms\"\nreserve = \"1MiB\"\ncache = \"64MiB\"\n\
          [topics]\nretention_size = \"10GiB\"\nretention_age = \"unlimited\"\n\
@@ -123,7 +130,7 @@ fn a_file_may_use_toml_types_where_they_fit() {
     )
     .unwrap();
     assert!(config.listen.allow_insecure && config.listen.kubemq.is_none());
-    assert_eq!(config.cluster.shards, 8);
+    assert_eq!(config.shard_count(), 8);
     assert_eq!(
         config.cluster.log.sync,
         SyncPolicy::Interval(Duration::from_millis(10))
@@ -154,8 +161,18 @@ fn impossible_values_are_refused_with_key_value_source_and_what_is_allowed() {
         ("storage.cache", "-1MiB", "a size"),
         ("storage.reserve", "1", "auto, or a size"),
         ("cluster.shards", "0", "from 1 to 1024"),
-        ("cluster.shards", "four", "a whole number"),
+        ("cluster.shards", "four", "auto, or a whole number"),
         ("cluster.shards", "+4", "a whole number"),
+        ("cluster.expect", "0", "from 1 to 64"),
+        ("cluster.replicas", "9", "from 1 to 7"),
+        ("cluster.seeds", "a:7600,,b:7600", "divided by commas"),
+        ("cluster.seeds", "http://a:7600", "host:port"),
+        ("cluster.seeds", "0.0.0.0:7600", "host:port"),
+        ("cluster.advertise", "node-1", "can dial"),
+        ("cluster.advertise", "0.0.0.0:7600", "can dial"),
+        ("cluster.advertise", "node-1:0", "can dial"),
+        ("cluster.election_timeout", "10ms", "from 500ms to 1m"),
+        ("cluster.repair_after", "0s", "from 1s to 30d"),
         ("listen.kubemq", "50000", "an IP address and port"),
         ("listen.kubemq", "example.com:50000", "localhost:50000"),
         ("listen.admin", "127.0.0.1:70000", "an IP address and port"),
@@ -182,13 +199,6 @@ fn impossible_values_are_refused_with_key_value_source_and_what_is_allowed() {
             "127.0.0.1:5433",
             "not served by this build",
         ),
-        (
-            "listen.cluster",
-            "127.0.0.1:7600",
-            "not served by this build",
-        ),
-        ("cluster.expect", "3", "not served by this build"),
-        ("cluster.seeds", "a:7600,b:7600", "not served by this build"),
     ];
     for (key, value, allowed) in cases {
         let by_flag = refusal(from_flag(key, value));
@@ -315,8 +325,37 @@ fn a_listener_that_others_can_reach_needs_consent() {
 }
 
 #[test]
+fn several_nodes_are_named_by_name_or_number() {
+    let config = from_toml(
+        "[cluster]\nexpect = 3\nseeds = [\"node-1\", \"10.0.0.2:7601\", \"[::1]\"]\n\
+         advertise = \"node-1.example:7700\"\nrepair_after = \"5m\"",
+    )
+    .unwrap();
+    let peers = &config.cluster;
+    assert_eq!(peers.seeds, ["node-1:7600", "10.0.0.2:7601", "[::1]:7600"]);
+    assert_eq!(peers.advertise.as_deref(), Some("node-1.example:7700"));
+    assert_eq!((peers.expect, peers.replicas), (3, 3));
+    assert_eq!(peers.repair_after, Duration::from_secs(300));
+    // More nodes can share more shards.
+    assert_eq!(config.shard_count(), 16);
+    let by_environment = from_environment("FLOTILLA_CLUSTER_SEEDS", "a:1, b:2").unwrap();
+    assert_eq!(by_environment.cluster.seeds, ["a:1", "b:2"]);
+}
+
+#[test]
 fn values_that_contradict_each_other_are_refused() {
     for (text, key) in [
+        ("[listen]\ncluster = \"127.0.0.1:8080\"", "listen.cluster"),
+        ("[cluster]\nexpect = 3", "cluster.seeds"),
+        (
+            "[listen]\ncluster = \"\"\n[cluster]\nseeds = [\"a\"]",
+            "listen.cluster",
+        ),
+        (
+            "[listen]\nallow_insecure = true\ncluster = \"0.0.0.0:7600\"",
+            "cluster.advertise",
+        ),
+        ("[storage]\nsync = \"10ms\"", "storage.sync"),
         ("[listen]\nadmin = \"127.0.0.1:50000\"", "listen.admin"),
         ("[listen]\nadmin = \"\"\nkubemq = \"\"", "listen.kubemq"),
         (

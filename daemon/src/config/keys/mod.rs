@@ -4,6 +4,7 @@
 //! table in the same order; a test holds the two together.
 
 mod broker;
+mod cluster;
 mod kubemq;
 mod node;
 mod storage;
@@ -42,9 +43,15 @@ impl Key {
 
 /// All keys, in the order of the documentation.
 pub fn all() -> impl Iterator<Item = &'static Key> + Clone {
-    [node::KEYS, storage::KEYS, broker::KEYS, kubemq::KEYS]
-        .into_iter()
-        .flatten()
+    [
+        node::KEYS,
+        cluster::KEYS,
+        storage::KEYS,
+        broker::KEYS,
+        kubemq::KEYS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// The key of this name.
@@ -119,6 +126,24 @@ const fn limit(
         set,
     };
     key(name, default, field)
+}
+
+/// An amount that the program chooses where nobody does.
+const fn auto(
+    name: &'static str,
+    unit: Unit,
+    min: u64,
+    max: u64,
+    set: fn(&mut Config, Option<u64>),
+) -> Key {
+    let field = Field::AmountOr {
+        word: AUTO,
+        unit,
+        min,
+        max,
+        set,
+    };
+    key(name, AUTO, field)
 }
 
 const fn period(

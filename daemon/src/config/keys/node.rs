@@ -1,4 +1,4 @@
-//! The node itself: its place, listeners, shards, admin interface, metrics and log lines.
+//! The node itself: its place, listeners, admin interface, metrics and log lines.
 
 use std::path::PathBuf;
 
@@ -37,28 +37,15 @@ pub(super) const KEYS: &[Key] = &[
     listener("listen.admin", "127.0.0.1:8080", |c, address| {
         c.listen.admin = address
     }),
+    listener("listen.cluster", "127.0.0.1:7600", |c, address| {
+        c.listen.cluster = address
+    }),
     flag("listen.allow_insecure", "false", |c, on| {
         c.listen.allow_insecure = on
     }),
     not_served("listen.kubemq_rest", ""),
     not_served("listen.lonelyps", ""),
     not_served("listen.messagedb", ""),
-    not_served("listen.cluster", ""),
-    amount("cluster.shards", "4", Unit::Count, 1, 1_024, |c, n| {
-        c.cluster.shards = n as u32
-    }),
-    amount(
-        "cluster.inflight",
-        "32MiB",
-        Unit::Bytes,
-        MIB,
-        GIB,
-        |c, n| c.cluster.inflight_bytes = n,
-    ),
-    not_served("cluster.advertise", ""),
-    not_served("cluster.seeds", ""),
-    not_served("cluster.expect", "1"),
-    not_served("cluster.zone", ""),
     amount(
         "admin.body_size_max",
         "64KiB",

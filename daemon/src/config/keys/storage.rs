@@ -39,17 +39,9 @@ pub(super) const KEYS: &[Key] = &[
         TIB,
         Config::divide_cache,
     ),
-    key(
-        "storage.reserve",
-        AUTO,
-        Field::AmountOr {
-            word: AUTO,
-            unit: Unit::Bytes,
-            min: 64 * KIB,
-            max: TIB,
-            set: |c, n| c.cluster.log.reserve_bytes = n,
-        },
-    ),
+    auto("storage.reserve", Unit::Bytes, 64 * KIB, TIB, |c, n| {
+        c.cluster.log.reserve_bytes = n
+    }),
     period("storage.checkpoint_interval", "10s", 100, DAY_MS, |c, t| {
         c.cluster.checkpoint.interval = t;
     }),
