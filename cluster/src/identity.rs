@@ -1,32 +1,44 @@
-//! Who this node is: ids, start counter and shard count, kept in `node.identity` of the data directory.
+//! Who this node is: ids, start counter and its standing, kept in `node.identity` of the data directory.
 //!
 //! The file is a few lines of `key value`, replaced as a whole and synced, with the directory, before
 //! anything is done in the node's name. The start counter tells what this life of the node does from
 //! what an earlier one did, so a start that cannot be counted durably is no start.
+//!
+//! A node's number is given to the disk, not to the machine: a data directory that was emptied shows
+//! another disk id, and comes back as a new node. It has forgotten what it voted and acknowledged, so it
+//! must not speak for the old one.
 
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use flotilla_model::ids::NodeId;
 use flotilla_storage::create_dir_durably;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
+use crate::codec;
 use crate::error::ClusterError;
+use crate::forming::Plan;
 
 const FILE_NAME: &str = "node.identity";
 /// Raised when the data directory changes so that an older build must not touch it.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// Before nodes could meet: always a cluster of one, and no disk id.
+const FORMAT_ALONE: u32 = 1;
 /// Most shards a node can be asked for: each is a Raft group with its own tasks.
 pub(crate) const SHARDS_MAX: u32 = 1_024;
 
 /// The cluster that a node belongs to.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ClusterId(pub [u8; 16]);
 
 impl fmt::Display for ClusterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write_hex(&self.0, f)
     }
 }
 
@@ -36,64 +48,117 @@ impl fmt::Debug for ClusterId {
     }
 }
 
-/// What the file says.
+/// A data directory, by the random number it was given at its first start.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct DiskId(pub [u8; 16]);
+
+impl fmt::Display for DiskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(&self.0, f)
+    }
+}
+
+impl fmt::Debug for DiskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+}
+
+/// A node of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub cluster: ClusterId,
     pub node: NodeId,
     /// How often the node was started, this time included.
     pub incarnation: u64,
-    /// Fixed at the first start: names are spread over the shards by it.
+    /// Fixed when the cluster was formed: names are spread over the shards by it.
     pub shards: u32,
 }
 
-impl Identity {
-    /// Reads the identity, or makes one in an empty directory, and counts this start.
-    pub fn start(data_dir: &Path, shards: u32) -> Result<Self, ClusterError> {
-        create_dir_durably(data_dir)
-            .map_err(ClusterError::io(format!("create {}", data_dir.display())))?;
-        let path = data_dir.join(FILE_NAME);
-        let identity = match fs::read_to_string(&path) {
-            Ok(text) => {
-                let mut identity = Self::parse(&text).map_err(|what| ClusterError::Identity {
-                    what: format!("{}: {what}", path.display()),
-                })?;
-                identity.incarnation += 1;
-                identity
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                refuse_orphaned_log(data_dir)?;
-                Self {
-                    cluster: ClusterId(rand::random()),
-                    node: NodeId(1),
-                    incarnation: 1,
-                    shards,
-                }
-            }
-            Err(error) => return Err(ClusterError::io(format!("read {}", path.display()))(error)),
-        };
-        identity.store(data_dir, &path)?;
-        Ok(identity)
+/// What a data directory is to clusters.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Standing {
+    /// In none yet.
+    Fresh,
+    /// Promised to one that is being formed.
+    Planned(Plan),
+    /// A node of one.
+    Member {
+        cluster: ClusterId,
+        node: NodeId,
+        shards: u32,
+        /// What it was formed by, until the metadata holds all of it.
+        plan: Option<Plan>,
+    },
+}
+
+/// What the file says.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Passport {
+    pub disk: DiskId,
+    /// How often the node was started, this time included.
+    pub incarnation: u64,
+    pub standing: Standing,
+    /// There is a log in the directory. One that is gone took votes and acknowledged entries along.
+    pub has_log: bool,
+}
+
+impl Passport {
+    fn new() -> Self {
+        Self {
+            disk: DiskId(rand::random()),
+            incarnation: 1,
+            standing: Standing::Fresh,
+            has_log: false,
+        }
     }
 
-    fn store(&self, data_dir: &Path, path: &Path) -> Result<(), ClusterError> {
-        let temporary: PathBuf = data_dir.join(format!("{FILE_NAME}.new"));
-        let write = || -> io::Result<()> {
-            let mut file = File::create(&temporary)?;
-            file.write_all(self.to_text().as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&temporary, path)?;
-            // The name must survive a power cut as well as the bytes.
-            File::open(data_dir)?.sync_all()
-        };
-        write().map_err(ClusterError::io(format!("write {}", path.display())))
+    /// The node, if it is one.
+    pub fn identity(&self) -> Option<Identity> {
+        match &self.standing {
+            Standing::Member {
+                cluster,
+                node,
+                shards,
+                ..
+            } => Some(Identity {
+                cluster: *cluster,
+                node: *node,
+                incarnation: self.incarnation,
+                shards: *shards,
+            }),
+            Standing::Fresh | Standing::Planned(_) => None,
+        }
     }
 
-    fn to_text(&self) -> String {
-        format!(
-            "format {FORMAT}\ncluster {}\nnode {}\nincarnation {}\nshards {}\n",
-            self.cluster, self.node, self.incarnation, self.shards
-        )
+    fn to_text(&self) -> io::Result<String> {
+        let mut text = format!(
+            "format {FORMAT}\ndisk {}\nincarnation {}\nlog {}\n",
+            self.disk, self.incarnation, self.has_log
+        );
+        let plan = match &self.standing {
+            Standing::Fresh => None,
+            Standing::Planned(plan) => Some(plan),
+            Standing::Member {
+                cluster,
+                node,
+                shards,
+                plan,
+            } => {
+                text.push_str(&format!("cluster {cluster}\nnode {node}\nshards {shards}\n"));
+                plan.as_ref()
+            }
+        };
+        if let Some(plan) = plan {
+            let bytes = codec::encode(plan)?;
+            let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            text.push_str(&format!("plan {digits}\n"));
+        }
+        Ok(text)
     }
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -104,46 +169,181 @@ impl Identity {
                 "the data directory has format {format}, this build knows up to {FORMAT}: use a newer build"
             ));
         }
-        let identity = Self {
-            cluster: ClusterId(parse_hex(field(text, "cluster")?)?),
-            node: NodeId(number(text, "node")?),
-            incarnation: number(text, "incarnation")?,
-            shards: number(text, "shards")?,
+        let plan = match optional(text, "plan") {
+            Some(digits) => {
+                let bytes = parse_hex(digits).ok_or("the plan is not hexadecimal")?;
+                Some(codec::decode::<Plan>("plan", &bytes).map_err(|error| error.to_string())?)
+            }
+            None => None,
         };
-        if identity.shards == 0 || identity.shards > SHARDS_MAX {
-            return Err(format!(
-                "shards {} is not in 1 to {SHARDS_MAX}",
-                identity.shards
-            ));
+        let standing = match (optional(text, "cluster"), plan) {
+            (None, None) => Standing::Fresh,
+            (None, Some(plan)) => Standing::Planned(plan),
+            (Some(cluster), plan) => Standing::Member {
+                cluster: ClusterId(parse_id("cluster", cluster)?),
+                node: NodeId(number(text, "node")?),
+                shards: check_shards(number(text, "shards")?)?,
+                plan,
+            },
+        };
+        if format == FORMAT_ALONE {
+            if standing == Standing::Fresh {
+                return Err("cluster is missing".to_owned());
+            }
+            return Ok(Self {
+                disk: DiskId(rand::random()),
+                incarnation: number(text, "incarnation")?,
+                standing,
+                // Not told by that format; the next start finds out.
+                has_log: false,
+            });
         }
-        Ok(identity)
+        Ok(Self {
+            disk: DiskId(parse_id("disk", field(text, "disk")?)?),
+            incarnation: number(text, "incarnation")?,
+            standing,
+            has_log: field(text, "log")? == "true",
+        })
+    }
+}
+
+/// Keeps the passport of a data directory: what it says is on disk. Clones are the same one.
+#[derive(Clone)]
+pub(crate) struct PassportOffice {
+    inner: Arc<Office>,
+}
+
+struct Office {
+    data_dir: PathBuf,
+    /// Held while the file is written.
+    writing: Mutex<()>,
+    passport: watch::Sender<Passport>,
+}
+
+impl PassportOffice {
+    /// Reads the passport, or makes one in an empty directory, and counts this start.
+    pub fn open(data_dir: &Path) -> Result<Self, ClusterError> {
+        create_dir_durably(data_dir)
+            .map_err(ClusterError::io(format!("create {}", data_dir.display())))?;
+        let path = data_dir.join(FILE_NAME);
+        let holds_log = holds_log(data_dir)?;
+        let passport = match fs::read_to_string(&path) {
+            Ok(text) => {
+                let refuse = |what: String| ClusterError::Identity {
+                    what: format!("{}: {what}", path.display()),
+                };
+                let mut passport = Passport::parse(&text).map_err(refuse)?;
+                if passport.has_log && !holds_log {
+                    return Err(refuse(
+                        "the log of this node is gone, and with it what it promised: empty the whole data \
+                         directory to come back as a new node"
+                            .to_owned(),
+                    ));
+                }
+                passport.has_log = holds_log;
+                passport.incarnation += 1;
+                passport
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if holds_log {
+                    return Err(orphaned_log(data_dir));
+                }
+                Passport::new()
+            }
+            Err(error) => return Err(ClusterError::io(format!("read {}", path.display()))(error)),
+        };
+        store(data_dir, &passport)?;
+        Ok(Self {
+            inner: Arc::new(Office {
+                data_dir: data_dir.to_owned(),
+                writing: Mutex::new(()),
+                passport: watch::Sender::new(passport),
+            }),
+        })
+    }
+
+    pub fn passport(&self) -> Passport {
+        self.inner.passport.borrow().clone()
+    }
+
+    pub fn watch(&self) -> watch::Receiver<Passport> {
+        self.inner.passport.subscribe()
+    }
+
+    /// Changes the passport, on disk first. The change may refuse by giving `None`; then nothing is
+    /// written. Answers with what stands now, and whether it was changed.
+    pub async fn update(
+        &self,
+        change: impl FnOnce(&Passport) -> Option<Passport> + Send + 'static,
+    ) -> Result<(Passport, bool), ClusterError> {
+        let office = self.inner.clone();
+        let write = move || {
+            let _one_at_a_time = office.writing.lock();
+            let present = office.passport.borrow().clone();
+            match change(&present) {
+                Some(next) if next != present => {
+                    store(&office.data_dir, &next)?;
+                    office.passport.send_replace(next.clone());
+                    Ok((next, true))
+                }
+                Some(_) => Ok((present, true)),
+                None => Ok((present, false)),
+            }
+        };
+        tokio::task::spawn_blocking(write)
+            .await
+            .map_err(|_| ClusterError::Stopped)?
+    }
+}
+
+fn store(data_dir: &Path, passport: &Passport) -> Result<(), ClusterError> {
+    let path = data_dir.join(FILE_NAME);
+    let temporary: PathBuf = data_dir.join(format!("{FILE_NAME}.new"));
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&temporary)?;
+        file.write_all(passport.to_text()?.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)?;
+        // The name must survive a power cut as well as the bytes.
+        File::open(data_dir)?.sync_all()
+    };
+    write().map_err(ClusterError::io(format!("write {}", path.display())))
+}
+
+fn holds_log(data_dir: &Path) -> Result<bool, ClusterError> {
+    let log = data_dir.join(crate::config::LOG_DIR);
+    match fs::read_dir(&log) {
+        Ok(mut entries) => Ok(entries.next().is_some()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(ClusterError::io(format!("read {}", log.display()))(error)),
     }
 }
 
 /// A log without an identity was left by a lost file: starting over on it would mix two nodes.
-fn refuse_orphaned_log(data_dir: &Path) -> Result<(), ClusterError> {
-    let log = data_dir.join(crate::config::LOG_DIR);
-    let holds_something = match fs::read_dir(&log) {
-        Ok(mut entries) => entries.next().is_some(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-        Err(error) => return Err(ClusterError::io(format!("read {}", log.display()))(error)),
-    };
-    if holds_something {
-        return Err(ClusterError::Identity {
-            what: format!(
-                "{} holds a log but {FILE_NAME} is missing: restore that file or use an empty directory",
-                data_dir.display()
-            ),
-        });
+fn orphaned_log(data_dir: &Path) -> ClusterError {
+    ClusterError::Identity {
+        what: format!(
+            "{} holds a log but {FILE_NAME} is missing: restore that file or use an empty directory",
+            data_dir.display()
+        ),
     }
-    Ok(())
 }
 
-fn field<'a>(text: &'a str, key: &str) -> Result<&'a str, String> {
+fn check_shards(shards: u32) -> Result<u32, String> {
+    if shards == 0 || shards > SHARDS_MAX {
+        return Err(format!("shards {shards} is not in 1 to {SHARDS_MAX}"));
+    }
+    Ok(shards)
+}
+
+fn optional<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     text.lines()
         .find_map(|line| line.split_once(' ').filter(|(name, _)| *name == key))
         .map(|(_, value)| value)
-        .ok_or_else(|| format!("{key} is missing"))
+}
+
+fn field<'a>(text: &'a str, key: &str) -> Result<&'a str, String> {
+    optional(text, key).ok_or_else(|| format!("{key} is missing"))
 }
 
 fn number<T: std::str::FromStr>(text: &str, key: &str) -> Result<T, String> {
@@ -153,45 +353,108 @@ fn number<T: std::str::FromStr>(text: &str, key: &str) -> Result<T, String> {
         .map_err(|_| format!("{key} {value:?} is not a number"))
 }
 
-fn parse_hex(text: &str) -> Result<[u8; 16], String> {
-    let complaint = || format!("cluster {text:?} is not 32 hexadecimal digits");
-    if text.len() != 32 || !text.is_ascii() {
-        return Err(complaint());
+fn parse_id(key: &str, text: &str) -> Result<[u8; 16], String> {
+    parse_hex(text)
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or_else(|| format!("{key} {text:?} is not 32 hexadecimal digits"))
+}
+
+fn parse_hex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
+        return None;
     }
-    let mut bytes = [0; 16];
-    for (place, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[place * 2..place * 2 + 2], 16).map_err(|_| complaint())?;
-    }
-    Ok(bytes)
+    (0..text.len() / 2)
+        .map(|place| u8::from_str_radix(&text[place * 2..place * 2 + 2], 16).ok())
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap()
+    }
+
+    fn member(node: u64) -> Standing {
+        Standing::Member {
+            cluster: ClusterId([7; 16]),
+            node: NodeId(node),
+            shards: 4,
+            plan: None,
+        }
+    }
+
+    fn set(office: &PassportOffice, change: impl FnOnce(&mut Passport) + Send + 'static) {
+        let change = |present: &Passport| {
+            let mut next = present.clone();
+            change(&mut next);
+            Some(next)
+        };
+        runtime().block_on(office.update(change)).unwrap();
+    }
+
     #[test]
     fn an_identity_is_kept_and_every_start_is_counted() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Identity::start(dir.path(), 4).unwrap();
-        // A later setting of the shard count changes nothing: names are already spread.
-        let second = Identity::start(dir.path(), 16).unwrap();
+        let office = PassportOffice::open(dir.path()).unwrap();
+        assert_eq!(office.passport().standing, Standing::Fresh);
+        set(&office, |passport| passport.standing = member(3));
+        let first = office.passport();
+        let second = PassportOffice::open(dir.path()).unwrap().passport();
         assert_eq!((first.incarnation, second.incarnation), (1, 2));
-        assert_eq!((second.cluster, second.node), (first.cluster, first.node));
-        assert_eq!(second.shards, 4);
+        assert_eq!(
+            (second.disk, second.standing),
+            (first.disk, first.standing.clone())
+        );
+    }
+
+    #[test]
+    fn what_was_promised_to_a_plan_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let office = PassportOffice::open(dir.path()).unwrap();
+        let node = crate::forming::PlannedNode {
+            disk: office.passport().disk,
+            name: "n1".to_owned(),
+            address: "h:1".to_owned(),
+            zone: String::new(),
+            feature_level_max: 1,
+        };
+        let plan = Plan::alone(ClusterId([1; 16]), node, 4, 3);
+        let standing = Standing::Planned(plan);
+        let promised = standing.clone();
+        set(&office, |passport| passport.standing = promised);
+        let again = PassportOffice::open(dir.path()).unwrap().passport();
+        assert_eq!(again.standing, standing);
+    }
+
+    #[test]
+    fn a_directory_of_the_first_format_is_taken_on() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join(crate::config::LOG_DIR).join("0001.data")).unwrap();
+        let text = "format 1\ncluster 00112233445566778899aabbccddeeff\nnode 1\nincarnation 3\nshards 4\n";
+        fs::write(dir.path().join(FILE_NAME), text).unwrap();
+        let first = PassportOffice::open(dir.path()).unwrap().passport();
+        let identity = first.identity().unwrap();
+        assert_eq!((identity.node, identity.incarnation), (NodeId(1), 4));
+        let second = PassportOffice::open(dir.path()).unwrap().passport();
+        assert_eq!((second.disk, second.has_log), (first.disk, true));
     }
 
     #[test]
     fn a_newer_data_directory_is_refused_with_both_versions_named() {
         let dir = tempfile::tempdir().unwrap();
-        Identity::start(dir.path(), 4).unwrap();
+        PassportOffice::open(dir.path()).unwrap();
         let path = dir.path().join(FILE_NAME);
         let newer = fs::read_to_string(&path)
             .unwrap()
-            .replace("format 1", "format 9");
+            .replace("format 2", "format 9");
         fs::write(&path, newer).unwrap();
-        let error = Identity::start(dir.path(), 4).unwrap_err().to_string();
+        let error = PassportOffice::open(dir.path()).err().unwrap().to_string();
         assert!(
-            error.contains("format 9") && error.contains("up to 1"),
+            error.contains("format 9") && error.contains("up to 2"),
             "{error}"
         );
     }
@@ -200,8 +463,20 @@ mod tests {
     fn a_log_without_its_identity_is_not_taken_over() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join(crate::config::LOG_DIR).join("0001.data")).unwrap();
-        let error = Identity::start(dir.path(), 4).unwrap_err().to_string();
+        let error = PassportOffice::open(dir.path()).err().unwrap().to_string();
         assert!(error.contains(FILE_NAME), "{error}");
+    }
+
+    #[test]
+    fn a_node_whose_log_was_taken_away_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let office = PassportOffice::open(dir.path()).unwrap();
+        set(&office, |passport| {
+            passport.standing = member(2);
+            passport.has_log = true;
+        });
+        let error = PassportOffice::open(dir.path()).err().unwrap().to_string();
+        assert!(error.contains("the log of this node is gone"), "{error}");
     }
 
     #[test]
@@ -210,14 +485,20 @@ mod tests {
             ("node", "node x"),
             ("cluster", "cluster zz"),
             ("shards", "shards 0"),
+            ("disk", "disk 12"),
+            ("plan", "plan x"),
         ] {
-            let text = "format 1\ncluster 00112233445566778899aabbccddeeff\nnode 1\nincarnation 3\nshards 4\n";
+            let id = "00112233445566778899aabbccddeeff";
+            let text = format!(
+                "format 2\ndisk {id}\nincarnation 3\nlog true\ncluster {id}\nnode 1\nshards 4\nplan 01\n"
+            );
             let damaged: String = text
                 .lines()
                 .map(|line| if line.starts_with(key) { bad } else { line })
+                .filter(|line| key == "plan" || !line.starts_with("plan"))
                 .map(|line| format!("{line}\n"))
                 .collect();
-            let complaint = Identity::parse(&damaged).unwrap_err();
+            let complaint = Passport::parse(&damaged).unwrap_err();
             assert!(complaint.contains(key), "{complaint}");
         }
     }

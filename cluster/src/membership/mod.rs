@@ -1,0 +1,3 @@
+//! Who belongs to the cluster, and which node holds what.
+
+pub(crate) mod placement;
