@@ -23,6 +23,7 @@ use crate::progress::StartStage;
 use crate::replica::{Replica, ReplicaSettings};
 use crate::retention::Retention;
 use crate::shard::Shard;
+use crate::start;
 use crate::time::ShardClock;
 use crate::types::Peer;
 
@@ -71,7 +72,8 @@ impl Cluster {
         config.check()?;
         let progress = config.progress.clone();
         progress.set(StartStage::Opening);
-        let identity = start_identity(&config, &runtime).await?;
+        let office = start::open_office(&config, &runtime).await?;
+        let identity = start::form_alone(&config, &office).await?;
         let (log, recovery) = open_log(&config, &runtime).await?;
         tracing::info!(
             node = %identity.node,
@@ -239,17 +241,6 @@ impl Drop for Inner {
             group.end();
         }
     }
-}
-
-async fn start_identity(
-    config: &ClusterConfig,
-    runtime: &Handle,
-) -> Result<Identity, ClusterError> {
-    let (data_dir, shards) = (config.data_dir.clone(), config.shards);
-    runtime
-        .spawn_blocking(move || Identity::start(&data_dir, shards))
-        .await
-        .map_err(|_| ClusterError::Stopped)?
 }
 
 async fn open_log(

@@ -14,15 +14,15 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use flotilla_model::ids::NodeId;
+use bincode::{Decode, Encode};
+use flotilla_model::ids::{DiskId, NodeId};
 use flotilla_storage::create_dir_durably;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::codec;
 use crate::error::ClusterError;
 use crate::forming::Plan;
+use crate::packing;
 
 const FILE_NAME: &str = "node.identity";
 /// Raised when the data directory changes so that an older build must not touch it.
@@ -33,12 +33,12 @@ const FORMAT_ALONE: u32 = 1;
 pub(crate) const SHARDS_MAX: u32 = 1_024;
 
 /// The cluster that a node belongs to.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct ClusterId(pub [u8; 16]);
 
 impl fmt::Display for ClusterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(&self.0, f)
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -46,26 +46,6 @@ impl fmt::Debug for ClusterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
-}
-
-/// A data directory, by the random number it was given at its first start.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub(crate) struct DiskId(pub [u8; 16]);
-
-impl fmt::Display for DiskId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(&self.0, f)
-    }
-}
-
-impl fmt::Debug for DiskId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
 }
 
 /// A node of a cluster.
@@ -149,12 +129,14 @@ impl Passport {
                 shards,
                 plan,
             } => {
-                text.push_str(&format!("cluster {cluster}\nnode {node}\nshards {shards}\n"));
+                text.push_str(&format!(
+                    "cluster {cluster}\nnode {node}\nshards {shards}\n"
+                ));
                 plan.as_ref()
             }
         };
         if let Some(plan) = plan {
-            let bytes = codec::encode(plan)?;
+            let bytes = packing::pack(plan)?;
             let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
             text.push_str(&format!("plan {digits}\n"));
         }
@@ -172,7 +154,7 @@ impl Passport {
         let plan = match optional(text, "plan") {
             Some(digits) => {
                 let bytes = parse_hex(digits).ok_or("the plan is not hexadecimal")?;
-                Some(codec::decode::<Plan>("plan", &bytes).map_err(|error| error.to_string())?)
+                Some(packing::unpack::<Plan>("plan", &bytes).map_err(|error| error.to_string())?)
             }
             None => None,
         };
@@ -434,7 +416,8 @@ mod tests {
     fn a_directory_of_the_first_format_is_taken_on() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join(crate::config::LOG_DIR).join("0001.data")).unwrap();
-        let text = "format 1\ncluster 00112233445566778899aabbccddeeff\nnode 1\nincarnation 3\nshards 4\n";
+        let text =
+            "format 1\ncluster 00112233445566778899aabbccddeeff\nnode 1\nincarnation 3\nshards 4\n";
         fs::write(dir.path().join(FILE_NAME), text).unwrap();
         let first = PassportOffice::open(dir.path()).unwrap().passport();
         let identity = first.identity().unwrap();

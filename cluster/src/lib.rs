@@ -28,6 +28,7 @@ mod membership;
 mod network;
 mod observer;
 mod outbox;
+mod packing;
 mod pending;
 mod progress;
 mod proposer;
@@ -35,6 +36,7 @@ mod replica;
 mod retention;
 mod shard;
 mod snapshot;
+mod start;
 mod state;
 mod state_machine;
 #[cfg(test)]

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use flotilla_model::ids::DiskId;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::message::{Claim, Greeting, Seen};
-use crate::identity::DiskId;
 
 /// A node that was not reached for this long is not there.
 pub(super) const SIGHT_MAX: Duration = Duration::from_secs(4);
@@ -64,9 +64,7 @@ impl Board {
         }
         state.note_rumours(&greeting);
         for place in [address, &greeting.node.address] {
-            state
-                .at_address
-                .insert(place.to_owned(), (disk, asked_at));
+            state.at_address.insert(place.to_owned(), (disk, asked_at));
         }
         state.sightings.insert(
             disk,
@@ -114,7 +112,13 @@ impl Board {
     }
 
     pub fn sightings(&self) -> Vec<Sighting> {
-        self.inner.state.lock().sightings.values().cloned().collect()
+        self.inner
+            .state
+            .lock()
+            .sightings
+            .values()
+            .cloned()
+            .collect()
     }
 
     /// Who answered at an address that was asked after an instant.

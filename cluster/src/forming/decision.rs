@@ -1,9 +1,13 @@
 //! What to do next, from what is known: no clock, no network, no disk.
 
+use std::collections::BTreeSet;
+
+use flotilla_model::ids::DiskId;
+
 use super::board::Sighting;
 use super::message::{Claim, Greeting};
 use super::plan::{Plan, PlannedNode};
-use crate::identity::{ClusterId, DiskId};
+use crate::identity::ClusterId;
 
 /// The next step of a node that is no member yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +27,32 @@ pub(super) enum Step {
     DropPlan(String),
 }
 
-/// For a node that is promised to nothing. `seeds_silent` are the seeds that did not answer.
-pub(super) fn fresh_step(me: &Greeting, sightings: &[Sighting], seeds_silent: &[String]) -> Step {
+/// What the seeds answered.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seeds {
+    /// How many nodes they stand for.
+    pub count: usize,
+    /// The disks that answered there, this node's own among them if it is a seed.
+    pub disks: BTreeSet<DiskId>,
+    /// Those that did not answer, with the reason.
+    pub silent: Vec<String>,
+}
+
+impl Seeds {
+    fn majority(&self) -> usize {
+        self.count / 2 + 1
+    }
+
+    fn silence(&self) -> String {
+        match &self.silent[..] {
+            [] => String::new(),
+            silent => format!("; no answer from {}", silent.join(", ")),
+        }
+    }
+}
+
+/// For a node that is promised to nothing.
+pub(super) fn fresh_step(me: &Greeting, sightings: &[Sighting], seeds: &Seeds) -> Step {
     let mut members: Vec<(ClusterId, &Sighting)> = sightings
         .iter()
         .filter_map(|sighting| match sighting.greeting.claim {
@@ -48,16 +76,22 @@ pub(super) fn fresh_step(me: &Greeting, sightings: &[Sighting], seeds_silent: &[
                 .collect(),
         };
     }
-    form(me, sightings, seeds_silent)
+    form(me, sightings, seeds)
 }
 
-fn form(me: &Greeting, sightings: &[Sighting], seeds_silent: &[String]) -> Step {
+/// Two plans must never both take effect, whoever makes them. If the planned nodes are enough to be a
+/// majority of the seeds, they must be one: two majorities share a node, which promises itself once. If
+/// not, all seeds must be seen, and only the first of them makes plans.
+fn form(me: &Greeting, sightings: &[Sighting], seeds: &Seeds) -> Step {
     let expect = me.terms.expect as usize;
     let mut fresh: Vec<&Greeting> = vec![me];
     for sighting in sightings {
         let other = &sighting.greeting;
         if other.claim != Claim::Fresh {
-            continue;
+            return Step::Wait(format!(
+                "waiting for {} at {}, which takes part in forming a cluster",
+                other.node.name, other.node.address
+            ));
         }
         // Whoever expects fewer nodes waits for the others' cluster and joins it.
         if other.terms.expect < me.terms.expect {
@@ -68,38 +102,42 @@ fn form(me: &Greeting, sightings: &[Sighting], seeds_silent: &[String]) -> Step 
         }
         fresh.push(other);
     }
-    let silent = match seeds_silent {
-        [] => String::new(),
-        seeds => format!("; no answer from {}", seeds.join(", ")),
-    };
+    let silence = seeds.silence();
     if fresh.len() < expect {
         return Step::Wait(format!(
-            "waiting for {} more of the {expect} nodes of cluster.expect{silent}",
+            "waiting for {} more of the {expect} nodes of cluster.expect{silence}",
             expect - fresh.len()
         ));
     }
-    if expect == 1 && !seeds_silent.is_empty() {
-        return Step::Wait(format!(
-            "waiting for all seeds, since one may be in a cluster{silent}"
-        ));
-    }
-    fresh.sort_by(|left, right| order(left).cmp(&order(right)));
+    let is_seed = |greeting: &Greeting| seeds.disks.contains(&greeting.node.disk);
+    // The same order on every node: who is first makes the plan.
+    fresh.sort_by_key(|greeting| {
+        let node = &greeting.node;
+        (!is_seed(greeting), node.address.clone(), node.disk)
+    });
     fresh.truncate(expect);
-    let Some(first) = fresh.first().filter(|first| first.node.disk != me.node.disk) else {
-        return match unseen(me, &fresh) {
+    if expect < seeds.majority() {
+        if !seeds.silent.is_empty() {
+            return Step::Wait(format!(
+                "waiting for all seeds, since one may be in a cluster{silence}"
+            ));
+        }
+    } else if fresh.iter().filter(|greeting| is_seed(greeting)).count() < seeds.majority() {
+        return Step::Wait(format!("waiting for a majority of the seeds{silence}"));
+    }
+    match fresh.first() {
+        Some(first) if first.node.disk != me.node.disk => Step::Wait(format!(
+            "waiting for {} at {} to form the cluster",
+            first.node.name, first.node.address
+        )),
+        Some(first) if !is_seed(first) => {
+            Step::Wait("waiting for a seed: this node is none itself".to_owned())
+        }
+        _ => match unseen(me, &fresh) {
             Some((who, whom)) => Step::Wait(format!("waiting for {who} to reach {whom}")),
             None => Step::Plan(fresh.iter().map(|greeting| greeting.node.clone()).collect()),
-        };
-    };
-    Step::Wait(format!(
-        "waiting for {} at {} to form the cluster",
-        first.node.name, first.node.address
-    ))
-}
-
-/// The same on every node: who is first makes the plan.
-fn order(greeting: &Greeting) -> (&str, DiskId) {
-    (&greeting.node.address, greeting.node.disk)
+        },
+    }
 }
 
 /// A pair that does not see each other.
@@ -188,7 +226,10 @@ pub(super) fn planned_step<'a>(
                 let rest = parties
                     .iter()
                     .filter(|view| view.party.disk != plan.coordinator);
-                if rest.clone().all(|view| view.claim.is_some() || view.replaced) {
+                if rest
+                    .clone()
+                    .all(|view| view.claim.is_some() || view.replaced)
+                {
                     return Step::DropPlan(format!("{place} has lost its disk"));
                 }
                 return Step::Wait(format!(

@@ -3,16 +3,16 @@
 //! The first byte is the version of all of it. A build that cannot read it says so in words, since
 //! words are what a refusal is.
 
+use bincode::{Decode, Encode};
 use bytes::Bytes;
-use flotilla_model::ids::NodeId;
-use serde::{Deserialize, Serialize};
+use flotilla_model::ids::{DiskId, NodeId};
 
 use super::plan::{Plan, PlannedNode};
-use crate::codec;
-use crate::identity::{ClusterId, DiskId};
+use crate::identity::ClusterId;
+use crate::packing;
 
 /// What nodes must agree on to form a cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct Terms {
     pub expect: u32,
     pub shards: u32,
@@ -20,7 +20,7 @@ pub(crate) struct Terms {
 }
 
 /// A node's standing, as others need to know it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(crate) enum Claim {
     Fresh,
     /// Promised to the plan for this cluster.
@@ -34,14 +34,14 @@ pub(crate) enum Claim {
 }
 
 /// A node that another one has reached.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct Seen {
     pub disk: DiskId,
     pub address: String,
 }
 
 /// Who a node is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct Greeting {
     pub node: PlannedNode,
     pub terms: Terms,
@@ -51,13 +51,13 @@ pub(crate) struct Greeting {
 }
 
 /// A node that asks to be taken in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct Candidate {
     pub node: PlannedNode,
 }
 
 /// A node that was taken in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct Joined {
     pub cluster: ClusterId,
     pub node: NodeId,
@@ -66,7 +66,7 @@ pub(crate) struct Joined {
     pub addresses: Vec<(NodeId, String)>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(crate) enum Question {
     Greet(Greeting),
     /// Promise yourself to this plan.
@@ -74,7 +74,7 @@ pub(crate) enum Question {
     Join(Candidate),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(crate) enum Answer {
     Greeting(Greeting),
     Prepared,
@@ -85,10 +85,10 @@ pub(crate) enum Answer {
     NotYet(String),
 }
 
-pub(crate) fn encode<T: Serialize>(message: &T) -> Result<Bytes, String> {
-    codec::encode(message).map_err(|error| error.to_string())
+pub(crate) fn encode<T: Encode>(message: &T) -> Result<Bytes, String> {
+    packing::pack(message).map_err(|error| error.to_string())
 }
 
-pub(crate) fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    codec::decode("a message about forming", bytes).map_err(|error| error.to_string())
+pub(crate) fn decode<T: Decode<()>>(bytes: &[u8]) -> Result<T, String> {
+    packing::unpack("a message about forming", bytes).map_err(|error| error.to_string())
 }

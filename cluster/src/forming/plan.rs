@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_model::ids::NodeId;
+use bincode::{Decode, Encode};
+use flotilla_model::ids::{DiskId, NodeId};
 use flotilla_storage::GroupId;
-use serde::{Deserialize, Serialize};
 
 use crate::config::EXPECT_MAX;
-use crate::identity::{ClusterId, DiskId, SHARDS_MAX};
+use crate::identity::{ClusterId, SHARDS_MAX, Standing};
 use crate::membership::placement::{self, Spot};
 use crate::types::Peer;
 
 /// A node of a plan. Its id is its place in the plan, from 1.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct PlannedNode {
     pub disk: DiskId,
     pub name: String,
@@ -22,7 +22,7 @@ pub(crate) struct PlannedNode {
 }
 
 /// A cluster to be. Its id is also the plan's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct Plan {
     pub cluster: ClusterId,
     /// Who made it and decides whether it takes effect.
@@ -62,6 +62,16 @@ impl Plan {
     pub fn node_of(&self, disk: DiskId) -> Option<NodeId> {
         let place = self.nodes.iter().position(|node| node.disk == disk)?;
         Some(NodeId(place as u64 + 1))
+    }
+
+    /// What it makes of a disk once it took effect.
+    pub fn membership(&self, disk: DiskId) -> Option<Standing> {
+        Some(Standing::Member {
+            cluster: self.cluster,
+            node: self.node_of(disk)?,
+            shards: self.shards,
+            plan: Some(self.clone()),
+        })
     }
 
     pub fn numbered(&self) -> impl Iterator<Item = (NodeId, &PlannedNode)> {

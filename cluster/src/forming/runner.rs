@@ -5,18 +5,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use flotilla_model::ids::NodeId;
+use flotilla_model::ids::{DiskId, NodeId};
 use futures::future::{BoxFuture, join_all};
 use rand::Rng;
 use rand::seq::SliceRandom;
 
-use super::board::{Board, SIGHT_MAX};
-use super::decision::{PartyView, Step, fresh_step, planned_step};
-use super::message::{Answer, Candidate, Claim, Greeting, Question, Terms, decode, encode};
+use super::board::Board;
+use super::decision::{PartyView, Seeds, Step, fresh_step, planned_step};
+use super::message::{Answer, Candidate, Question, Terms, decode, encode};
 use super::plan::{Plan, PlannedNode};
 use super::service::greeting;
 use crate::error::ClusterError;
-use crate::identity::{ClusterId, DiskId, Identity, Passport, PassportOffice, Standing};
+use crate::identity::{ClusterId, Identity, Passport, PassportOffice, Standing};
 use crate::progress::{StartProgress, StartStage};
 
 /// For one question to one address.
@@ -54,12 +54,6 @@ pub(crate) struct Forming {
     pub progress: StartProgress,
 }
 
-/// What one round of questions found.
-#[derive(Default)]
-struct Round {
-    seeds_silent: Vec<String>,
-}
-
 impl Forming {
     /// Works until the node is a member of a cluster, for as long as that takes. Answers with the
     /// addresses of members that are known by then.
@@ -69,7 +63,7 @@ impl Forming {
         let mut promised_at = Instant::now();
         let mut last_cluster = promised_to(&self.office.passport());
         loop {
-            let round = self.ask_around().await;
+            let seeds = self.ask_around().await;
             let passport = self.office.passport();
             if promised_to(&passport) != last_cluster {
                 last_cluster = promised_to(&passport);
@@ -79,7 +73,7 @@ impl Forming {
                 continue;
             }
             let done = match &passport.standing {
-                Standing::Fresh => self.be_fresh(&passport, &round).await?,
+                Standing::Fresh => self.be_fresh(&passport, &seeds).await?,
                 Standing::Planned(plan) => self.be_planned(plan, promised_at).await?,
                 Standing::Member { .. } => passport
                     .identity()
@@ -107,53 +101,90 @@ impl Forming {
     }
 
     /// Asks everyone who they are.
-    async fn ask_around(&self) -> Round {
-        let mut round = Round::default();
+    async fn ask_around(&self) -> Seeds {
         let mut addresses: BTreeSet<String> = self.board.take_rumours();
         if let Standing::Planned(plan) = &self.office.passport().standing {
             addresses.extend(plan.nodes.iter().map(|node| node.address.clone()));
         }
-        let resolved = join_all(self.seeds.iter().map(|seed| self.ask.resolve(seed.clone()))).await;
-        let mut of_seeds: Vec<(&String, Vec<String>)> = Vec::new();
-        for (seed, found) in self.seeds.iter().zip(resolved) {
-            match found {
-                Ok(found) => of_seeds.push((seed, found)),
-                Err(error) => round.seeds_silent.push(format!("{seed} ({error})")),
-            }
-        }
-        addresses.extend(of_seeds.iter().flat_map(|(_, found)| found.iter().cloned()));
-        addresses.remove(&self.me.address);
-        let addresses: Vec<String> = addresses.into_iter().take(ADDRESSES_MAX).collect();
-        let answers = join_all(addresses.iter().map(|address| self.greet(address))).await;
-        let errors: BTreeMap<&String, String> = addresses
+        let (mut seeds, of_seeds) = self.resolve_seeds().await;
+        // The seeds come first, should there be too many.
+        let mut wanted: Vec<String> = of_seeds
             .iter()
-            .zip(answers)
-            .filter_map(|(address, answer)| Some((address, answer.err()?)))
+            .flat_map(|(_, found)| found.clone())
             .collect();
-        for (seed, found) in of_seeds {
-            let is_me = |address: &String| *address == self.me.address;
-            if !found.iter().any(|address| is_me(address) || !errors.contains_key(address)) {
-                let reason = found
-                    .iter()
-                    .find_map(|address| errors.get(address))
-                    .map_or("it has no address", String::as_str);
-                round.seeds_silent.push(format!("{seed} ({reason})"));
+        addresses.retain(|address| !wanted.contains(address) && *address != self.me.address);
+        wanted.extend(addresses);
+        wanted.truncate(ADDRESSES_MAX);
+        let answers = join_all(wanted.iter().map(|address| self.greet(address))).await;
+        let answers: BTreeMap<&String, Result<DiskId, String>> =
+            wanted.iter().zip(answers).collect();
+        for (seed, found) in &of_seeds {
+            let mut answered = false;
+            let mut complaint = "it has no address";
+            for address in found {
+                match answers.get(address) {
+                    Some(Ok(disk)) => {
+                        answered = true;
+                        seeds.disks.insert(*disk);
+                    }
+                    Some(Err(reason)) => complaint = reason,
+                    None => {}
+                }
+            }
+            if !answered {
+                seeds.silent.push(format!("{seed} ({complaint})"));
             }
         }
         self.board.expire(Instant::now());
-        round
+        seeds
     }
 
-    async fn greet(&self, address: &str) -> Result<(), String> {
+    /// How many nodes the seeds stand for, and where those are.
+    async fn resolve_seeds(&self) -> (Seeds, Vec<(&str, Vec<String>)>) {
+        let found = join_all(self.seeds.iter().map(|seed| self.ask.resolve(seed.clone()))).await;
+        let mut seeds = Seeds::default();
+        let mut of_seeds = Vec::new();
+        let mut counted: BTreeSet<String> = BTreeSet::new();
+        for (seed, found) in self.seeds.iter().zip(found) {
+            match found {
+                Ok(found) => {
+                    let new: Vec<&String> = found
+                        .iter()
+                        .filter(|address| !counted.contains(*address))
+                        .collect();
+                    // A node may have one address of each family under its name.
+                    let of_v6 = new
+                        .iter()
+                        .filter(|address| address.starts_with('['))
+                        .count();
+                    seeds.count += of_v6.max(new.len() - of_v6);
+                    counted.extend(found.iter().cloned());
+                    of_seeds.push((seed.as_str(), found));
+                }
+                Err(error) => {
+                    seeds.count += 1;
+                    seeds.silent.push(format!("{seed} ({error})"));
+                }
+            }
+        }
+        (seeds, of_seeds)
+    }
+
+    /// Who is at an address.
+    async fn greet(&self, address: &str) -> Result<DiskId, String> {
         let asked_at = Instant::now();
         let mine = greeting(&self.office, &self.me, self.terms, &self.board);
-        match self.question(address, Question::Greet(mine), ASK_TIMEOUT).await? {
+        match self
+            .question(address, Question::Greet(mine), ASK_TIMEOUT)
+            .await?
+        {
             Answer::Greeting(theirs) => {
+                let disk = theirs.node.disk;
                 // A seed may be this node itself.
-                if theirs.node.disk != self.me.disk {
+                if disk != self.me.disk {
                     self.board.reached(address, theirs, asked_at);
                 }
-                Ok(())
+                Ok(disk)
             }
             Answer::Refused(reason) | Answer::NotYet(reason) => Err(reason),
             other => Err(format!("it answered {other:?}")),
@@ -182,10 +213,10 @@ impl Forming {
     async fn be_fresh(
         &self,
         passport: &Passport,
-        round: &Round,
+        seeds: &Seeds,
     ) -> Result<Option<(Identity, BTreeMap<NodeId, String>)>, ClusterError> {
         let me = greeting(&self.office, &self.me, self.terms, &self.board);
-        match fresh_step(&me, &self.board.sightings(), &round.seeds_silent) {
+        match fresh_step(&me, &self.board.sightings(), seeds) {
             Step::Join { cluster, addresses } => self.join(cluster, addresses).await,
             Step::Plan(nodes) => {
                 let plan = Plan {
@@ -340,7 +371,7 @@ impl Forming {
                 return None;
             }
             Some(Passport {
-                standing: membership(plan.clone(), disk)?,
+                standing: plan.membership(disk)?,
                 ..present.clone()
             })
         };
@@ -355,16 +386,6 @@ impl Forming {
         }
         Ok(Some((identity, plan.addresses())))
     }
-}
-
-/// What a plan makes of a disk once it took effect.
-pub(super) fn membership(plan: Plan, disk: DiskId) -> Option<Standing> {
-    Some(Standing::Member {
-        cluster: plan.cluster,
-        node: plan.node_of(disk)?,
-        shards: plan.shards,
-        plan: Some(plan),
-    })
 }
 
 /// Promises this node to a plan, if it is free. Answers whether it is promised to it now.

@@ -73,7 +73,26 @@ pub(crate) fn initial(spots: &[Spot], shards: u32, replicas: u32) -> Vec<Vec<Nod
         }
     }
     layout.balance_leaders(|_| true);
-    layout.placed
+    let mut placed = layout.placed;
+    // Nothing is on the nodes yet, so that what is left to even out can be done at once. It ends, since
+    // every step makes the differences smaller; the bound is for the reader.
+    for _ in 0..placed.len() * holders.len() {
+        let shards: Vec<Placed> = placed
+            .iter()
+            .map(|replicas| Placed {
+                replicas: replicas.clone(),
+                is_moving: false,
+            })
+            .collect();
+        let changes = next(&holders, &shards, replicas);
+        if changes.is_empty() {
+            break;
+        }
+        for (shard, replicas) in changes {
+            placed[shard] = replicas;
+        }
+    }
+    placed
 }
 
 /// The next changes, as shards (by their place) with their new replicas. Empty when all is well, or when
@@ -126,10 +145,7 @@ impl<'a> Layout<'a> {
                 .iter()
                 .map(|holder| (holder.spot.node, holder))
                 .collect(),
-            counts: holders
-                .iter()
-                .map(|holder| (holder.spot.node, 0))
-                .collect(),
+            counts: holders.iter().map(|holder| (holder.spot.node, 0)).collect(),
             placed: Vec::new(),
             moves: BTreeMap::new(),
             frozen: BTreeSet::new(),
@@ -180,7 +196,10 @@ impl<'a> Layout<'a> {
     }
 
     fn in_zone(&self, nodes: &[NodeId], zone: &str) -> usize {
-        nodes.iter().filter(|node| self.zone(**node) == zone).count()
+        nodes
+            .iter()
+            .filter(|node| self.zone(**node) == zone)
+            .count()
     }
 
     /// Where another replica of a shard would be best.
@@ -190,7 +209,13 @@ impl<'a> Layout<'a> {
             .filter(|holder| holder.takes() && !rest.contains(&holder.spot.node))
             .filter(|holder| !self.is_busy(holder.spot.node))
             .map(|holder| holder.spot.node)
-            .min_by_key(|node| (self.in_zone(rest, self.zone(*node)), self.counts[node], *node))
+            .min_by_key(|node| {
+                (
+                    self.in_zone(rest, self.zone(*node)),
+                    self.counts[node],
+                    *node,
+                )
+            })
     }
 
     /// Whether a change leaves a shard as able to write as it was.
@@ -294,8 +319,7 @@ impl<'a> Layout<'a> {
         let Some(to) = self.best_target(&rest) else {
             return;
         };
-        let is_better =
-            self.in_zone(&rest, self.zone(to)) < self.in_zone(&rest, self.zone(from));
+        let is_better = self.in_zone(&rest, self.zone(to)) < self.in_zone(&rest, self.zone(from));
         if is_better && !self.is_busy(from) {
             self.swap(shard, from, to);
         }
@@ -344,21 +368,22 @@ impl<'a> Layout<'a> {
                 *leads.entry(*first).or_default() += 1;
             }
         }
-        let leads_of = |leads: &BTreeMap<NodeId, usize>, node: NodeId| {
-            leads.get(&node).copied().unwrap_or(0)
-        };
+        let leads_of =
+            |leads: &BTreeMap<NodeId, usize>, node: NodeId| leads.get(&node).copied().unwrap_or(0);
         // Each exchange makes the sum of squares smaller, so this ends; the bound is for the reader.
         for _ in 0..self.placed.len() * self.holders.len().max(1) {
-            let exchange = (0..self.placed.len()).filter(|shard| may_change(*shard)).find_map(|shard| {
-                let replicas = &self.placed[shard];
-                let first = *replicas.first()?;
-                let place = (1..replicas.len())
-                    .filter(|place| !self.is_leaving(replicas[*place]))
-                    .min_by_key(|place| (leads_of(&leads, replicas[*place]), *place))?;
-                let is_better = self.is_leaving(first)
-                    || leads_of(&leads, replicas[place]) + 2 <= leads_of(&leads, first);
-                is_better.then_some((shard, place))
-            });
+            let exchange = (0..self.placed.len())
+                .filter(|shard| may_change(*shard))
+                .find_map(|shard| {
+                    let replicas = &self.placed[shard];
+                    let first = *replicas.first()?;
+                    let place = (1..replicas.len())
+                        .filter(|place| !self.is_leaving(replicas[*place]))
+                        .min_by_key(|place| (leads_of(&leads, replicas[*place]), *place))?;
+                    let is_better = self.is_leaving(first)
+                        || leads_of(&leads, replicas[place]) + 2 <= leads_of(&leads, first);
+                    is_better.then_some((shard, place))
+                });
             let Some((shard, place)) = exchange else {
                 return;
             };
