@@ -25,6 +25,7 @@ mod health;
 mod identity;
 mod log_store;
 mod membership;
+mod net;
 mod network;
 mod observer;
 mod outbox;
@@ -49,6 +50,10 @@ pub use config::{CheckpointConfig, ClusterConfig};
 pub use error::ClusterError;
 pub use health::{ClusterHealth, ClusterMetrics, GroupHealth, GroupMetrics};
 pub use identity::ClusterId;
+pub use net::{
+    Lane, PeerError, PeerIdentity, PeerService, Peers, ServiceId, Talk, TalkReceiver, TalkSender,
+    TrySendError,
+};
 pub use observer::{Observer, Role};
 pub use progress::{StartProgress, StartStage};
 pub use shard::Shard;

@@ -1,0 +1,129 @@
+//! One HTTP/2 connection to another node.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::Future;
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+use tonic::body::Body;
+use tonic::codegen::{Service, http};
+
+use super::lane::{
+    CONNECT_TIMEOUT, FRAME_BYTES, Lane, PING_INTERVAL, PING_TIMEOUT, SEND_BUFFER_BYTES,
+    STREAM_WINDOW,
+};
+use super::wire::MESSAGE_BYTES_MAX;
+use super::wire::proto::link_client::LinkClient;
+
+/// No address gets less, however many a name has.
+const ADDRESS_TIMEOUT_MIN: Duration = Duration::from_millis(200);
+/// HTTP/2 wants an authority; nothing is decided by it.
+const ORIGIN: &str = "http://flotilla.node";
+
+/// An open connection. Clones use the same one.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    requests: SendRequest<Body>,
+    origin: http::Uri,
+    driver: AbortHandle,
+}
+
+impl Connection {
+    /// Opens a connection to the first address of `address` that answers.
+    pub async fn open(runtime: &Handle, address: &str, lane: Lane) -> io::Result<Self> {
+        let stream = tokio::time::timeout(CONNECT_TIMEOUT, connect(address))
+            .await
+            .map_err(|_| timed_out(address))??;
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(lane.connection_window())
+            .max_send_buf_size(SEND_BUFFER_BYTES)
+            .max_frame_size(FRAME_BYTES)
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_while_idle(true);
+        let (requests, connection) = builder
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(io::Error::other)?;
+        let address = address.to_owned();
+        let driver = runtime.spawn(async move {
+            if let Err(error) = connection.await {
+                let reason = crate::error::chain(&error);
+                tracing::debug!(address, ?lane, reason, "link broke");
+            }
+        });
+        Ok(Self {
+            requests,
+            origin: http::Uri::from_static(ORIGIN),
+            driver: driver.abort_handle(),
+        })
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.requests.is_closed()
+    }
+
+    /// Ends the connection, and with an error everything on it.
+    pub fn cut(&self) {
+        self.driver.abort();
+    }
+
+    pub fn client(&self) -> LinkClient<Self> {
+        LinkClient::with_origin(self.clone(), self.origin.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+}
+
+async fn connect(address: &str) -> io::Result<TcpStream> {
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host(address).await?.collect();
+    let share = CONNECT_TIMEOUT / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+    let mut failure = io::Error::new(
+        io::ErrorKind::NotFound,
+        format!("{address} has no addresses"),
+    );
+    for socket_address in addresses {
+        let attempt = TcpStream::connect(socket_address);
+        match tokio::time::timeout(share.max(ADDRESS_TIMEOUT_MIN), attempt).await {
+            Ok(Ok(stream)) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Ok(Err(error)) => failure = error,
+            Err(_) => failure = timed_out(address),
+        }
+    }
+    Err(failure)
+}
+
+fn timed_out(address: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::TimedOut,
+        format!("{address} does not answer"),
+    )
+}
+
+impl Service<http::Request<Body>> for Connection {
+    type Response = http::Response<Incoming>;
+    type Error = hyper::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, hyper::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
+        self.requests.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        Box::pin(self.requests.send_request(request))
+    }
+}

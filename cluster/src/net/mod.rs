@@ -1,0 +1,35 @@
+//! Links between the nodes of a cluster.
+//!
+//! ```text
+//!   Peers: call, talk          GroupNetwork: Raft's way to its peers
+//!          \                     /
+//!           Links: per peer and lane one HTTP/2 connection, made when it is needed
+//!                        |
+//!   ---------------------+---------------------------------------------- another node
+//!                        |
+//!           serve: who asks? is it for this node?
+//!          /                     \
+//!   PeerService                groups: Raft's requests
+//! ```
+//!
+//! Three lanes keep what must be quick from what is large: heartbeats never queue behind entries, nor
+//! entries behind snapshots. Inside a lane each use has a stream of its own with its own flow control.
+//! A dead or frozen peer is noticed by unanswered pings; its streams then end with an error.
+
+mod connection;
+mod identity;
+mod lane;
+mod links;
+mod peers;
+mod server;
+mod slot;
+mod talk;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+pub(crate) use identity::LocalIdentity;
+pub use lane::Lane;
+pub(crate) use links::Links;
+pub use peers::{PeerError, PeerIdentity, PeerService, Peers, ServiceId};
+pub use talk::{Talk, TalkReceiver, TalkSender, TrySendError};

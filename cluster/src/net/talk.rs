@@ -1,0 +1,144 @@
+//! A conversation with another node: frames in order, both ways, in bounded queues.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::{BoxStream, Stream, StreamExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
+
+use super::peers::PeerError;
+use super::wire::MESSAGE_BYTES_MAX;
+use super::wire::proto::TalkFrame;
+
+/// What waits on its way out, beside what the transport holds: little, since whoever sends should feel
+/// that the other side is slow.
+const QUEUE_FRAMES: usize = 64;
+const QUEUE_BYTES: usize = 1 << 20;
+
+/// Both ends of a conversation. It ends when either side drops its part; what was sent before arrives,
+/// unless the link breaks.
+pub struct Talk {
+    /// Towards the other side.
+    pub sender: TalkSender,
+    /// From the other side.
+    pub receiver: TalkReceiver,
+}
+
+impl Talk {
+    /// A conversation over `incoming`, and the frames to be sent for it.
+    pub(super) fn over(
+        incoming: BoxStream<'static, Result<Bytes, PeerError>>,
+    ) -> (Self, impl Stream<Item = TalkFrame> + Send + 'static) {
+        let (frames, mut queue) = mpsc::channel::<Outgoing>(QUEUE_FRAMES);
+        let outgoing = futures::stream::poll_fn(move |context| {
+            queue.poll_recv(context).map(|frame| {
+                frame.map(|frame| TalkFrame {
+                    body: frame.body,
+                    ..TalkFrame::default()
+                })
+            })
+        });
+        let talk = Self {
+            sender: TalkSender {
+                frames,
+                room: Arc::new(Semaphore::new(QUEUE_BYTES)),
+            },
+            receiver: TalkReceiver { incoming },
+        };
+        (talk, outgoing)
+    }
+}
+
+struct Outgoing {
+    body: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+/// Sends frames. Its clones share the queue; the other side sees the end when all are gone.
+#[derive(Clone)]
+pub struct TalkSender {
+    frames: mpsc::Sender<Outgoing>,
+    /// Bytes that may still be queued.
+    room: Arc<Semaphore>,
+}
+
+/// Why a frame was not queued.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TrySendError {
+    /// The other side does not keep up. The frame is given back.
+    #[error("the queue of the conversation is full")]
+    Full(Bytes),
+    /// The conversation is over, or the frame is too large.
+    #[error(transparent)]
+    Ended(PeerError),
+}
+
+impl TalkSender {
+    /// Queues a frame; waits while the other side does not keep up. That a frame was queued does not
+    /// mean that it arrives.
+    pub async fn send(&self, body: Bytes) -> Result<(), PeerError> {
+        let wanted = room_for(&body)?;
+        let room = self.room.clone().acquire_many_owned(wanted).await;
+        let room = room.map_err(|_| ended())?;
+        let frame = Outgoing { body, _room: room };
+        self.frames.send(frame).await.map_err(|_| ended())
+    }
+
+    /// Queues a frame if there is room for it now.
+    pub fn try_send(&self, body: Bytes) -> Result<(), TrySendError> {
+        let wanted = room_for(&body).map_err(TrySendError::Ended)?;
+        let room = match self.room.clone().try_acquire_many_owned(wanted) {
+            Ok(room) => room,
+            Err(TryAcquireError::NoPermits) if !self.frames.is_closed() => {
+                return Err(TrySendError::Full(body));
+            }
+            Err(_) => return Err(TrySendError::Ended(ended())),
+        };
+        self.frames
+            .try_send(Outgoing { body, _room: room })
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(frame) => TrySendError::Full(frame.body),
+                mpsc::error::TrySendError::Closed(_) => TrySendError::Ended(ended()),
+            })
+    }
+
+    /// Whether frames can still be sent.
+    pub fn is_closed(&self) -> bool {
+        self.frames.is_closed()
+    }
+
+    /// Waits until no more frames can be sent.
+    pub async fn closed(&self) {
+        self.frames.closed().await;
+    }
+}
+
+fn room_for(body: &Bytes) -> Result<u32, PeerError> {
+    if body.len() > MESSAGE_BYTES_MAX {
+        return Err(PeerError::Refused {
+            reason: format!(
+                "a frame of {} bytes is above the limit of {MESSAGE_BYTES_MAX}",
+                body.len()
+            ),
+        });
+    }
+    // A frame above the limit of the queue takes all of it.
+    Ok(body.len().min(QUEUE_BYTES) as u32)
+}
+
+fn ended() -> PeerError {
+    PeerError::unreachable("the conversation has ended")
+}
+
+/// Receives frames.
+pub struct TalkReceiver {
+    incoming: BoxStream<'static, Result<Bytes, PeerError>>,
+}
+
+impl TalkReceiver {
+    /// The next frame; `None` when the other side has ended the conversation, an error when the link
+    /// broke. Nothing follows either. Cancel-safe: a frame is not lost when the wait is given up.
+    pub async fn recv(&mut self) -> Option<Result<Bytes, PeerError>> {
+        self.incoming.next().await
+    }
+}
