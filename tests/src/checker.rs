@@ -26,7 +26,7 @@ impl fmt::Display for Name {
 }
 
 impl Seen {
-    fn name(&self) -> Name {
+    pub fn name(&self) -> Name {
         Name {
             producer: self.producer,
             number: self.number,
@@ -57,6 +57,36 @@ pub enum Violation {
         first: Name,
         later: Option<Name>,
     },
+    #[error("{then} was sent when {first} was acknowledged already, and comes before it")]
+    AgainstTime { first: Name, then: Name },
+    #[error("nobody read all of it at the end: there is nothing to check")]
+    NotRead,
+    #[error("consumer {second} got {name} while consumer {first} held it")]
+    TwoHolders { name: Name, first: u32, second: u32 },
+    #[error("delivery {count} of {name} was made {times} times")]
+    SameDelivery {
+        name: Name,
+        count: u32,
+        times: usize,
+    },
+    #[error("delivery {later} of {name} was seen before delivery {earlier}")]
+    DeliveryOrder {
+        name: Name,
+        earlier: u32,
+        later: u32,
+    },
+    #[error("{name} was delivered {count} times, {allowed} are allowed")]
+    TooManyDeliveries {
+        name: Name,
+        count: u32,
+        allowed: u32,
+    },
+    #[error("{name} became a dead letter after {count} of {allowed} deliveries")]
+    DeadTooEarly {
+        name: Name,
+        count: u32,
+        allowed: u32,
+    },
     #[error("a subscription {kind} {value} began with {found:?} instead of {wanted:?}")]
     Start {
         kind: String,
@@ -68,7 +98,7 @@ pub enum Violation {
 
 /// A log that was read from its first entry: nothing is ever removed from it.
 pub fn check_topic(attempts: &[Attempt], read: &[Seen]) -> Vec<Violation> {
-    let mut violations = dense_sequences(read);
+    let mut violations = dense_sequences(read, 1);
     violations.extend(exactly_once(attempts, read));
     violations.extend(producer_order(attempts, read));
     violations
@@ -143,7 +173,14 @@ pub fn check_purged_queue(
 
 /// What a subscriber saw while the load ran: without a gap, and the same as what is there at the end.
 pub fn check_tail(tail: &[Seen], read: &[Seen]) -> Vec<Violation> {
-    let mut violations = dense_sequences(tail);
+    let mut violations = dense_sequences(tail, 1);
+    violations.extend(unchanged(tail, read));
+    violations
+}
+
+/// What was seen is what is there under the same sequence.
+pub(crate) fn unchanged(tail: &[Seen], read: &[Seen]) -> Vec<Violation> {
+    let mut violations = Vec::new();
     let at_end: BTreeMap<u64, Name> = read
         .iter()
         .map(|seen| (seen.sequence, seen.name()))
@@ -191,12 +228,13 @@ pub fn check_starts(starts: &[Start], last: u64) -> Vec<Violation> {
     violations
 }
 
-fn damage(seen: &Seen) -> Option<Violation> {
+pub(crate) fn damage(seen: &Seen) -> Option<Violation> {
     (!seen.intact).then(|| Violation::Damaged(seen.name()))
 }
 
-fn dense_sequences(read: &[Seen]) -> Vec<Violation> {
-    let mut before = 0;
+/// From `first` on without a gap or a repeat.
+pub(crate) fn dense_sequences(read: &[Seen], first: u64) -> Vec<Violation> {
+    let mut before = first - 1;
     let mut violations = Vec::new();
     for seen in read {
         if seen.sequence != before + 1 {
@@ -242,7 +280,7 @@ fn nothing_repeated(read: &[Seen]) -> Vec<Violation> {
         .collect()
 }
 
-fn nothing_invented(attempts: &[Attempt], there: &BTreeSet<Name>) -> Vec<Violation> {
+pub(crate) fn nothing_invented(attempts: &[Attempt], there: &BTreeSet<Name>) -> Vec<Violation> {
     let sent: BTreeSet<Name> = attempts.iter().map(name_of).collect();
     there
         .difference(&sent)
@@ -258,7 +296,7 @@ fn nothing_lost(attempts: &[Attempt], there: &BTreeSet<Name>) -> Vec<Violation> 
         .collect()
 }
 
-fn producer_order(attempts: &[Attempt], read: &[Seen]) -> Vec<Violation> {
+pub(crate) fn producer_order(attempts: &[Attempt], read: &[Seen]) -> Vec<Violation> {
     let acknowledged: BTreeSet<Name> = attempts
         .iter()
         .filter(|attempt| attempt.acknowledged)

@@ -4,6 +4,7 @@
 //! the history was before it in the world.
 
 use crate::checker::Name;
+use crate::journal::Attempt;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -27,11 +28,24 @@ pub struct Send {
     pub acknowledged: bool,
 }
 
+impl Send {
+    /// The same without moments.
+    pub fn attempt(&self) -> Attempt {
+        Attempt {
+            producer: self.name.producer,
+            number: self.name.number,
+            acknowledged: self.acknowledged,
+        }
+    }
+}
+
 /// One entry of a topic as a subscription delivered it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Read {
     /// The subscription: what it delivers has no gap and no repeat.
     pub reader: HoldId,
+    /// The sequence that it asked to begin with.
+    pub from: u64,
     /// The node that the reader was connected to.
     pub node: u32,
     pub at: Moment,

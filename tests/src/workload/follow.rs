@@ -24,15 +24,20 @@ impl Follower {
             let Some(client) = self.route.client().await else {
                 continue;
             };
-            let reader = self.recorder.next_hold();
+            let subscription = Subscription {
+                reader: self.recorder.next_hold(),
+                node: self.route.node(),
+                from: last + 1,
+                whole: false,
+            };
             // A new name each time: a known one goes on where the server stopped sending, which can
             // be behind what arrived here.
-            let name = format!("follower-{}-{}", self.number, reader.0);
+            let name = format!("follower-{}-{}", self.number, subscription.reader.0);
             let follow = async {
-                let mut events = subscribe(client, &self.topic, &name, last + 1).await?;
+                let mut events = subscribe(client, &self.topic, &name, subscription.from).await?;
                 while let Some(event) = events.message().await? {
                     last = event.sequence;
-                    record(&self.recorder, reader, self.route.node(), &event, false);
+                    record(&self.recorder, &subscription, &event);
                 }
                 Ok::<(), Status>(())
             };
@@ -76,17 +81,28 @@ pub async fn subscribe(
     }
 }
 
+/// What is known of a subscription before it delivers anything.
+pub struct Subscription {
+    pub reader: HoldId,
+    pub node: u32,
+    /// The first sequence that it asks for.
+    pub from: u64,
+    /// Whether it reads all of the topic, when the load has ended.
+    pub whole: bool,
+}
+
 /// Notes an event that a subscription delivered.
-pub fn record(recorder: &Recorder, reader: HoldId, node: u32, event: &EventReceive, whole: bool) {
+pub fn record(recorder: &Recorder, subscription: &Subscription, event: &EventReceive) {
     let (name, intact) = message::read(&event.body);
     let read = Read {
-        reader,
-        node,
+        reader: subscription.reader,
+        from: subscription.from,
+        node: subscription.node,
         at: recorder.now(),
         sequence: event.sequence,
         name,
         intact,
-        whole,
+        whole: subscription.whole,
     };
     recorder.history().topic(&event.channel).reads.push(read);
 }

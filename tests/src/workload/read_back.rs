@@ -2,7 +2,7 @@
 //! every node, and each queue until nothing is left.
 
 use super::consume::receipts;
-use super::follow::{record, subscribe};
+use super::follow::{Subscription, record, subscribe};
 use super::message;
 use super::protocol::{Event, ReceiveQueueMessagesRequest};
 use super::route::{Client, connect};
@@ -107,14 +107,19 @@ async fn read_until(
     let client = connect(node.kubemq)
         .await
         .map_err(|error| error.to_string())?;
-    let reader = recorder.next_hold();
-    let name = format!("reader-{}", reader.0);
-    let subscribed = subscribe(client, topic, &name, 1).await;
+    let subscription = Subscription {
+        reader: recorder.next_hold(),
+        node: node.number,
+        from: 1,
+        whole: true,
+    };
+    let name = format!("reader-{}", subscription.reader.0);
+    let subscribed = subscribe(client, topic, &name, subscription.from).await;
     let mut events = subscribed.map_err(|error| error.to_string())?;
     loop {
         let event = events.message().await.map_err(|error| error.to_string())?;
         let event = event.ok_or("the subscription ended")?;
-        record(recorder, reader, node.number, &event, true);
+        record(recorder, &subscription, &event);
         if message::read(&event.body).0 == marker {
             return Ok(());
         }
