@@ -12,7 +12,7 @@ export CARGO_TARGET_DIR
 # .config/nextest.toml bounds how many heavy ones run at once.
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
-.PHONY: help run test lint fmt deny bench
+.PHONY: help run test lint fmt deny bench torture
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -45,6 +45,15 @@ deny: ## check licences, advisories and sources of the dependencies
 	else \
 		echo "cargo-deny is not installed, nothing was checked: cargo install cargo-deny"; \
 	fi
+
+# Rounds of each fault, and where the report goes.
+ROUNDS ?= 20
+REPORT ?= docs/torture.md
+
+torture: ## every fault of a cluster, many times, with a report (ROUNDS=20 REPORT=docs/torture.md)
+	scripts/test-deps.sh
+	cargo build --locked --workspace --bins
+	scripts/torture.sh "$(ROUNDS)" "$(REPORT)"
 
 # How much the bench writes: `make bench GB=8 RECORDS=100000000` is the full run, of half an hour.
 GB ?= 1

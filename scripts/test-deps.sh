@@ -32,10 +32,28 @@ make_environment() {
     echo "made $environment"
 }
 
+# The cluster tests give each server a network of its own with `ip`, and move its clock with a small
+# library that is compiled on the spot.
+install_system_packages() {
+    local missing=()
+    command -v ip >/dev/null || missing+=(iproute2)
+    command -v cc >/dev/null || missing+=(gcc libc6-dev)
+    if [ "${#missing[@]}" -eq 0 ]; then
+        return 0
+    fi
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+        echo "test-deps: the cluster tests need the packages ${missing[*]}" >&2
+        return 1
+    fi
+    apt-get update --quiet
+    apt-get install --quiet --yes --no-install-recommends "${missing[@]}"
+}
+
 mkdir -p "$root/.local"
 # One run at a time: two that overlap would remove each other's work.
 exec 9>"$root/.local/test-deps.lock"
 flock 9
+install_system_packages
 
 pids=()
 for version in $versions; do

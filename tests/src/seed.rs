@@ -4,6 +4,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::time::Duration;
 
+const FAULT_ROUNDS: u64 = 2;
+
 /// The seed of this run, printed for a failure: `FLOTILLA_TEST_SEED` sets it.
 pub fn seed() -> u64 {
     let seed = number_from_environment("FLOTILLA_TEST_SEED")
@@ -19,6 +21,16 @@ pub fn random(seed: u64) -> StdRng {
 /// Rounds of a crash test: 30, or `FLOTILLA_TEST_ROUNDS`.
 pub fn rounds() -> u64 {
     number_from_environment("FLOTILLA_TEST_ROUNDS").unwrap_or(30)
+}
+
+/// Rounds of each fault of a cluster: 2, or `FLOTILLA_TEST_FAULT_ROUNDS`.
+pub fn fault_rounds() -> u64 {
+    number_from_environment("FLOTILLA_TEST_FAULT_ROUNDS").unwrap_or(FAULT_ROUNDS)
+}
+
+/// Whether more rounds are asked for than every run makes: then faults may also last longer.
+pub fn is_torture() -> bool {
+    fault_rounds() > FAULT_ROUNDS
 }
 
 /// How long after something a kill comes: not a wait for anything, so any moment will do.

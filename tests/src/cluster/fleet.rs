@@ -163,6 +163,25 @@ impl Fleet {
         }
     }
 
+    /// Waits until a node, which may end by that, says something in its log or on its admin port.
+    pub fn wait_until_said(&self, number: u32, words: &str, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        let address = self.node(number).admin();
+        loop {
+            let readiness = admin::request(address, "GET", "/readyz", ANSWER_WITHIN);
+            let said = readiness.map_or_else(|_| String::new(), |(_, body)| body);
+            if said.contains(words) || self.node(number).log().contains(words) {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "node {number} did not say {words:?}, but {said:?}\n{}",
+                self.node(number).log_end()
+            );
+            std::thread::sleep(POLL);
+        }
+    }
+
     pub fn expect_running(&self) {
         self.nodes.iter().for_each(Node::expect_running);
     }

@@ -5,14 +5,19 @@
 //! - [`node`]: one server with its disk and its clock, killed, frozen, started again.
 //! - [`status`]: what a node says about the cluster.
 //! - [`fleet`]: all nodes together.
+//! - [`fault`], [`campaign`]: what happens to them under load, and the verdict.
 
+pub mod campaign;
 pub mod clock;
+pub mod fault;
 pub mod fleet;
 pub mod namespace;
 pub mod network;
 pub mod node;
 pub mod status;
 
+pub use campaign::Campaign;
+pub use fault::Fault;
 pub use fleet::{Fleet, Layout, WHOLE_WITHIN};
 pub use network::Place;
 pub use node::DiskKind;

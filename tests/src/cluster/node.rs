@@ -9,6 +9,7 @@ use rand::Rng;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::time::Duration;
 
 const KUBEMQ_PORT: u16 = 50_000;
 const ADMIN_PORT: u16 = 8080;
@@ -201,6 +202,11 @@ impl Node {
     /// Changes what the disk of [`DiskKind::Lossy`] does on a sync.
     pub fn set_syncs(&self, behaviour: SyncBehaviour) {
         self.lossy_disk().disk().set_syncs(behaviour);
+    }
+
+    /// Makes every sync of the disk of [`DiskKind::Lossy`] slow.
+    pub fn set_sync_delay(&self, delay: Duration) {
+        self.lossy_disk().disk().set_sync_delay(delay);
     }
 
     /// Cuts the power of its disk: what it says from now on it says without one. Then it is to be

@@ -9,6 +9,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tonic::{Status, Streaming};
 
+const SUBSCRIBED_WITHIN: Duration = Duration::from_secs(30);
+
 /// One follower, which subscribes again where it was when its subscription breaks.
 pub struct Follower {
     pub topic: String,
@@ -72,9 +74,8 @@ pub async fn subscribe(
         events_store_type_data: start.into(),
         events_store_type_value: value as i64,
     };
-    // The answer's head comes with the first event, or much later.
-    const HEAD_WITHIN: Duration = Duration::from_secs(30);
-    let subscribed = tokio::time::timeout(HEAD_WITHIN, client.subscribe_to_events(request)).await;
+    let answer = client.subscribe_to_events(request);
+    let subscribed = tokio::time::timeout(SUBSCRIBED_WITHIN, answer).await;
     match subscribed {
         Ok(answer) => Ok(answer?.into_inner()),
         Err(_) => Err(Status::deadline_exceeded("no subscription")),

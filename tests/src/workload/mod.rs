@@ -12,7 +12,9 @@
 //! - [`produce`], [`follow`], [`consume`]: the clients.
 //! - [`read_back`]: everything that is there at the end.
 //! - [`run`]: all of it together.
+//! - [`calls`]: single calls, for tests that say what must come of each.
 
+pub mod calls;
 pub mod consume;
 pub mod follow;
 pub mod message;

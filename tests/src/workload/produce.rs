@@ -1,12 +1,16 @@
 //! Producers: each sends its own numbered messages to one channel, one after the other.
 
 use super::message;
-use super::protocol::{Event, QueueMessage, QueueMessagePolicy, QueueMessagesBatchRequest};
+use super::protocol::{
+    Event, QueueMessage, QueueMessagePolicy, QueueMessagesBatchRequest, SendQueueMessageResult,
+};
 use super::route::{Client, Route};
 use crate::checker::Name;
 use crate::history::{Moment, Recorder, Send};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -27,12 +31,31 @@ pub enum Target {
     },
 }
 
+/// Why sends failed, with how often.
+#[derive(Clone, Default)]
+pub struct Failures(Arc<Mutex<BTreeMap<String, usize>>>);
+
+impl Failures {
+    /// What was counted so far.
+    pub fn counts(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, reason: String) {
+        *self.counts().entry(reason).or_default() += 1;
+    }
+}
+
+/// What became of each message of a send: nothing, or why it failed.
+type Outcomes = Vec<Result<(), String>>;
+
 /// One producer.
 pub struct Producer {
     pub number: u32,
     pub target: Target,
     pub route: Route,
     pub recorder: Recorder,
+    pub failures: Failures,
     pub pause: Duration,
     pub seed: u64,
 }
@@ -59,12 +82,15 @@ impl Producer {
                 .collect();
             next += count as u64;
             let invoked = self.recorder.now();
-            let accepted = match timeout(ANSWER_WITHIN, self.send(client, &names)).await {
-                Ok(Ok(accepted)) => accepted,
-                Ok(Err(_)) | Err(_) => vec![false; names.len()],
+            let outcomes = match timeout(ANSWER_WITHIN, self.send(client, &names)).await {
+                Ok(Ok(outcomes)) => outcomes,
+                Ok(Err(status)) => {
+                    vec![Err(format!("{:?}: {}", status.code(), status.message())); count]
+                }
+                Err(_) => vec![Err("no answer".to_owned()); count],
             };
-            self.record(&names, &accepted, invoked);
-            if accepted.contains(&false) {
+            self.record(&names, &outcomes, invoked);
+            if outcomes.iter().any(Result::is_err) {
                 self.route.leave().await;
             } else {
                 tokio::time::sleep(self.pause).await;
@@ -72,10 +98,10 @@ impl Producer {
         }
     }
 
-    async fn send(&self, mut client: Client, names: &[Name]) -> Result<Vec<bool>, Status> {
+    async fn send(&self, mut client: Client, names: &[Name]) -> Result<Outcomes, Status> {
         match &self.target {
             Target::Topic(topic) => {
-                let mut accepted = Vec::new();
+                let mut outcomes = Vec::new();
                 for name in names {
                     let event = Event {
                         client_id: format!("producer-{}", self.number),
@@ -84,9 +110,10 @@ impl Producer {
                         store: true,
                         ..Event::default()
                     };
-                    accepted.push(client.send_event(event).await?.into_inner().sent);
+                    let result = client.send_event(event).await?.into_inner();
+                    outcomes.push(result.sent.then_some(()).ok_or(result.error));
                 }
-                Ok(accepted)
+                Ok(outcomes)
             }
             Target::Queue { name, dead_letter } => {
                 let messages = names.iter().map(|message| QueueMessage {
@@ -113,18 +140,26 @@ impl Producer {
                         "another number of results than of messages",
                     ));
                 }
-                Ok(results.iter().map(|result| !result.is_error).collect())
+                let outcome = |result: SendQueueMessageResult| {
+                    (!result.is_error).then_some(()).ok_or(result.error)
+                };
+                Ok(results.into_iter().map(outcome).collect())
             }
         }
     }
 
-    fn record(&self, names: &[Name], accepted: &[bool], invoked: Moment) {
+    fn record(&self, names: &[Name], outcomes: &Outcomes, invoked: Moment) {
         let answered = self.recorder.now();
-        let sends = names.iter().zip(accepted).map(|(name, accepted)| Send {
+        for outcome in outcomes {
+            if let Err(reason) = outcome {
+                self.failures.count(reason.clone());
+            }
+        }
+        let sends = names.iter().zip(outcomes).map(|(name, outcome)| Send {
             name: *name,
             invoked,
             answered,
-            acknowledged: *accepted,
+            acknowledged: outcome.is_ok(),
         });
         let mut history = self.recorder.history();
         match &self.target {

@@ -2,7 +2,7 @@
 
 use super::consume::Consumer;
 use super::follow::Follower;
-use super::produce::{Producer, Target};
+use super::produce::{Failures, Producer, Target};
 use super::read_back::{self, Node, drain_queue, read_topic};
 use super::route::Route;
 use crate::history::{Fault, History, Moment, Recorder};
@@ -78,6 +78,7 @@ pub struct Workload {
     plan: Plan,
     nodes: Vec<SocketAddr>,
     recorder: Recorder,
+    failures: Failures,
     stop: watch::Sender<bool>,
     clients: Vec<JoinHandle<()>>,
     runtime: Runtime,
@@ -97,6 +98,7 @@ impl Workload {
             plan: plan.clone(),
             nodes: nodes.to_vec(),
             recorder: Recorder::default(),
+            failures: Failures::default(),
             stop: watch::Sender::new(false),
             clients: Vec::new(),
             runtime,
@@ -133,6 +135,7 @@ impl Workload {
             target,
             route: self.route(self.next_producer),
             recorder: self.recorder.clone(),
+            failures: self.failures.clone(),
             pause: self.plan.pause,
             seed: self.plan.seed,
         };
@@ -174,6 +177,16 @@ impl Workload {
         &self.recorder
     }
 
+    /// How many topics there are.
+    pub fn topics(&self) -> usize {
+        self.plan.topics as usize
+    }
+
+    /// Why sends failed so far.
+    pub fn failures(&self) -> &Failures {
+        &self.failures
+    }
+
     /// Notes in the history what a test did to nodes from then until now.
     pub fn note_fault(&self, what: &str, nodes: &[u32], from: Moment) {
         let until = self.recorder.now();
@@ -191,7 +204,7 @@ impl Workload {
         let deadline = Instant::now() + limit;
         loop {
             let found = self.accepted_since(since);
-            if found.len() == self.plan.topics as usize || Instant::now() > deadline {
+            if found.len() == self.topics() || Instant::now() > deadline {
                 return found;
             }
             std::thread::sleep(POLL);

@@ -1,0 +1,239 @@
+//! Faults one after another under load, and the verdict.
+
+use super::fault::Fault;
+use super::fleet::Fleet;
+use crate::history::Moment;
+use crate::history::check::{self, Broken, Figures};
+use crate::seed;
+use crate::workload::{Workload, read_back};
+use rand::rngs::StdRng;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Write;
+use std::time::Duration;
+
+/// Longer is a failure, whatever happened.
+const ACCEPTED_WITHIN: Duration = Duration::from_secs(20);
+/// What is promised for half of all faults.
+const MEDIAN_MAX: Duration = Duration::from_secs(3);
+/// Broken promises shown in a failure; the first ones tell the most.
+const SHOWN_MAX: usize = 20;
+
+/// One fault that was survived.
+#[derive(Clone, Debug)]
+pub struct Survived {
+    pub fault: Fault,
+    pub nodes: Vec<u32>,
+    /// Until each topic had taken a write.
+    pub accepted_after: Duration,
+    pub lasted: Duration,
+}
+
+/// A cluster under load.
+pub struct Campaign {
+    name: &'static str,
+    // Ended before the servers are.
+    workload: Workload,
+    fleet: Fleet,
+    random: StdRng,
+    seed: u64,
+    survived: Vec<Survived>,
+}
+
+impl Campaign {
+    pub fn new(name: &'static str, fleet: Fleet, workload: Workload, seed: u64) -> Self {
+        Self {
+            name,
+            workload,
+            fleet,
+            random: seed::random(seed),
+            seed,
+            survived: Vec::new(),
+        }
+    }
+
+    pub fn fleet(&mut self) -> &mut Fleet {
+        &mut self.fleet
+    }
+
+    pub fn workload(&self) -> &Workload {
+        &self.workload
+    }
+
+    /// Waits until all nodes and all topics work.
+    pub fn settle(&self) {
+        self.fleet.wait_until_whole();
+        self.accepted_after(self.workload.recorder().now());
+    }
+
+    /// Does one fault, waits for service, takes it back.
+    pub fn round(&mut self, fault: Fault) {
+        self.settle();
+        let began = self.workload.recorder().now();
+        let injected = fault.inject(&mut self.fleet, &mut self.random);
+        let lasts_ms = fault.lasts_ms(&mut self.random, seed::is_torture());
+        let mut since = self.workload.recorder().now();
+        if injected.stops_all {
+            injected.undo(&mut self.fleet);
+            since = self.workload.recorder().now();
+        }
+        let accepted_after = self.accepted_after(since);
+        let wanted = Duration::from_millis(lasts_ms);
+        std::thread::sleep(wanted.saturating_sub(accepted_after));
+        if !injected.stops_all {
+            injected.undo(&mut self.fleet);
+        }
+        self.workload
+            .note_fault(&format!("{fault:?}"), &injected.nodes, began);
+        let ended = self.workload.recorder().now();
+        let survived = Survived {
+            fault,
+            nodes: injected.nodes,
+            accepted_after,
+            lasted: Duration::from_nanos(ended.0 - began.0),
+        };
+        println!("{survived}");
+        self.survived.push(survived);
+    }
+
+    fn accepted_after(&self, since: Moment) -> Duration {
+        let accepted = self.workload.first_accepted(since, ACCEPTED_WITHIN);
+        if accepted.len() < self.workload.topics() {
+            panic!(
+                "seed {}: after {ACCEPTED_WITHIN:?} only {accepted:?} of {} topics took a write: {:?}\n{}",
+                self.seed,
+                self.workload.topics(),
+                self.workload.failures().counts(),
+                self.fleet.describe()
+            );
+        }
+        accepted.into_values().max().unwrap_or_default()
+    }
+
+    /// Ends the load, reads everything back and checks it. Prints what was found, and appends it to
+    /// the file that `FLOTILLA_TEST_REPORT` names.
+    pub fn finish(self) {
+        self.settle();
+        let nodes: Vec<read_back::Node> = self
+            .fleet
+            .running()
+            .into_iter()
+            .map(|number| read_back::Node {
+                number,
+                kubemq: self.fleet.node(number).kubemq(),
+                admin: self.fleet.node(number).admin(),
+            })
+            .collect();
+        let failures = self.workload.failures().clone();
+        let history = match self.workload.finish(&nodes) {
+            Ok(history) => history,
+            Err(error) => panic!("seed {}: {error}\n{}", self.seed, self.fleet.describe()),
+        };
+        let mut report = Report {
+            name: self.name,
+            seed: self.seed,
+            survived: self.survived,
+            figures: check::figures(&history),
+            broken: check::check(&history),
+        };
+        for (reason, count) in failures.counts().iter() {
+            println!("{count} sends failed with {reason:?}");
+        }
+        println!("{report}");
+        report.save();
+        for broken in report.broken.iter().take(SHOWN_MAX) {
+            println!("{broken}");
+        }
+        assert!(
+            report.broken.is_empty(),
+            "seed {}: {} broken promises, see above",
+            self.seed,
+            report.broken.len()
+        );
+        if let Some(median) = report.median() {
+            assert!(
+                median <= MEDIAN_MAX,
+                "seed {}: half of the faults stopped writes for more than {median:?}",
+                self.seed
+            );
+        }
+        self.fleet.terminate();
+    }
+}
+
+impl fmt::Display for Survived {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{:?} of {:?}: writes to every topic after {} ms, over after {} ms",
+            self.fault,
+            self.nodes,
+            self.accepted_after.as_millis(),
+            self.lasted.as_millis()
+        )
+    }
+}
+
+/// What a campaign found.
+struct Report {
+    name: &'static str,
+    seed: u64,
+    survived: Vec<Survived>,
+    figures: Figures,
+    broken: Vec<Broken>,
+}
+
+impl Report {
+    fn median(&mut self) -> Option<Duration> {
+        self.survived.sort_by_key(|one| one.accepted_after);
+        let middle = self.survived.len() / 2;
+        self.survived.get(middle).map(|one| one.accepted_after)
+    }
+
+    fn save(&self) {
+        let Some(path) = std::env::var_os("FLOTILLA_TEST_REPORT") else {
+            return;
+        };
+        let mut options = std::fs::OpenOptions::new();
+        let written = options
+            .create(true)
+            .append(true)
+            .open(path)
+            .and_then(|mut file| writeln!(file, "{self}"));
+        written.expect("the report can be written");
+    }
+}
+
+impl fmt::Display for Report {
+    /// A section in Markdown.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            formatter,
+            "## {}\n\nSeed {}: {}; {} broken promises.\n",
+            self.name,
+            self.seed,
+            self.figures,
+            self.broken.len()
+        )?;
+        writeln!(
+            formatter,
+            "| fault | rounds | writes to every topic again after, median | longest |\n|---|---|---|---|"
+        )?;
+        let mut by_fault: BTreeMap<Fault, Vec<Duration>> = BTreeMap::new();
+        for one in &self.survived {
+            let times = by_fault.entry(one.fault).or_default();
+            times.push(one.accepted_after);
+        }
+        for (fault, mut times) in by_fault {
+            times.sort();
+            writeln!(
+                formatter,
+                "| {fault:?} | {} | {} ms | {} ms |",
+                times.len(),
+                times[times.len() / 2].as_millis(),
+                times[times.len() - 1].as_millis()
+            )?;
+        }
+        Ok(())
+    }
+}

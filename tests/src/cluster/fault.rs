@@ -1,0 +1,208 @@
+//! What happens to nodes, their disks, clocks and links, and how it is taken back.
+
+use super::fleet::Fleet;
+use super::network::Place;
+use crate::lossyfs::Survival;
+use rand::Rng;
+use rand::rngs::StdRng;
+use std::time::Duration;
+
+const SLOW_SYNC: Duration = Duration::from_millis(100);
+const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
+
+/// A fault of a cluster under load. "Leader" is the node that leads most shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    KillLeader,
+    KillOne,
+    KillAll,
+    FreezeLeader,
+    FreezeOne,
+    /// From nodes and clients.
+    IsolateLeader,
+    /// Clients still reach it.
+    IsolateLeaderFromNodes,
+    /// What it sends to nodes is lost.
+    MuteLeader,
+    /// What nodes send to it is lost.
+    DeafenLeader,
+    /// One link is cut, everybody else is reached.
+    CutOneLink,
+    CutPowerOfOne,
+    CutPowerOfMajority,
+    CutPowerOfAll,
+    SlowDiskOfLeader,
+    SlowDiskOfFollower,
+    FillDiskOfLeader,
+    MoveClockOfLeader,
+    MoveClockOfFollower,
+}
+
+/// A fault that is there, and what takes it back.
+pub struct Injected {
+    pub nodes: Vec<u32>,
+    /// Nobody can be served before it is taken back.
+    pub stops_all: bool,
+    undo: Undo,
+}
+
+enum Undo {
+    Start,
+    Unfreeze,
+    Heal,
+    HurryDisk,
+    FreeDisk,
+    /// A clock stays where it was moved to.
+    Nothing,
+}
+
+impl Fault {
+    /// Does it.
+    pub fn inject(self, fleet: &mut Fleet, random: &mut StdRng) -> Injected {
+        let all = fleet.running();
+        let leader = fleet.busiest_leader();
+        let followers: Vec<u32> = all.iter().copied().filter(|node| *node != leader).collect();
+        let follower = pick(&followers, random);
+        let one = pick(&all, random);
+        let (nodes, undo) = match self {
+            Fault::KillLeader => kill(fleet, vec![leader]),
+            Fault::KillOne => kill(fleet, vec![one]),
+            Fault::KillAll => kill(fleet, all.clone()),
+            Fault::FreezeLeader => freeze(fleet, leader),
+            Fault::FreezeOne => freeze(fleet, one),
+            Fault::IsolateLeader => {
+                fleet.network.isolate(leader);
+                (vec![leader], Undo::Heal)
+            }
+            Fault::IsolateLeaderFromNodes => {
+                fleet.network.isolate_from_nodes(leader);
+                (vec![leader], Undo::Heal)
+            }
+            Fault::MuteLeader => {
+                for other in followers {
+                    let (from, to) = (Place::Node(leader), Place::Node(other));
+                    fleet.network.cut_one_way(from, to);
+                }
+                (vec![leader], Undo::Heal)
+            }
+            Fault::DeafenLeader => {
+                for other in followers {
+                    let (from, to) = (Place::Node(other), Place::Node(leader));
+                    fleet.network.cut_one_way(from, to);
+                }
+                (vec![leader], Undo::Heal)
+            }
+            Fault::CutOneLink => {
+                fleet
+                    .network
+                    .cut(Place::Node(leader), Place::Node(follower));
+                (vec![leader, follower], Undo::Heal)
+            }
+            Fault::CutPowerOfOne => cut_power(fleet, vec![one], random),
+            Fault::CutPowerOfMajority => {
+                let survivor = pick(&all, random);
+                let cut = all.iter().copied().filter(|node| *node != survivor);
+                let cut = cut.collect();
+                cut_power(fleet, cut, random)
+            }
+            Fault::CutPowerOfAll => cut_power(fleet, all.clone(), random),
+            Fault::SlowDiskOfLeader => slow_disk(fleet, leader),
+            Fault::SlowDiskOfFollower => slow_disk(fleet, follower),
+            Fault::FillDiskOfLeader => {
+                let disk = fleet.node(leader).small_disk();
+                disk.fill(&disk.path().join(FILLING));
+                (vec![leader], Undo::FreeDisk)
+            }
+            Fault::MoveClockOfLeader => move_clock(fleet, leader, random),
+            Fault::MoveClockOfFollower => move_clock(fleet, follower, random),
+        };
+        let is_down = matches!(undo, Undo::Start);
+        Injected {
+            // Without a majority nobody is served.
+            stops_all: is_down && nodes.len() * 2 > all.len(),
+            nodes,
+            undo,
+        }
+    }
+
+    /// How long it may last: freezes are tried in all lengths.
+    pub fn lasts_ms(self, random: &mut StdRng, is_torture: bool) -> u64 {
+        let longest = match self {
+            Fault::FreezeLeader | Fault::FreezeOne if is_torture => 30_000,
+            Fault::FreezeLeader | Fault::FreezeOne => 8_000,
+            _ => 2_000,
+        };
+        random.random_range(100..longest)
+    }
+}
+
+impl Injected {
+    /// Takes it back.
+    pub fn undo(&self, fleet: &mut Fleet) {
+        match self.undo {
+            Undo::Start => self.nodes.iter().for_each(|n| fleet.node_mut(*n).start()),
+            Undo::Unfreeze => self.nodes.iter().for_each(|n| fleet.node(*n).unfreeze()),
+            Undo::Heal => fleet.network.heal(),
+            Undo::HurryDisk => {
+                for node in &self.nodes {
+                    fleet.node(*node).set_sync_delay(Duration::ZERO);
+                }
+            }
+            Undo::FreeDisk => {
+                for node in &self.nodes {
+                    let path = fleet.node(*node).small_disk().path().join(FILLING);
+                    std::fs::remove_file(path).expect("it was made by the fault");
+                }
+            }
+            Undo::Nothing => {}
+        }
+    }
+}
+
+const FILLING: &str = "filling";
+
+fn pick(nodes: &[u32], random: &mut StdRng) -> u32 {
+    nodes[random.random_range(0..nodes.len())]
+}
+
+fn kill(fleet: &mut Fleet, nodes: Vec<u32>) -> (Vec<u32>, Undo) {
+    for node in &nodes {
+        fleet.node_mut(*node).kill();
+    }
+    (nodes, Undo::Start)
+}
+
+fn freeze(fleet: &mut Fleet, node: u32) -> (Vec<u32>, Undo) {
+    fleet.node(node).freeze();
+    (vec![node], Undo::Unfreeze)
+}
+
+fn cut_power(fleet: &mut Fleet, nodes: Vec<u32>, random: &mut StdRng) -> (Vec<u32>, Undo) {
+    let survival = if random.random_bool(0.5) {
+        Survival::Torn
+    } else {
+        Survival::Nothing
+    };
+    // All disks first: nobody may say anything that another one's disk has not kept.
+    for node in &nodes {
+        fleet.node(*node).cut_power();
+    }
+    for node in &nodes {
+        fleet.node_mut(*node).after_power_cut(survival, random);
+    }
+    (nodes, Undo::Start)
+}
+
+fn slow_disk(fleet: &mut Fleet, node: u32) -> (Vec<u32>, Undo) {
+    fleet.node(node).set_sync_delay(SLOW_SYNC);
+    (vec![node], Undo::HurryDisk)
+}
+
+fn move_clock(fleet: &mut Fleet, node: u32, random: &mut StdRng) -> (Vec<u32>, Undo) {
+    let offsets = [HOUR_MS, -HOUR_MS, DAY_MS, -DAY_MS];
+    let offset = offsets[random.random_range(0..offsets.len())];
+    let moved = fleet.node(node).clock().set_offset_ms(offset);
+    moved.expect("the clock's file can be written");
+    (vec![node], Undo::Nothing)
+}

@@ -1,0 +1,271 @@
+//! Clusters of real servers: forming, growing, restarting, leaving, and every call on every node.
+
+use flotilla_tests::admin;
+use flotilla_tests::cluster::fleet::seeds;
+use flotilla_tests::cluster::{Campaign, Fleet, Layout, WHOLE_WITHIN};
+use flotilla_tests::load::Load;
+use flotilla_tests::python::{Sdk, run_pytest};
+use flotilla_tests::seed;
+use flotilla_tests::workdir::WorkDir;
+use flotilla_tests::workload::{Plan, Workload};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// What a restart of all nodes, one after another, may cost.
+const GAP_MAX: Duration = Duration::from_secs(1);
+/// Moving all replicas of a small cluster.
+const MOVED_WITHIN: Duration = Duration::from_secs(60);
+const PROGRESS: usize = 50;
+const PROGRESS_LIMIT: Duration = Duration::from_secs(30);
+
+fn under_load(name: &'static str, work: &WorkDir, layout: &Layout) -> Campaign {
+    let seed = seed::seed();
+    let fleet = Fleet::form(work, layout);
+    let workload = Workload::start(&fleet.kubemq(), Plan::small(seed));
+    let campaign = Campaign::new(name, fleet, workload, seed);
+    campaign.settle();
+    campaign
+}
+
+/// The identity that all running nodes agree on, and the id of each of them.
+fn identity(fleet: &Fleet) -> (String, Vec<u64>) {
+    let statuses: Vec<_> = fleet
+        .running()
+        .into_iter()
+        .map(|number| fleet.status(number).expect("a running node answers"))
+        .collect();
+    let clusters: BTreeSet<String> = statuses.iter().map(|one| one.cluster.clone()).collect();
+    assert_eq!(clusters.len(), 1, "several clusters: {clusters:?}");
+    let ids: Vec<u64> = statuses.iter().map(|status| status.node).collect();
+    let cluster = clusters.into_iter().next().expect("one");
+    (cluster, ids)
+}
+
+/// The replicas of each shard, as any running node sees them.
+fn replicas(fleet: &Fleet) -> Vec<BTreeSet<u64>> {
+    let running = fleet.running();
+    let status = running.iter().find_map(|number| fleet.status(*number));
+    let shards = status.map_or_else(Vec::new, |status| status.shards);
+    shards
+        .into_iter()
+        .map(|shard| shard.replicas.into_iter().collect())
+        .collect()
+}
+
+fn wait_for_replicas(fleet: &Fleet, nodes: &[u64]) {
+    let wanted: BTreeSet<u64> = nodes.iter().copied().collect();
+    let what = format!("every shard's replicas are on {wanted:?}");
+    fleet.wait_until(&what, MOVED_WITHIN, |fleet| {
+        let replicas = replicas(fleet);
+        !replicas.is_empty() && replicas.iter().all(|nodes| *nodes == wanted)
+    });
+}
+
+#[test]
+fn three_nodes_form_one_cluster_and_come_back_with_their_data() {
+    let work = WorkDir::new("form");
+    let mut campaign = under_load("forming", &work, &Layout::of(3));
+    let before = identity(campaign.fleet());
+    assert_eq!(before.1.iter().collect::<BTreeSet<_>>().len(), 3);
+    wait_for_replicas(campaign.fleet(), &before.1);
+    for number in 1..=3 {
+        let ended = campaign.fleet().node_mut(number).terminate();
+        assert!(ended.expect("a graceful end").success());
+    }
+    for number in 1..=3 {
+        campaign.fleet().node_mut(number).start();
+    }
+    campaign.settle();
+    assert_eq!(identity(campaign.fleet()), before);
+    campaign.finish();
+}
+
+#[test]
+fn the_themes_of_the_sdks_work_on_every_node() {
+    let work = WorkDir::new("themes");
+    let fleet = Fleet::form(&work, &Layout::of(3));
+    let themes = [
+        (Sdk::V4_1_5, "test_new_queues.py", 1),
+        (Sdk::V4_1_5, "test_new_streams.py", 2),
+        (Sdk::V4_1_5, "test_new_store.py", 3),
+        (Sdk::V4_1_5, "test_new_events.py", 1),
+        (Sdk::V4_1_5, "test_new_errors.py", 2),
+        (Sdk::V3_6_0, "test_mid_basics.py", 3),
+        (Sdk::V1_1_0, "test_old_queues.py", 1),
+        (Sdk::V1_1_0, "test_old_store.py", 2),
+        (Sdk::V2_4_0, "test_old_events.py", 3),
+    ];
+    // Two at a time, on two cores.
+    for pair in themes.chunks(2) {
+        std::thread::scope(|scope| {
+            for (sdk, file, node) in pair {
+                let address = fleet.node(*node).kubemq().to_string();
+                scope.spawn(move || run_pytest(*sdk, file, &address, &[]));
+            }
+        });
+    }
+    fleet.terminate();
+}
+
+/// Every node in turn is asked to end, and started again.
+fn restart_one_after_another(campaign: &mut Campaign) {
+    for number in 1..=3 {
+        campaign.settle();
+        let ended = campaign.fleet().node_mut(number).terminate();
+        assert!(ended.expect("a graceful end").success(), "node {number}");
+        campaign.fleet().node_mut(number).start();
+    }
+    campaign.settle();
+}
+
+#[test]
+fn a_rolling_restart_stops_writes_for_less_than_a_second() {
+    let work = WorkDir::new("rolling");
+    let mut campaign = under_load("rolling restart", &work, &Layout::of(3));
+    let began = campaign.workload().recorder().now();
+    restart_one_after_another(&mut campaign);
+    let gap = campaign.workload().longest_gap(began);
+    println!("the longest time without a write to one topic: {gap:?}");
+    campaign.finish();
+    assert!(gap <= GAP_MAX, "writes to a topic stopped for {gap:?}");
+}
+
+/// The real SDK's own clients through a rolling restart and the death of each node.
+#[test]
+fn what_the_sdk_sends_survives_restarts_and_deaths_of_nodes() {
+    let work = WorkDir::new("sdk-load");
+    let seed = seed::seed();
+    let mut fleet = Fleet::form(&work, &Layout::of(3));
+    let mut load = Load::start_with(3, &fleet.kubemq(), &work.join("load"), seed);
+    for number in 1..=3 {
+        let mut progress = |fleet: &Fleet| {
+            let accepted = load.wait_for_progress(PROGRESS, PROGRESS_LIMIT);
+            assert!(accepted, "nothing is acknowledged\n{}", fleet.describe());
+        };
+        progress(&fleet);
+        let ended = fleet.node_mut(number).terminate();
+        assert!(ended.expect("a graceful end").success(), "node {number}");
+        progress(&fleet);
+        fleet.restart(number);
+        fleet.node_mut(number).kill();
+        progress(&fleet);
+        fleet.restart(number);
+    }
+    let verdict = load.verdict();
+    println!("{}", verdict.report());
+    assert!(
+        verdict.violations.is_empty(),
+        "seed {seed}: {}",
+        verdict.report()
+    );
+    assert!(verdict.consumed > 0 && verdict.followed > 0);
+    fleet.terminate();
+}
+
+#[test]
+fn a_node_without_its_data_comes_back_as_a_new_one() {
+    let work = WorkDir::new("wiped");
+    let layout = Layout::of(3).set("FLOTILLA_CLUSTER_REPAIR_AFTER", "3s");
+    let mut campaign = under_load("wiped node", &work, &layout);
+    let (cluster, before) = identity(campaign.fleet());
+    campaign.fleet().node_mut(3).kill();
+    campaign.fleet().node_mut(3).wipe();
+    campaign.fleet().node_mut(3).start();
+    campaign.settle();
+    let (same, after) = identity(campaign.fleet());
+    assert_eq!(same, cluster);
+    assert_eq!(after[..2], before[..2]);
+    assert!(!before.contains(&after[2]), "the id of lost data came back");
+    wait_for_replicas(campaign.fleet(), &after);
+    // Now it is needed, so it must hold what it says.
+    campaign.fleet().node_mut(1).kill();
+    let since = campaign.workload().recorder().now();
+    let accepted = campaign.workload().first_accepted(since, WHOLE_WITHIN);
+    assert_eq!(accepted.len(), campaign.workload().topics());
+    campaign.fleet().restart(1);
+    campaign.finish();
+}
+
+#[test]
+fn a_node_of_another_cluster_is_refused_with_a_reason() {
+    let work = WorkDir::new("foreign");
+    let layout = Layout {
+        nodes: 4,
+        ..Layout::of(3)
+    };
+    let mut fleet = Fleet::form(&work, &layout);
+    let before = identity(&fleet);
+    let stranger = fleet.node_mut(4);
+    stranger.set("FLOTILLA_CLUSTER_SEEDS", &seeds(4..=4));
+    stranger.set("FLOTILLA_CLUSTER_EXPECT", "1");
+    stranger.start();
+    fleet.wait_until("node 4 is a cluster of its own", WHOLE_WITHIN, |fleet| {
+        fleet.status(4).is_some_and(|status| status.ready)
+    });
+    let own = fleet.status(4).expect("it answers").cluster;
+    assert_ne!(own, before.0);
+    let stranger = fleet.node_mut(4);
+    let ended = stranger.terminate();
+    assert!(ended.expect("a graceful end").success());
+    stranger.set("FLOTILLA_CLUSTER_SEEDS", &seeds(1..=4));
+    stranger.set("FLOTILLA_CLUSTER_EXPECT", "3");
+    stranger.start();
+    // Whether it ends or stays by itself, it says why.
+    fleet.wait_until_said(4, "another cluster", WHOLE_WITHIN);
+    fleet.node_mut(4).kill();
+    assert_eq!(identity(&fleet), before);
+    let status = fleet.status(1).expect("it answers");
+    assert_eq!(status.nodes.len(), 3, "{:?}", status.nodes);
+    fleet.terminate();
+}
+
+#[test]
+fn one_node_grows_to_three_while_it_serves() {
+    let work = WorkDir::new("grow");
+    let layout = Layout {
+        forming: 1,
+        ..Layout::of(3)
+    };
+    let mut campaign = under_load("growing", &work, &layout);
+    let began = campaign.workload().recorder().now();
+    for number in 2..=3 {
+        campaign.fleet().node_mut(number).start();
+        campaign.settle();
+    }
+    let (_, ids) = identity(campaign.fleet());
+    wait_for_replicas(campaign.fleet(), &ids);
+    let gap = campaign.workload().longest_gap(began);
+    println!("the longest time without a write to one topic: {gap:?}");
+    assert!(gap <= WHOLE_WITHIN / 10, "{gap:?}");
+    // The first one is not needed any more.
+    campaign.fleet().node_mut(1).kill();
+    let since = campaign.workload().recorder().now();
+    let accepted = campaign.workload().first_accepted(since, WHOLE_WITHIN);
+    assert_eq!(accepted.len(), campaign.workload().topics());
+    campaign.fleet().restart(1);
+    campaign.finish();
+}
+
+#[test]
+fn a_drained_node_holds_nothing_and_may_leave() {
+    let work = WorkDir::new("drain");
+    let mut campaign = under_load("draining", &work, &Layout::of(4));
+    let (_, ids) = identity(campaign.fleet());
+    let leaver = ids[3];
+    let ask = |fleet: &Fleet, what: &str| {
+        let path = format!("/api/v1/nodes/{leaver}/{what}");
+        let address = fleet.node(1).admin();
+        let answer = admin::request(address, "POST", &path, WHOLE_WITHIN);
+        let (code, body) = answer.expect("an answer");
+        assert_eq!(code, 204, "{what}: {body}");
+    };
+    let began = campaign.workload().recorder().now();
+    ask(campaign.fleet(), "drain");
+    wait_for_replicas(campaign.fleet(), &ids[..3]);
+    ask(campaign.fleet(), "leave");
+    campaign.fleet().node_mut(4).kill();
+    campaign.settle();
+    let gap = campaign.workload().longest_gap(began);
+    println!("the longest time without a write to one topic: {gap:?}");
+    campaign.finish();
+}

@@ -1,0 +1,213 @@
+//! What clients of different nodes have to do with each other, and what they notice of faults.
+
+use flotilla_tests::admin;
+use flotilla_tests::cluster::fleet::number_of;
+use flotilla_tests::cluster::{Fleet, Layout};
+use flotilla_tests::workdir::WorkDir;
+use flotilla_tests::workload::calls::{Calls, until_ok};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// For anything that should come at once; a loaded machine may be slow.
+const SOON: Duration = Duration::from_secs(10);
+/// Time in which a wrong extra delivery would show.
+const QUIET: Duration = Duration::from_millis(700);
+/// How long interest may take to be right again when links are back.
+const REPAIRED_WITHIN: Duration = Duration::from_secs(10);
+const EVENTS: usize = 30;
+/// After this the leader gives what a lost node's consumers held to others.
+const RELEASED_AFTER: Duration = Duration::from_secs(5);
+/// What a timer may be late, whatever happens to clocks.
+const TIMER_ERROR_MAX: Duration = Duration::from_secs(1);
+const DAY_MS: i64 = 86_400_000;
+
+fn form(name: &str) -> (WorkDir, Fleet) {
+    let work = WorkDir::new(name);
+    let fleet = Fleet::form(&work, &Layout::of(3));
+    (work, fleet)
+}
+
+/// The number of the node that leads a topic or queue.
+fn leader_of(fleet: &Fleet, path: &str) -> u32 {
+    let deadline = Instant::now() + SOON;
+    loop {
+        let led = fleet.running().into_iter().find_map(|number| {
+            let answer = admin::get(fleet.node(number).admin(), path).ok()?;
+            let detail: serde_json::Value = serde_json::from_str(&answer.1).ok()?;
+            let status = fleet.status(number)?;
+            let shard = detail.get("shard")?.as_u64()?;
+            let group = status.shards.iter().find(|group| group.id == shard)?;
+            number_of(&status, group.leader?)
+        });
+        match led {
+            Some(number) => return number,
+            None => assert!(Instant::now() < deadline, "{path}\n{}", fleet.describe()),
+        }
+    }
+}
+
+#[test]
+fn signals_reach_listeners_on_all_nodes_and_one_member_of_a_group() {
+    let (_work, mut fleet) = form("signals");
+    let calls = Calls::default();
+    let nodes = fleet.kubemq();
+    let listen = |group: &str| {
+        let listeners = nodes.iter();
+        listeners
+            .map(|node| {
+                calls
+                    .listen(*node, "signals", group, false)
+                    .expect("a listener")
+            })
+            .collect::<Vec<_>>()
+    };
+    let (plain, members) = (listen(""), listen("group"));
+    for number in 0..EVENTS {
+        let node = nodes[number % nodes.len()];
+        let sent = calls.send_event(node, "signals", &number.to_string(), false);
+        sent.expect("a signal is taken");
+    }
+    for listener in &plain {
+        let bodies = listener.bodies(QUIET);
+        assert_eq!(bodies.len(), EVENTS, "{bodies:?}");
+        assert!(bodies.values().all(|count| *count == 1), "{bodies:?}");
+    }
+    let mut shared: BTreeMap<_, usize> = BTreeMap::new();
+    for member in &members {
+        for (body, count) in member.bodies(QUIET) {
+            *shared.entry(body).or_default() += count;
+        }
+    }
+    assert_eq!(shared.len(), EVENTS, "{shared:?}");
+    assert!(shared.values().all(|count| *count == 1), "{shared:?}");
+
+    // A listener that came while its node was cut off is found when the link is back.
+    fleet.network.isolate_from_nodes(2);
+    let late = calls.listen(nodes[1], "late", "", false);
+    let late = late.expect("nodes that are not reached are not waited for");
+    std::thread::sleep(RELEASED_AFTER);
+    fleet.network.heal();
+    let deadline = Instant::now() + REPAIRED_WITHIN;
+    while late.next(Duration::from_millis(100)).is_none() {
+        assert!(Instant::now() < deadline, "node 2's listener is not known");
+        // Not taken while nobody listens, as far as node 1 knows.
+        let _ = calls.send_event(nodes[0], "late", "x", false);
+    }
+    fleet.terminate();
+}
+
+#[test]
+fn a_subscription_goes_on_at_the_next_leader_and_its_client_notices_nothing() {
+    let (_work, mut fleet) = form("resume");
+    let calls = Calls::default();
+    let nodes = fleet.kubemq();
+    calls
+        .send_event(nodes[0], "resumed", "0", true)
+        .expect("a stored event");
+    for round in 0..2 {
+        let leader = leader_of(&fleet, "/api/v1/topics/resumed");
+        let others: Vec<u32> = (1..=3).filter(|node| *node != leader).collect();
+        let listener = calls
+            .listen(fleet.node(others[0]).kubemq(), "resumed", "", true)
+            .expect("a subscription");
+        let first = listener.next(SOON).expect("the first event");
+        assert_eq!(first.sequence, 1);
+        let mut seen = 1;
+        let publisher = fleet.node(others[1]).kubemq();
+        let mut publish_and_see = |what: &str| {
+            until_ok(what, SOON, || {
+                calls.send_event(publisher, "resumed", what, true)
+            });
+            loop {
+                let event = listener.next(SOON);
+                let event = event.unwrap_or_else(|| panic!("round {round}: {what} did not come"));
+                seen += 1;
+                assert_eq!(event.sequence, seen, "round {round}: a gap or a repeat");
+                if event.body == what.as_bytes() {
+                    return;
+                }
+            }
+        };
+        publish_and_see(&format!("{round} before"));
+        fleet.node_mut(leader).kill();
+        publish_and_see(&format!("{round} after"));
+        fleet.restart(leader);
+        publish_and_see(&format!("{round} again"));
+    }
+    fleet.terminate();
+}
+
+#[test]
+fn what_a_consumer_of_a_dead_node_held_is_given_to_another_one_in_time() {
+    let (_work, mut fleet) = form("release");
+    let calls = Calls::default();
+    let nodes = fleet.kubemq();
+    calls
+        .send_to_queue(nodes[0], "held", "held", 0)
+        .expect("a message");
+    let leader = leader_of(&fleet, "/api/v1/queues/held");
+    let others: Vec<u32> = (1..=3).filter(|node| *node != leader).collect();
+    let holder = calls.hold(fleet.node(others[0]).kubemq(), "held", 5000);
+    let holder = holder.expect("the message");
+    assert_eq!(holder.messages.len(), 1);
+    fleet.node_mut(others[0]).kill();
+    let killed = Instant::now();
+    let received = until_ok("the message comes back", RELEASED_AFTER * 4, || {
+        let messages = calls.receive(fleet.node(others[1]).kubemq(), "held", 5)?;
+        messages.into_iter().next().ok_or("nothing".to_owned())
+    });
+    let after = killed.elapsed();
+    let count = received.attributes.expect("attributes").receive_count;
+    assert_eq!(count, 2);
+    println!("released after {after:?}");
+    // The node's last sign of life was up to half a second before its death.
+    assert!(after > RELEASED_AFTER - Duration::from_secs(1), "{after:?}");
+    assert!(after < RELEASED_AFTER + Duration::from_secs(3), "{after:?}");
+    fleet.restart(others[0]);
+    fleet.terminate();
+}
+
+/// Delayed messages, while the wall clocks of the leader and of a follower go wrong by a day, and
+/// while leadership moves.
+#[test]
+fn timers_hold_whatever_happens_to_wall_clocks_and_leaders() {
+    let (_work, mut fleet) = form("timers");
+    let calls = Calls::default();
+    let delay = Duration::from_secs(4);
+    calls
+        .send_to_queue(fleet.kubemq()[0], "timed", "first", 0)
+        .expect("a message");
+    let received = calls.receive(fleet.kubemq()[1], "timed", 5);
+    assert_eq!(received.map(|messages| messages.len()), Ok(1));
+    for (round, offset) in [DAY_MS, -DAY_MS].into_iter().enumerate() {
+        let leader = leader_of(&fleet, "/api/v1/queues/timed");
+        let others: Vec<u32> = (1..=3).filter(|node| *node != leader).collect();
+        let client = fleet.node(others[0]).kubemq();
+        let sending = Instant::now();
+        calls
+            .send_to_queue(client, "timed", "timed", delay.as_secs() as i32)
+            .expect("a message");
+        let sent = Instant::now();
+        let moved = [leader, others[1]][round];
+        let clock = fleet.node(moved).clock().set_offset_ms(offset);
+        clock.expect("the clock's file");
+        if round == 1 {
+            fleet.node_mut(leader).kill();
+        }
+        until_ok("the message comes", delay * 3, || {
+            let messages = calls.receive(client, "timed", 20)?;
+            (messages.len() == 1)
+                .then_some(())
+                .ok_or(format!("{messages:?}"))
+        });
+        let (early, late) = (sending.elapsed(), sent.elapsed());
+        println!("offset {offset} ms: a delay of {delay:?} took {late:?}");
+        assert!(early >= delay, "{early:?} is early");
+        assert!(late <= delay + TIMER_ERROR_MAX, "{late:?} is late");
+        if round == 1 {
+            fleet.restart(leader);
+        }
+        fleet.wait_until_whole();
+    }
+    fleet.terminate();
+}

@@ -1,0 +1,93 @@
+//! Faults of a cluster under load, each several times: nothing acknowledged is lost, doubled or out of
+//! order, nothing is held twice, and writes go on soon.
+//!
+//! `make torture ROUNDS=20` runs the same for longer, and writes a report.
+
+use flotilla_tests::cluster::{Campaign, DiskKind, Fault, Fleet, Layout};
+use flotilla_tests::seed;
+use flotilla_tests::workdir::WorkDir;
+use flotilla_tests::workload::{Plan, Workload};
+
+const SMALL_DISK_BYTES: u64 = 256 << 20;
+
+fn run(name: &'static str, layout: &Layout, faults: &[Fault]) {
+    let work = WorkDir::new("faults");
+    let seed = seed::seed();
+    let fleet = Fleet::form(&work, layout);
+    let workload = Workload::start(&fleet.kubemq(), Plan::small(seed));
+    let mut campaign = Campaign::new(name, fleet, workload, seed);
+    for _ in 0..seed::fault_rounds() {
+        for fault in faults {
+            campaign.round(*fault);
+        }
+    }
+    campaign.finish();
+}
+
+fn lossy_disks() -> Layout {
+    (1..=3).fold(Layout::of(3), |layout, node| {
+        layout.disk(node, DiskKind::Lossy)
+    })
+}
+
+#[test]
+fn killed_and_frozen_nodes() {
+    run(
+        "Killed and frozen nodes",
+        &Layout::of(3),
+        &[
+            Fault::KillLeader,
+            Fault::FreezeLeader,
+            Fault::KillOne,
+            Fault::KillAll,
+            Fault::FreezeOne,
+        ],
+    );
+}
+
+#[test]
+fn cut_links() {
+    run(
+        "Cut links",
+        &Layout::of(3),
+        &[
+            Fault::IsolateLeader,
+            Fault::IsolateLeaderFromNodes,
+            Fault::MuteLeader,
+            Fault::DeafenLeader,
+            Fault::CutOneLink,
+        ],
+    );
+}
+
+#[test]
+fn power_cuts_and_slow_disks() {
+    run(
+        "Power cuts and slow disks",
+        &lossy_disks(),
+        &[
+            Fault::CutPowerOfOne,
+            Fault::SlowDiskOfLeader,
+            Fault::CutPowerOfMajority,
+            Fault::SlowDiskOfFollower,
+            Fault::CutPowerOfAll,
+        ],
+    );
+}
+
+#[test]
+fn a_full_disk_and_wrong_clocks() {
+    let small = DiskKind::Small {
+        bytes: SMALL_DISK_BYTES,
+    };
+    let layout = (1..=3).fold(Layout::of(3), |layout, node| layout.disk(node, small));
+    run(
+        "Full disks and wrong clocks",
+        &layout,
+        &[
+            Fault::FillDiskOfLeader,
+            Fault::MoveClockOfLeader,
+            Fault::MoveClockOfFollower,
+        ],
+    );
+}
