@@ -308,7 +308,7 @@ fn a_serving_node_is_ready_and_shows_itself() {
         assert_eq!(ready["reasons"], json!([]));
         assert!(ready["shards"].as_array().unwrap().len() >= 2);
         let nodes = node.get("/api/v1/nodes").await;
-        assert_eq!(nodes["items"][0]["is_self"], true);
+        assert_eq!(nodes["items"][0]["self"], true);
         assert_eq!(node.get("/api/v1/damage").await["items"], json!([]));
         node.admin.hold_back("the node is shutting down");
         let (status, ready) = node.send(Method::GET, "/readyz", None).await;
@@ -319,6 +319,32 @@ fn a_serving_node_is_ready_and_shows_itself() {
             "not_serving"
         );
         assert_eq!(node.get("/healthz").await["alive"], true);
+    });
+}
+
+#[test]
+fn the_cluster_is_shown_with_its_nodes_and_shards() {
+    with_node(|node| async move {
+        let cluster = node.get("/api/v1/cluster").await;
+        assert_eq!(cluster["cluster"].as_str().unwrap().len(), 32);
+        assert_eq!(cluster["node"], 1);
+        assert_eq!(cluster["ready"], true);
+        assert_eq!(cluster["metadata"]["leader"], 1);
+        let shards = cluster["shards"].as_array().unwrap();
+        let places: Vec<_> = shards.iter().map(|s| (&s["id"], &s["leader"])).collect();
+        assert_eq!(places, [(&json!(1), &json!(1)), (&json!(2), &json!(1))]);
+        assert_eq!(shards[0]["replicas"], json!([1]));
+        let shown = node.get("/api/v1/nodes/1").await;
+        assert_eq!(shown, cluster["nodes"][0]);
+        assert_eq!(shown["state"], "up");
+        assert_eq!(shown["leads_shards"], json!([1, 2]));
+        for (path, status, code) in [
+            ("/api/v1/nodes/2", 404, "not_found"),
+            ("/api/v1/nodes/x", 400, "invalid_request"),
+        ] {
+            let got = node.error(Method::GET, path, None).await;
+            assert_eq!(got, (status, code.to_owned()), "{path}");
+        }
     });
 }
 

@@ -78,6 +78,7 @@ impl AdminError {
             Self::NotServing { .. } => (StatusCode::SERVICE_UNAVAILABLE, "not_serving"),
             Self::Broker(BrokerError::NotFound { .. }) => (StatusCode::NOT_FOUND, "not_found"),
             Self::Broker(BrokerError::QueueFull { .. }) => (StatusCode::CONFLICT, "queue_full"),
+            Self::Broker(BrokerError::Conflict { .. }) => (StatusCode::CONFLICT, "conflict"),
             Self::Broker(BrokerError::StaleLease) => (StatusCode::CONFLICT, "stale_lease"),
             Self::Broker(BrokerError::StorageFull { .. }) => {
                 (StatusCode::INSUFFICIENT_STORAGE, "storage_full")

@@ -57,5 +57,7 @@ pub struct NoQuery {}
 
 /// `{name}` in a path, decoded.
 pub type NamePath = web::Path<String>;
+/// `{id}` of a node in a path.
+pub type NodePath = web::Path<u64>;
 /// `{name}` and `{group}` in a path, decoded.
 pub type GroupPath = web::Path<(String, String)>;

@@ -5,7 +5,7 @@ use actix_web::http::Method;
 use actix_web::{HttpRequest, Route, error, web};
 
 use crate::error::AdminError;
-use crate::handlers::{groups, health, node, queues, topics};
+use crate::handlers::{cluster, groups, health, node, queues, topics};
 
 /// The hand-written OpenAPI document; a test holds it against [`RESOURCES`].
 pub const OPENAPI: &str = include_str!("openapi.json");
@@ -72,8 +72,16 @@ pub const RESOURCES: &[Resource] = &[
         ],
     },
     Resource {
+        path: "/api/v1/cluster",
+        methods: &[(Method::GET, || web::get().to(cluster::get))],
+    },
+    Resource {
         path: "/api/v1/nodes",
-        methods: &[(Method::GET, || web::get().to(node::list))],
+        methods: &[(Method::GET, || web::get().to(cluster::nodes))],
+    },
+    Resource {
+        path: "/api/v1/nodes/{id}",
+        methods: &[(Method::GET, || web::get().to(cluster::node))],
     },
     Resource {
         path: "/api/v1/damage",

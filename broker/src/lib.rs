@@ -31,9 +31,9 @@ mod topic;
 mod wake;
 
 pub use api::admin::{
-    DamagedRange, GroupDetail, Health, NodeDetail, ObjectSummary, Page, QueueDetail, ShardHealth,
-    TopicDetail,
+    DamagedRange, GroupDetail, Health, ObjectSummary, Page, QueueDetail, ShardHealth, TopicDetail,
 };
+pub use api::cluster::{ClusterDetail, NodeDetail, ShardDetail};
 pub use api::error::BrokerError;
 pub use api::queue::{Enqueue, Enqueued, Fill, QueueDelivery, Receive, Received, Settled};
 pub use api::signal::{Signal, SignalDelivery, SubscribeSignals};

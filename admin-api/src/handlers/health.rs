@@ -54,7 +54,8 @@ pub async fn metrics(admin: web::Data<Admin>) -> Result<HttpResponse, AdminError
         .body(text))
 }
 
-fn readiness(admin: &Admin) -> ReadyView {
+/// What the node itself and its broker say.
+pub fn readiness(admin: &Admin) -> ReadyView {
     let health = admin.broker_started().map(Broker::health);
     let mut view = match health {
         Some(health) => ReadyView {

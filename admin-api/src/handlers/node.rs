@@ -1,4 +1,4 @@
-//! `/api/v1/nodes`, `/api/v1/damage` and the interface's own description.
+//! `/api/v1/damage` and the interface's own description.
 
 use actix_web::http::header::ContentType;
 use actix_web::{HttpResponse, web};
@@ -7,15 +7,7 @@ use crate::error::AdminError;
 use crate::query::NoQuery;
 use crate::routes::OPENAPI;
 use crate::state::Admin;
-use crate::view::{DamageView, ListView, NodeView};
-
-/// The nodes of the cluster.
-pub async fn list(
-    admin: web::Data<Admin>,
-    _query: web::Query<NoQuery>,
-) -> Result<web::Json<ListView<NodeView>>, AdminError> {
-    Ok(web::Json(ListView::of(admin.broker()?.nodes())))
-}
+use crate::view::{DamageView, ListView};
 
 /// Stored bytes that cannot be read.
 pub async fn damage(

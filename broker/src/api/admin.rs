@@ -1,6 +1,6 @@
-//! What operators see: objects, groups, nodes, health and damage.
+//! What operators see: objects, groups, health and damage.
 
-use flotilla_model::ids::{NodeId, Offset, Sequence, ShardId, WallTime};
+use flotilla_model::ids::{Offset, Sequence, ShardId, WallTime};
 use flotilla_model::name::Name;
 use flotilla_model::settings::{QueueSettings, TopicSettings};
 
@@ -113,21 +113,6 @@ pub struct GroupDetail {
     pub outstanding: u64,
     /// Since the cursor moved last, in ms of shard time.
     pub idle_ms: u64,
-}
-
-/// A node of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeDetail {
-    /// Given once.
-    pub id: NodeId,
-    /// Its start counter.
-    pub incarnation: u64,
-    /// As configured.
-    pub name: String,
-    /// It is the one that was asked.
-    pub is_self: bool,
-    /// The shards it leads.
-    pub leads: Vec<ShardId>,
 }
 
 /// Whether the node lives and serves.

@@ -52,6 +52,12 @@ pub enum BrokerError {
         /// Which bound was met.
         what: String,
     },
+    /// What was asked of the cluster does not go with its present state.
+    #[error("not possible now: {what}")]
+    Conflict {
+        /// What is in the way.
+        what: String,
+    },
     /// The lease is over, or was given to another session.
     #[error("the lease is over or held by another session")]
     StaleLease,

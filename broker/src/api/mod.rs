@@ -1,6 +1,7 @@
 //! The public types of the facade, by subject.
 
 pub mod admin;
+pub mod cluster;
 pub mod error;
 pub mod queue;
 pub mod signal;

@@ -1,6 +1,7 @@
 //! The facade: everything that gateways and the administration API may ask of this node.
 
 mod admin;
+mod cluster;
 mod list;
 mod status;
 mod store;

@@ -1,28 +1,14 @@
-//! The node as operators see it: health, damage, nodes, metrics.
+//! The node as operators see it: health, damage, metrics.
 
 use flotilla_cluster::{GroupHealth, Role};
 use flotilla_model::ids::ShardId;
 use flotilla_storage::LogHealth;
 
-use crate::api::admin::{DamagedRange, Health, NodeDetail, ShardHealth};
+use crate::api::admin::{DamagedRange, Health, ShardHealth};
 use crate::facade::Broker;
 use crate::metrics;
 
 impl Broker {
-    /// The nodes of the cluster.
-    pub fn nodes(&self) -> Vec<NodeDetail> {
-        let cluster = &self.inner.core.cluster;
-        let node = cluster.node();
-        let leads = cluster.shards().iter().filter(|shard| shard.is_leader());
-        vec![NodeDetail {
-            id: node.id,
-            incarnation: node.incarnation,
-            name: node.name.clone(),
-            is_self: true,
-            leads: leads.map(|shard| shard.id()).collect(),
-        }]
-    }
-
     /// Whether the node lives and serves.
     ///
     /// A full disk alone leaves it ready: reads and settlements go on, and make room. A log that

@@ -227,6 +227,7 @@ fn reason_label(error: &BrokerError) -> &'static str {
         BrokerError::QueueFull { .. } => "queue_full",
         BrokerError::StorageFull { .. } => "storage_full",
         BrokerError::Busy { .. } => "busy",
+        BrokerError::Conflict { .. } => "conflict",
         BrokerError::StaleLease => "stale_lease",
         BrokerError::Unavailable { .. } => "unavailable",
         BrokerError::OutcomeUnknown => "outcome_unknown",

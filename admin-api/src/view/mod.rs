@@ -1,13 +1,16 @@
 //! The shapes of answers: the broker's types as JSON.
 
-use flotilla_broker::{
-    DamagedRange, GroupDetail, NodeDetail, ObjectSummary, Page, QueueDetail, ShardHealth,
-    TopicDetail,
-};
+mod cluster;
+mod health;
+
+use flotilla_broker::{DamagedRange, GroupDetail, ObjectSummary, Page, QueueDetail, TopicDetail};
 use flotilla_model::ids::WallTime;
 use serde::Serialize;
 
 use crate::settings::{QueueSettingsView, TopicSettingsView};
+
+pub use cluster::{ClusterView, NodeView};
+pub use health::{AliveView, ReadyView};
 
 /// A part of a list.
 #[derive(Debug, Serialize)]
@@ -210,28 +213,6 @@ impl From<GroupDetail> for GroupView {
     }
 }
 
-/// A node.
-#[derive(Debug, Serialize)]
-pub struct NodeView {
-    id: u64,
-    name: String,
-    incarnation: u64,
-    is_self: bool,
-    leads_shards: Vec<u32>,
-}
-
-impl From<NodeDetail> for NodeView {
-    fn from(node: NodeDetail) -> Self {
-        Self {
-            id: node.id.0,
-            name: node.name,
-            incarnation: node.incarnation,
-            is_self: node.is_self,
-            leads_shards: node.leads.into_iter().map(|shard| shard.0).collect(),
-        }
-    }
-}
-
 /// Bytes that cannot be read.
 #[derive(Debug, Serialize)]
 pub struct DamageView {
@@ -256,42 +237,6 @@ impl From<DamagedRange> for DamageView {
             reason: range.reason,
         }
     }
-}
-
-/// The answer of `/readyz`.
-#[derive(Debug, Serialize)]
-pub struct ReadyView {
-    pub ready: bool,
-    pub reasons: Vec<String>,
-    pub shards: Vec<ShardHealthView>,
-}
-
-/// One shard in the answer of `/readyz`.
-#[derive(Debug, Serialize)]
-pub struct ShardHealthView {
-    shard: u32,
-    is_leader: bool,
-    term: u64,
-    applied: u64,
-    failed: Option<String>,
-}
-
-impl From<ShardHealth> for ShardHealthView {
-    fn from(shard: ShardHealth) -> Self {
-        Self {
-            shard: shard.shard.0,
-            is_leader: shard.is_leader,
-            term: shard.term,
-            applied: shard.applied,
-            failed: shard.failed,
-        }
-    }
-}
-
-/// The answer of `/healthz`.
-#[derive(Debug, Serialize)]
-pub struct AliveView {
-    pub alive: bool,
 }
 
 /// Nanoseconds do not fit the numbers of JavaScript, so times are shown in milliseconds.

@@ -1,0 +1,43 @@
+//! `/api/v1/cluster` and `/api/v1/nodes`.
+
+use actix_web::web;
+use flotilla_broker::{BrokerError, NodeDetail};
+use flotilla_model::ids::NodeId;
+
+use crate::error::AdminError;
+use crate::handlers::health::readiness;
+use crate::query::{NoQuery, NodePath};
+use crate::state::Admin;
+use crate::view::{ClusterView, ListView, NodeView};
+
+/// The cluster as this node knows it.
+pub async fn get(
+    admin: web::Data<Admin>,
+    _query: web::Query<NoQuery>,
+) -> Result<web::Json<ClusterView>, AdminError> {
+    let detail = admin.broker()?.cluster_detail().await?;
+    Ok(web::Json(ClusterView::of(detail, readiness(&admin).ready)))
+}
+
+/// The nodes of the cluster.
+pub async fn nodes(
+    admin: web::Data<Admin>,
+    _query: web::Query<NoQuery>,
+) -> Result<web::Json<ListView<NodeView>>, AdminError> {
+    Ok(web::Json(ListView::of(admin.broker()?.nodes().await?)))
+}
+
+/// One node.
+pub async fn node(
+    admin: web::Data<Admin>,
+    path: NodePath,
+    _query: web::Query<NoQuery>,
+) -> Result<web::Json<NodeView>, AdminError> {
+    let id = NodeId(path.into_inner());
+    let nodes = admin.broker()?.nodes().await?;
+    let found = nodes.into_iter().find(|node| node.id == id);
+    let found: NodeDetail = found.ok_or_else(|| BrokerError::NotFound {
+        what: format!("node {id}"),
+    })?;
+    Ok(web::Json(found.into()))
+}

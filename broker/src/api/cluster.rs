@@ -1,0 +1,55 @@
+//! The cluster as operators see it: its nodes, and which of them have which shard.
+
+use flotilla_model::ids::{NodeId, ShardId};
+use flotilla_model::metadata::NodeState;
+
+/// A node of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeDetail {
+    /// Given once.
+    pub id: NodeId,
+    /// As configured there.
+    pub name: String,
+    /// What other nodes dial.
+    pub address: String,
+    /// As configured there.
+    pub zone: String,
+    /// What part it takes.
+    pub state: NodeState,
+    /// The node that was asked hears of it.
+    pub is_up: bool,
+    /// For how long it was not heard of; `None`: not since the node that was asked started.
+    pub silent_ms: Option<u64>,
+    /// It is the one that was asked.
+    pub is_self: bool,
+    /// The shards it leads, as far as the node that was asked knows.
+    pub leads: Vec<ShardId>,
+}
+
+/// Where a shard is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardDetail {
+    /// Which; 0 is the metadata group.
+    pub shard: ShardId,
+    /// Who leads it, if the node that was asked knows one.
+    pub leader: Option<NodeId>,
+    /// Counts elections, as far as the node that was asked took part.
+    pub term: u64,
+    /// The nodes that keep it; the first should lead.
+    pub replicas: Vec<NodeId>,
+}
+
+/// The cluster as one of its nodes knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterDetail {
+    /// The cluster's id, in hexadecimal digits.
+    pub cluster: String,
+    /// The node that was asked.
+    pub node: NodeId,
+    /// How often that node was started.
+    pub incarnation: u64,
+    /// Its nodes, by id.
+    pub nodes: Vec<NodeDetail>,
+    /// The metadata group, then the shards, by id.
+    pub shards: Vec<ShardDetail>,
+}
