@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use clap::{Args, Parser};
 
+use crate::admin_client::AdminClient;
+use crate::cluster_command::{self, ClusterCommand};
 use crate::config::{self, Config, FlagValue, Layers};
 use crate::error::DaemonError;
 use crate::{health, serve};
 
-/// How long `flotilla health` waits for each step of an answer.
+/// Where a node's admin interface is when nobody says otherwise.
+pub const ADMIN_URL: &str = "http://127.0.0.1:8080";
+/// How long `flotilla health` waits for an answer.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A clustered message broker.
@@ -23,9 +27,12 @@ pub enum Command {
     /// Asks a running node whether it serves: exit code 0 if it does.
     Health {
         /// The node's admin interface.
-        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+        #[arg(long, value_name = "URL", default_value = ADMIN_URL)]
         admin: String,
     },
+    /// Shows and changes which nodes work together.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
 }
 
 /// Flags of `flotilla serve`. Each stands for a key of the configuration and wins over its other sources.
@@ -84,6 +91,13 @@ impl ServeArguments {
         Ok((layers.build()?, layers))
     }
 
+    /// The same with these nodes as seeds, beside those that the flag names.
+    pub fn joining(mut self, members: &[String]) -> Self {
+        let seeds = self.seeds.iter().chain(members);
+        self.seeds = Some(seeds.cloned().collect::<Vec<_>>().join(","));
+        self
+    }
+
     fn flags(self) -> Result<Vec<FlagValue>, DaemonError> {
         let named = [
             ("--data-dir", "node.data_dir", self.data_dir),
@@ -132,10 +146,11 @@ pub fn run(command: Command) -> Result<(), DaemonError> {
             Ok(())
         }
         Command::Health { admin } => {
-            let answer = health::ask(&admin, HEALTH_TIMEOUT)?;
-            print_line(&answer);
+            let node = AdminClient::new(&admin, HEALTH_TIMEOUT)?;
+            print_line(&health::ask(&node)?);
             Ok(())
         }
+        Command::Cluster(command) => cluster_command::run(command),
     }
 }
 
@@ -187,6 +202,19 @@ mod tests {
         ];
         let expected: Vec<_> = expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
         assert_eq!(got.unwrap(), expected);
+    }
+
+    #[test]
+    fn a_node_joins_by_its_seeds() {
+        let line = "flotilla cluster join a:7600 b:7600 --data-dir d --cluster 127.0.0.1:0";
+        let Command::Cluster(ClusterCommand::Join(join)) =
+            Command::try_parse_from(line.split(' ')).unwrap()
+        else {
+            panic!("join was parsed as something else");
+        };
+        let (config, _) = join.serve_arguments().configuration().unwrap();
+        assert_eq!(config.cluster.seeds, ["a:7600", "b:7600"]);
+        assert_eq!(config.data_dir, PathBuf::from("d"));
     }
 
     #[test]

@@ -134,7 +134,7 @@ pub enum DaemonError {
     Close(#[source] ClusterError),
     /// A node asked by a command of the program did not answer, or said no.
     #[error("{url}: {problem}")]
-    Health {
+    Admin {
         /// What was asked.
         url: String,
         /// What is wrong.

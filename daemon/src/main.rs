@@ -8,10 +8,13 @@
 //!                   |- node         cluster, broker, gateways, admin: start and stop
 //! ```
 //!
-//! It decides nothing about messages.
+//! Its other commands ask a running node: `health`, `cluster_command`, over `admin_client`. It decides
+//! nothing about messages.
 
+mod admin_client;
 mod admin_thread;
 mod cli;
+mod cluster_command;
 mod config;
 mod data_dir;
 mod error;

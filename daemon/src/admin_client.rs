@@ -1,0 +1,164 @@
+//! Asks the admin interface of a running node, for the commands of the program.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use ureq::Agent;
+use ureq::http::{Response, StatusCode};
+
+use crate::error::DaemonError;
+
+/// Longest answer that is read: a cluster of a thousand nodes and shards fits.
+const ANSWER_BYTES_MAX: u64 = 4 << 20;
+
+/// Where a node's admin interface is.
+pub struct AdminClient {
+    agent: Agent,
+    url: String,
+}
+
+/// How the interface tells what is wrong.
+#[derive(Deserialize)]
+struct Refusal {
+    error: RefusalDetail,
+}
+
+#[derive(Deserialize)]
+struct RefusalDetail {
+    message: String,
+}
+
+impl AdminClient {
+    /// Asks at `url` (`http://host:port`), with `timeout` for the whole of each answer.
+    pub fn new(url: &str, timeout: Duration) -> Result<Self, DaemonError> {
+        let is_admin = url
+            .strip_prefix("http://")
+            .map(|rest| rest.trim_end_matches('/'))
+            .is_some_and(|host| !host.is_empty() && !host.contains('/'));
+        if !is_admin {
+            return Err(DaemonError::Admin {
+                url: url.to_owned(),
+                problem: "must have the form http://host:port".to_owned(),
+            });
+        }
+        let config = Agent::config_builder()
+            .timeout_global(Some(timeout))
+            // What refusals say is in their bodies.
+            .http_status_as_error(false)
+            .max_redirects(0)
+            // The node is near: a proxy that the environment names is for other places.
+            .proxy(None)
+            .build();
+        Ok(Self {
+            agent: config.into(),
+            url: url.trim_end_matches('/').to_owned(),
+        })
+    }
+
+    /// The status and the body of a path.
+    pub fn read(&self, path: &str) -> Result<(StatusCode, String), DaemonError> {
+        self.answer(self.agent.get(format!("{}{path}", self.url)).call())
+    }
+
+    /// The body of a path that must be there.
+    pub fn get(&self, path: &str) -> Result<String, DaemonError> {
+        self.accepted(self.read(path)?)
+    }
+
+    /// Has something done.
+    pub fn post(&self, path: &str) -> Result<(), DaemonError> {
+        let answer = self.agent.post(format!("{}{path}", self.url)).send_empty();
+        self.accepted(self.answer(answer)?).map(drop)
+    }
+
+    /// The error that the node, or the way to it, has this problem.
+    pub fn fail(&self, problem: impl Into<String>) -> DaemonError {
+        DaemonError::Admin {
+            url: self.url.clone(),
+            problem: problem.into(),
+        }
+    }
+
+    fn answer(
+        &self,
+        answer: Result<Response<ureq::Body>, ureq::Error>,
+    ) -> Result<(StatusCode, String), DaemonError> {
+        let mut answer = answer.map_err(|error| self.fail(error.to_string()))?;
+        let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX);
+        match body.read_to_string() {
+            Ok(body) => Ok((answer.status(), body)),
+            Err(error) => Err(self.fail(error.to_string())),
+        }
+    }
+
+    fn accepted(&self, (status, body): (StatusCode, String)) -> Result<String, DaemonError> {
+        if status.is_success() {
+            return Ok(body);
+        }
+        let reason = serde_json::from_str::<Refusal>(&body)
+            .map_or_else(|_| body.trim().to_owned(), |refusal| refusal.error.message);
+        Err(self.fail(format!("{reason} (status {})", status.as_u16())))
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    pub const TIMEOUT: Duration = Duration::from_secs(5);
+
+    /// A node that answers one request, which must begin like this, with these bytes.
+    pub fn answering(request: &'static str, answer: &'static str) -> AdminClient {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut received = [0; 1024];
+            let read = stream.read(&mut received).unwrap();
+            assert!(received[..read].starts_with(request.as_bytes()));
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        AdminClient::new(&url, TIMEOUT).unwrap()
+    }
+
+    #[test]
+    fn an_answer_is_read_to_its_end() {
+        let client = answering(
+            "GET /a ",
+            "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nyes\n",
+        );
+        assert_eq!(client.get("/a").unwrap(), "yes\n");
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_the_nodes_words() {
+        let client = answering(
+            "POST /a ",
+            "HTTP/1.1 409 Conflict\r\nconnection: close\r\n\r\n\
+             {\"error\":{\"code\":\"conflict\",\"message\":\"it is the last one\"}}",
+        );
+        let error = client.post("/a").unwrap_err().to_string();
+        for part in ["http://127.0.0.1:", "it is the last one", "409"] {
+            assert!(error.contains(part), "{part:?} in {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_admin_interface_is_an_error_that_names_it() {
+        for url in ["", "127.0.0.1:1", "https://x:1", "http://", "http://a/b"] {
+            let error = AdminClient::new(url, TIMEOUT).err().unwrap();
+            assert!(error.to_string().starts_with(url), "{error}");
+        }
+        let nonsense = answering("GET /a ", "hello");
+        assert!(nonsense.get("/a").is_err());
+        let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", nobody.local_addr().unwrap());
+        drop(nobody);
+        let client = AdminClient::new(&url, TIMEOUT).unwrap();
+        let error = client.get("/a").unwrap_err().to_string();
+        assert!(error.contains(&url), "{error}");
+    }
+}
