@@ -1,9 +1,12 @@
 //! `kill -9` at random moments under load: nothing acknowledged is lost, doubled or out of order.
 
+use flotilla_tests::history::check;
 use flotilla_tests::load::Load;
 use flotilla_tests::seed;
 use flotilla_tests::server::{self, Options};
 use flotilla_tests::workdir::WorkDir;
+use flotilla_tests::workload::read_back::Node;
+use flotilla_tests::workload::{Plan, Workload};
 use rand::Rng;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,6 +17,18 @@ const PROGRESS_LIMIT: Duration = Duration::from_secs(30);
 const KILL_DELAY_MS_MAX: u64 = 1000;
 /// A quarter of the rounds begin with a kill within this time after a start.
 const RECOVERY_KILL_DELAY_MS_MAX: u64 = 200;
+/// Kills of the test that looks at moments.
+const HISTORY_ROUNDS_MAX: u64 = 6;
+const WRITES_WITHIN: Duration = Duration::from_secs(20);
+
+/// Small segments and frequent checkpoints, so that kills hit their changes too.
+fn options(work: &WorkDir, address: SocketAddr) -> Options {
+    Options::new(&work.join("data"), &work.join("server.log"))
+        .set("FLOTILLA_LISTEN_KUBEMQ", address.to_string())
+        .set("FLOTILLA_STORAGE_SEGMENT_SIZE", "1MiB")
+        .set("FLOTILLA_STORAGE_RESERVE", "16MiB")
+        .set("FLOTILLA_STORAGE_CHECKPOINT_INTERVAL", "500ms")
+}
 
 #[test]
 fn acknowledged_messages_survive_kill_9() {
@@ -21,13 +36,7 @@ fn acknowledged_messages_survive_kill_9() {
     let seed = seed::seed();
     let mut random = seed::random(seed);
     let address = SocketAddr::from(([127, 0, 0, 1], server::free_port()));
-    let log_path = work.join("server.log");
-    // Small segments and frequent checkpoints, so that kills hit their changes too.
-    let options = Options::new(&work.join("data"), &log_path)
-        .set("FLOTILLA_LISTEN_KUBEMQ", address.to_string())
-        .set("FLOTILLA_STORAGE_SEGMENT_SIZE", "1MiB")
-        .set("FLOTILLA_STORAGE_RESERVE", "16MiB")
-        .set("FLOTILLA_STORAGE_CHECKPOINT_INTERVAL", "500ms");
+    let options = options(&work, address);
 
     let mut load = Load::start(address, &work.join("load"), seed);
     let rounds = seed::rounds();
@@ -67,4 +76,40 @@ fn acknowledged_messages_survive_kill_9() {
     );
     let status = server.terminate().expect("a graceful end");
     assert!(status.success(), "the server ended with {status}");
+}
+
+#[test]
+fn clients_of_a_killed_server_see_one_order_and_one_holder() {
+    let work = WorkDir::new("crash-history");
+    let seed = seed::seed();
+    let mut random = seed::random(seed);
+    let address = SocketAddr::from(([127, 0, 0, 1], server::free_port()));
+    let options = options(&work, address);
+    let mut server = options.start().expect("the server can be run");
+    let plan = Plan::small(seed);
+    let workload = Workload::start(&[address], plan.clone());
+    for round in 1..=seed::rounds().min(HISTORY_ROUNDS_MAX) {
+        std::thread::sleep(seed::moment(&mut random, KILL_DELAY_MS_MAX));
+        let from = workload.recorder().now();
+        server.kill().expect("a running server can be killed");
+        server = options
+            .start()
+            .unwrap_or_else(|error| panic!("round {round}: {error}"));
+        let accepted = workload.first_accepted(from, WRITES_WITHIN);
+        assert_eq!(accepted.len(), plan.topics as usize, "round {round}");
+        workload.note_fault("kill -9", &[1], from);
+    }
+    let node = Node {
+        number: 1,
+        kubemq: address,
+        admin: server.admin(),
+    };
+    let history = workload
+        .finish(&[node])
+        .unwrap_or_else(|error| panic!("seed {seed}: {error}\n{}", server.log()));
+    let (broken, figures) = (check::check(&history), check::figures(&history));
+    println!("{figures}; {} violations", broken.len());
+    let shown: Vec<String> = broken.iter().take(20).map(ToString::to_string).collect();
+    assert!(broken.is_empty(), "seed {seed}: {shown:#?}");
+    assert!(figures.acknowledged > 0 && figures.read > 0 && figures.settled > 0);
 }
