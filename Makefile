@@ -12,7 +12,7 @@ export CARGO_TARGET_DIR
 # .config/nextest.toml bounds how many heavy ones run at once.
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
-.PHONY: help run test lint fmt deny bench torture
+.PHONY: help run test lint fmt deny bench torture scale
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -54,6 +54,12 @@ torture: ## every fault of a cluster, many times, with a report (ROUNDS=20 REPOR
 	scripts/test-deps.sh
 	cargo build --locked --workspace --bins
 	scripts/torture.sh "$(ROUNDS)" "$(REPORT)"
+
+scale: ## print the figures of a cluster with 10,000 topics, and of one at rest
+	scripts/test-deps.sh
+	cargo build --release --locked -p flotilla-daemon
+	FLOTILLA_TEST_BINARY="$(CARGO_TARGET_DIR)/release/flotilla" cargo test --locked -p flotilla-tests \
+		--test cluster_scale -- --ignored --nocapture --test-threads 1
 
 # How much the bench writes: `make bench GB=8 RECORDS=100000000` is the full run, of half an hour.
 GB ?= 1

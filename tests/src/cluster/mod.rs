@@ -4,6 +4,7 @@
 //! - [`clock`]: wall clocks that are moved.
 //! - [`node`]: one server with its disk and its clock, killed, frozen, started again.
 //! - [`status`]: what a node says about the cluster.
+//! - [`usage`]: what a server takes of the machine.
 //! - [`fleet`]: all nodes together.
 //! - [`fault`], [`campaign`]: what happens to them under load, and the verdict.
 
@@ -15,6 +16,7 @@ pub mod namespace;
 pub mod network;
 pub mod node;
 pub mod status;
+pub mod usage;
 
 pub use campaign::Campaign;
 pub use fault::Fault;

@@ -12,8 +12,10 @@
 //! - [`produce`], [`follow`], [`consume`]: the clients.
 //! - [`read_back`]: everything that is there at the end.
 //! - [`run`]: all of it together.
+//! - [`burst`]: one event to each of many topics.
 //! - [`calls`]: single calls, for tests that say what must come of each.
 
+pub mod burst;
 pub mod calls;
 pub mod consume;
 pub mod follow;
