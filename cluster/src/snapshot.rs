@@ -3,7 +3,7 @@
 //! A checkpoint is on disk anyway, so that building a snapshot costs nothing: what Raft gets is a handle.
 //! Only when it is to be transferred is the checkpoint frozen, its segments pinned, and its records and
 //! live messages read, chunk by chunk, in bounded memory. The receiver stages the chunks, checks them,
-//! and takes them over at once. Both ends are in one process until there are links between nodes.
+//! and hands Raft what is staged, to be taken over at once.
 
 use std::cell::RefCell;
 use std::io;
@@ -15,7 +15,8 @@ use flotilla_model::query;
 use flotilla_model::record::Record;
 use flotilla_model::records::{Lookup, Records};
 use flotilla_storage::{
-    LiveRange, LiveSlots, LogPoint, NodeLog, SnapshotExport, SnapshotManifest, StorageError,
+    LiveRange, LiveSlots, LogPoint, NodeLog, SnapshotExport, SnapshotImport, SnapshotManifest,
+    StorageError,
 };
 use openraft::RaftSnapshotBuilder;
 
@@ -26,9 +27,12 @@ use crate::types::{Groups, SnapshotMeta};
 
 type Snapshot = openraft::alias::SnapshotOf<Groups, SnapshotHandle>;
 
-/// A replica whose last checkpoint is meant.
-pub(crate) struct SnapshotHandle {
-    source: Arc<Replica>,
+/// What Raft holds of a snapshot.
+pub(crate) enum SnapshotHandle {
+    /// The last checkpoint of a replica in this process.
+    Checkpoint(Arc<Replica>),
+    /// What came from another node, complete and checked.
+    Staged(Box<SnapshotImport>),
 }
 
 impl SnapshotHandle {
@@ -38,28 +42,25 @@ impl SnapshotHandle {
         mark.log_id.is_some().then(|| snapshot(replica, mark))
     }
 
-    /// Makes this snapshot the state of another replica of the group.
+    /// Makes this snapshot the state of a replica of the group.
     pub async fn install(
         self,
         replica: &Arc<Replica>,
         meta: &SnapshotMeta,
     ) -> Result<(), ClusterError> {
-        let (export, mark) = self.freeze().await?;
-        if mark.log_id != meta.last_log_id {
-            return Err(ClusterError::Unavailable {
-                reason: "the snapshot was followed by a newer one: ask for that".to_owned(),
-            });
-        }
+        let import = match self {
+            Self::Staged(import) => *import,
+            Self::Checkpoint(_) => {
+                let export = self.freeze_as(meta).await?;
+                let log = replica.log.clone();
+                blocking(move || stage(&export, &log)).await?
+            }
+        };
         // In this order everywhere: no checkpoint, then no entry.
         let mut unfinished = replica.checkpointing.lock().await;
         let _between_entries = replica.entry_gate.lock().await;
         let was_recovered = replica.is_recovered();
-        let log = replica.log.clone();
-        tokio::task::spawn_blocking(move || copy(&export, &log))
-            .await
-            .map_err(|error| ClusterError::Unavailable {
-                reason: format!("installing a snapshot was broken off: {error}"),
-            })??;
+        blocking(move || Ok(import.install()?)).await?;
         *unfinished = None;
         replica.reset()?;
         if was_recovered {
@@ -68,22 +69,42 @@ impl SnapshotHandle {
         replica.find_next_due().await
     }
 
-    /// A frozen view of the checkpoint, with what it covers.
-    async fn freeze(&self) -> Result<(SnapshotExport, AppliedMark), ClusterError> {
+    /// A frozen view of the checkpoint that `meta` is about. Fails if there is a newer one by now.
+    pub async fn freeze_as(&self, meta: &SnapshotMeta) -> Result<SnapshotExport, ClusterError> {
+        let unavailable = |reason: &str| ClusterError::Unavailable {
+            reason: reason.to_owned(),
+        };
+        let Self::Checkpoint(source) = self else {
+            return Err(unavailable("what is staged here is not sent on"));
+        };
         // No checkpoint in between, so that the mark is the one of the view.
-        let _no_checkpoint = self.source.checkpointing.lock().await;
-        let mark = self.source.durable.borrow().clone();
-        let upto = mark.log_id.as_ref().map(|log_id| LogPoint {
+        let _no_checkpoint = source.checkpointing.lock().await;
+        let mark = source.durable.borrow().clone();
+        if mark.log_id != meta.last_log_id || mark.membership != meta.last_membership {
+            return Err(unavailable(
+                "the snapshot was followed by a newer one: ask for that",
+            ));
+        }
+        let Some(log_id) = mark.log_id else {
+            return Err(unavailable("the group has no checkpoint"));
+        };
+        let upto = LogPoint {
             index: log_id.index,
             term: log_id.leader_id.term,
             leader: log_id.leader_id.node_id,
-        });
-        let upto = upto.ok_or_else(|| ClusterError::Unavailable {
-            reason: "the group has no checkpoint".to_owned(),
-        })?;
-        let export = self.source.log.export_snapshot(self.source.group, upto)?;
-        Ok((export, mark))
+        };
+        Ok(source.log.export_snapshot(source.group, upto)?)
     }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ClusterError> + Send + 'static,
+) -> Result<T, ClusterError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| ClusterError::Unavailable {
+            reason: format!("installing a snapshot was broken off: {error}"),
+        })?
 }
 
 fn snapshot(replica: &Arc<Replica>, mark: AppliedMark) -> Snapshot {
@@ -92,14 +113,12 @@ fn snapshot(replica: &Arc<Replica>, mark: AppliedMark) -> Snapshot {
             last_log_id: mark.log_id,
             last_membership: mark.membership,
         },
-        snapshot: SnapshotHandle {
-            source: replica.clone(),
-        },
+        snapshot: SnapshotHandle::Checkpoint(replica.clone()),
     }
 }
 
 /// Sends a snapshot from one log to another.
-fn copy(export: &SnapshotExport, log: &NodeLog) -> Result<(), ClusterError> {
+fn stage(export: &SnapshotExport, log: &NodeLog) -> Result<SnapshotImport, ClusterError> {
     // What goes over a link in between.
     let manifest = SnapshotManifest::decode(&export.manifest().encode())?;
     let upto = manifest.upto.index;
@@ -107,12 +126,11 @@ fn copy(export: &SnapshotExport, log: &NodeLog) -> Result<(), ClusterError> {
     for chunk in export.chunks(live_ranges(export, upto)) {
         import.chunk(&chunk?)?;
     }
-    import.install()?;
-    Ok(())
+    Ok(import)
 }
 
 /// What a frozen checkpoint refers to, in the order of the log.
-fn live_ranges(
+pub(crate) fn live_ranges(
     export: &SnapshotExport,
     upto: u64,
 ) -> impl Iterator<Item = Result<LiveRange, StorageError>> + '_ {

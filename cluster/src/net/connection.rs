@@ -79,6 +79,13 @@ impl Connection {
         self.driver.abort();
     }
 
+    /// For what the generated client has no codec for.
+    pub fn grpc(&self) -> tonic::client::Grpc<Self> {
+        tonic::client::Grpc::with_origin(self.clone(), self.origin.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
     pub fn client(&self) -> LinkClient<Self> {
         LinkClient::with_origin(self.clone(), self.origin.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_model::ids::NodeId;
+use flotilla_storage::GroupId;
 use futures::StreamExt;
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
@@ -14,11 +15,13 @@ use tokio::sync::{Semaphore, watch};
 use tonic::Status;
 
 use super::connection::Connection;
+use super::groups::{AttachedGroup, NODE_BYTES_MAX};
 use super::identity::LocalIdentity;
 use super::lane::Lane;
 use super::peers::{PeerError, PeerIdentity, PeerService, Peers, ServiceId};
 use super::server::Incoming;
 use super::slot::Slot;
+use super::snapshot_sender::SnapshotPace;
 use super::talk::Talk;
 use super::wire::CALL_BYTES_MAX;
 use super::wire::proto::link_client::LinkClient;
@@ -27,6 +30,10 @@ use super::wire::proto::{CallRequest, TalkFrame};
 /// What may be asked of one peer at a time: 64 MiB of questions, and 1,024 of them.
 const CALLS_UNIT_BYTES: usize = 64 << 10;
 const CALLS_UNITS: usize = 1_024;
+/// Snapshots on their way in, and on their way out: each reads or writes a disk all the time.
+const SNAPSHOTS_MAX: usize = 4;
+/// Unless something else is said.
+const SNAPSHOT_BYTES_PER_SECOND: u64 = 64 << 20;
 
 /// Owns the connections of a node. Clones are handles of the same.
 #[derive(Clone)]
@@ -42,6 +49,12 @@ pub(super) struct Inner {
     /// Nodes with which nothing is exchanged.
     cut: RwLock<BTreeSet<NodeId>>,
     pub incoming: Mutex<Incoming>,
+    pub groups: RwLock<HashMap<GroupId, AttachedGroup>>,
+    /// Entry bytes received and not yet answered.
+    pub entry_room: Arc<Semaphore>,
+    pub snapshots_in: Arc<Semaphore>,
+    pub snapshots_out: Semaphore,
+    pub snapshot_pace: SnapshotPace,
 }
 
 /// The lanes to one peer.
@@ -62,6 +75,11 @@ impl Links {
                 services: RwLock::default(),
                 cut: RwLock::default(),
                 incoming: Mutex::default(),
+                groups: RwLock::default(),
+                entry_room: Arc::new(Semaphore::new(NODE_BYTES_MAX)),
+                snapshots_in: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),
+                snapshots_out: Semaphore::new(SNAPSHOTS_MAX),
+                snapshot_pace: SnapshotPace::new(SNAPSHOT_BYTES_PER_SECOND),
             }),
         }
     }
@@ -115,6 +133,7 @@ impl Links {
     pub fn close(&self) {
         self.set_addresses(BTreeMap::new());
         self.inner.services.write().clear();
+        self.inner.groups.write().clear();
         self.inner.incoming.lock().cut_all();
     }
 

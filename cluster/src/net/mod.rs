@@ -16,18 +16,25 @@
 //! entries behind snapshots. Inside a lane each use has a stream of its own with its own flow control.
 //! A dead or frozen peer is noticed by unanswered pings; its streams then end with an error.
 
+mod append;
 mod connection;
+mod group_network;
+mod groups;
 mod identity;
 mod lane;
 mod links;
 mod peers;
 mod server;
 mod slot;
+mod snapshot_head;
+mod snapshot_receiver;
+mod snapshot_sender;
 mod talk;
 #[cfg(test)]
 mod tests;
 mod wire;
 
+pub(crate) use group_network::GroupNetwork;
 pub(crate) use identity::LocalIdentity;
 pub use lane::Lane;
 pub(crate) use links::Links;

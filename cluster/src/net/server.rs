@@ -233,10 +233,7 @@ impl Link for LinkService {
         request: Request<Streaming<TalkFrame>>,
     ) -> Result<Response<Self::TalkStream>, Status> {
         let mut frames = request.into_inner();
-        let opener = frames
-            .message()
-            .await?
-            .ok_or_else(|| Status::invalid_argument("a conversation without a beginning"))?;
+        let opener = opening(frames.message().await?)?;
         let (peer, answers) = self.service(opener.caller, opener.service)?;
         let incoming = frames.map(|frame| Ok(frame?.body)).boxed();
         let (talk, outgoing) = Talk::over(incoming);
@@ -247,23 +244,37 @@ impl Link for LinkService {
         Ok(Response::new(outgoing.map(Ok).boxed()))
     }
 
-    async fn raft(&self, _request: Request<RaftRequest>) -> Result<Response<RaftAnswer>, Status> {
-        Err(Status::unavailable("the group is not on this node"))
+    async fn raft(&self, request: Request<RaftRequest>) -> Result<Response<RaftAnswer>, Status> {
+        let mut request = request.into_inner();
+        self.admit(request.caller.take(), None)?;
+        self.links.answer_raft(request).await.map(Response::new)
     }
 
     type AppendStream = BoxStream<'static, Result<AppendAnswer, Status>>;
 
     async fn append(
         &self,
-        _request: Request<Streaming<AppendRequest>>,
+        request: Request<Streaming<AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        Err(Status::unavailable("the group is not on this node"))
+        let mut requests = request.into_inner();
+        let mut first = opening(requests.message().await?)?;
+        self.admit(first.caller.take(), None)?;
+        self.links.answer_append(first, requests).map(Response::new)
     }
+
+    type SnapshotStream = BoxStream<'static, Result<SnapshotAnswer, Status>>;
 
     async fn snapshot(
         &self,
-        _request: Request<Streaming<SnapshotPart>>,
-    ) -> Result<Response<SnapshotAnswer>, Status> {
-        Err(Status::unavailable("the group is not on this node"))
+        request: Request<Streaming<SnapshotPart>>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        let mut parts = request.into_inner();
+        let mut first = opening(parts.message().await?)?;
+        self.admit(first.caller.take(), None)?;
+        self.links.answer_snapshot(first, parts).map(Response::new)
     }
+}
+
+fn opening<T>(first: Option<T>) -> Result<T, Status> {
+    first.ok_or_else(|| Status::invalid_argument("a stream without a beginning"))
 }

@@ -1,0 +1,281 @@
+//! Raft's way to the peers of one group.
+//!
+//! Raft makes a client for each purpose and peer: entries go over the append lane as one stream while
+//! replication runs, heartbeats and votes as single questions over the control lane, snapshots over the
+//! bulk lane. Which it is follows from the client, not from the request.
+
+use std::future::Future;
+use std::io;
+
+use bytes::Bytes;
+use flotilla_model::ids::NodeId;
+use flotilla_storage::GroupId;
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream, Stream, StreamExt};
+use openraft::alias::SnapshotOf;
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError,
+    StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use serde::de::DeserializeOwned;
+use tonic::Request;
+use tonic::codegen::http::uri::PathAndQuery;
+
+use super::append::{AppendCodec, OutgoingAppend, encode_heartbeat};
+use super::lane::{CONNECT_TIMEOUT, Lane};
+use super::links::Links;
+use super::peers::PeerError;
+use super::wire::proto::{RaftQuestion, RaftRequest};
+use crate::codec;
+use crate::snapshot::SnapshotHandle;
+use crate::types::{Groups, Peer, Vote};
+
+type Append = AppendEntriesRequest<Groups>;
+type Answers<'a> = BoxStream<'a, Result<StreamAppendResult<Groups>, RPCError<Groups>>>;
+
+const APPEND_PATH: &str = "/flotilla.cluster.v1.Link/Append";
+
+/// Makes a group's clients.
+#[derive(Clone)]
+pub(crate) struct GroupNetwork {
+    links: Links,
+    group: GroupId,
+}
+
+impl Links {
+    /// What a group's Raft reaches its peers by.
+    pub fn network(&self, group: GroupId) -> GroupNetwork {
+        GroupNetwork {
+            links: self.clone(),
+            group,
+        }
+    }
+}
+
+impl GroupNetwork {
+    fn client(&self, target: u64, lane: Lane) -> GroupPeer {
+        GroupPeer {
+            links: self.links.clone(),
+            group: self.group,
+            target: NodeId(target),
+            lane,
+        }
+    }
+}
+
+impl RaftNetworkFactory<Groups> for GroupNetwork {
+    type Network = GroupPeer;
+
+    // Where a node is, is known by its id: its entry in the membership may be old.
+    async fn new_client(&mut self, target: u64, _node: &Peer) -> GroupPeer {
+        self.client(target, Lane::Append)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, _node: &Peer) -> GroupPeer {
+        self.client(target, Lane::Control)
+    }
+
+    async fn new_snapshot_client(&mut self, target: u64, _node: &Peer) -> GroupPeer {
+        self.client(target, Lane::Bulk)
+    }
+}
+
+/// One peer of one group.
+pub(crate) struct GroupPeer {
+    pub(super) links: Links,
+    pub(super) group: GroupId,
+    pub(super) target: NodeId,
+    lane: Lane,
+}
+
+impl GroupPeer {
+    /// One question over the control lane, and its answer.
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        question: RaftQuestion,
+        body: io::Result<Bytes>,
+        option: &RPCOption,
+    ) -> Result<T, RPCError<Groups>> {
+        let body = body.map_err(|error| NetworkError::new(&error))?;
+        let asked = async {
+            let connection = self.links.connection(self.target, Lane::Control).await?;
+            let request = RaftRequest {
+                caller: Some(self.links.caller(self.target)),
+                group: self.group.0,
+                question: question.into(),
+                body,
+            };
+            let answer = connection.client().raft(request).await?;
+            Ok(answer.into_inner().body)
+        };
+        let body = match tokio::time::timeout(option.hard_ttl(), asked).await {
+            Ok(Ok(body)) => body,
+            Ok(Err(error)) => return Err(unreachable(error)),
+            Err(_) => return Err(NetworkError::from_string(PeerError::Timeout).into()),
+        };
+        codec::decode("answer of a peer", &body).map_err(|error| NetworkError::new(&error).into())
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Append,
+        option: &RPCOption,
+    ) -> Result<AppendEntriesResponse<Groups>, RPCError<Groups>> {
+        let body = encode_heartbeat(request);
+        self.ask(RaftQuestion::Heartbeat, body, option).await
+    }
+
+    /// A stream of requests, each answered in its turn while later ones are under way.
+    async fn pipeline<S>(
+        &self,
+        requests: S,
+        option: RPCOption,
+    ) -> Result<Answers<'static>, RPCError<Groups>>
+    where
+        S: Stream<Item = Append> + Send + 'static,
+    {
+        let mut opening = Some((self.links.caller(self.target), self.group.0));
+        let group = self.group.0;
+        let outgoing = requests
+            .map(move |request| OutgoingAppend::new(request, opening.take()))
+            // What cannot be written ends the stream; Raft then finds that entries are unanswered.
+            .scan((), move |(), message| {
+                let message = message.inspect_err(|error| {
+                    tracing::error!(group, %error, "an entry could not be sent");
+                });
+                std::future::ready(message.ok())
+            });
+        let opened = async {
+            let connection = self.links.connection(self.target, Lane::Append).await?;
+            let mut client = connection.grpc();
+            client
+                .ready()
+                .await
+                .map_err(|error| PeerError::unreachable(error.to_string()))?;
+            let path = PathAndQuery::from_static(APPEND_PATH);
+            let answers = client
+                .streaming(Request::new(outgoing), path, AppendCodec)
+                .await?;
+            Ok(answers.into_inner())
+        };
+        // The first request may have to wait for a disk; a dead link is noticed by its pings.
+        let patience = option.hard_ttl().max(CONNECT_TIMEOUT * 2);
+        let answers = match tokio::time::timeout(patience, opened).await {
+            Ok(Ok(answers)) => answers,
+            Ok(Err(error)) => return Err(unreachable(error)),
+            Err(_) => return Err(unreachable(PeerError::Timeout)),
+        };
+        Ok(answers
+            .map(|answer| {
+                let answer = answer.map_err(|status| unreachable(status.into()))?;
+                codec::decode("answer of a peer", &answer.body)
+                    .map_err(|error| NetworkError::new(&error).into())
+            })
+            .boxed())
+    }
+}
+
+/// Refusals too: to ask again at once would change nothing.
+pub(super) fn unreachable(error: PeerError) -> RPCError<Groups> {
+    Unreachable::from_string(error).into()
+}
+
+impl RaftNetworkV2<Groups> for GroupPeer {
+    type SnapshotData = SnapshotHandle;
+
+    async fn append_entries(
+        &mut self,
+        request: Append,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Groups>, RPCError<Groups>> {
+        if request.entries.is_empty() {
+            return self.heartbeat(request, &option).await;
+        }
+        let mut answers = self.pipeline(stream::iter([request]), option).await?;
+        match answers.next().await {
+            Some(answer) => Ok(answer?.into()),
+            None => Err(NetworkError::from_string("the peer gave no answer").into()),
+        }
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<Answers<'s>, RPCError<Groups>>>
+    where
+        S: Stream<Item = Append> + Send + Unpin + 'static,
+    {
+        if self.lane == Lane::Append {
+            return Box::pin(async move {
+                let answers: Answers<'s> = self.pipeline(input, option).await?;
+                Ok(answers)
+            });
+        }
+        // Heartbeats: one question and one answer, without a stream.
+        let answers = input.then(move |request| {
+            let peer = GroupPeer {
+                links: self.links.clone(),
+                group: self.group,
+                target: self.target,
+                lane: self.lane,
+            };
+            let option = option.clone();
+            async move {
+                let (prev, last) = (request.prev_log_id, request.prev_log_id);
+                let answer = peer.heartbeat(request, &option).await?;
+                match (answer, prev) {
+                    (AppendEntriesResponse::Conflict, None) => Err(NetworkError::from_string(
+                        "the peer misses entries before the first one",
+                    )
+                    .into()),
+                    (AppendEntriesResponse::Conflict, Some(prev)) => {
+                        Ok(Err(StreamAppendError::Conflict(prev)))
+                    }
+                    (answer, prev) => Ok(answer.into_stream_result(prev, last)),
+                }
+            }
+        });
+        Box::pin(std::future::ready(Ok(answers.boxed())))
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<Groups>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Groups>, RPCError<Groups>> {
+        let body = codec::encode(&request);
+        self.ask(RaftQuestion::Vote, body, &option).await
+    }
+
+    // Raft's default grants without asking.
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<Groups>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Groups>, RPCError<Groups>> {
+        let body = codec::encode(&request);
+        self.ask(RaftQuestion::PreVote, body, &option).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: SnapshotOf<Groups, SnapshotHandle>,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<Groups>, StreamingError<Groups>> {
+        self.send_snapshot(vote, snapshot, cancel).await
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<Groups>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Groups>, RPCError<Groups>> {
+        let body = codec::encode(&request);
+        self.ask(RaftQuestion::TransferLeader, body, &option).await
+    }
+}

@@ -1,0 +1,173 @@
+//! Receives a snapshot: chunks are staged and checked, and installed once all are there.
+//!
+//! What was staged when a transfer broke off is kept for a while: the next one, if it is of the same
+//! checkpoint, brings only the rest.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flotilla_storage::{SnapshotImport, SnapshotManifest};
+use futures::stream::{BoxStream, StreamExt};
+use tokio::sync::{OwnedMutexGuard, Semaphore, mpsc};
+use tonic::{Status, Streaming};
+
+use super::groups::{AttachedGroup, answer, malformed};
+use super::links::Links;
+use super::snapshot_head::SnapshotHead;
+use super::wire::proto::{SnapshotAnswer, SnapshotPart};
+use crate::error::chain;
+use crate::snapshot::SnapshotHandle;
+use crate::types::{Groups, SnapshotMeta};
+
+type Snapshot = openraft::alias::SnapshotOf<Groups, SnapshotHandle>;
+
+/// How long a part of a snapshot waits for the rest.
+const PARTIAL_KEPT: Duration = Duration::from_secs(60);
+
+/// A group's transfer: one at a time, and what the last one left.
+#[derive(Default)]
+pub(super) struct Receiving(Arc<tokio::sync::Mutex<Option<Partial>>>);
+
+struct Partial {
+    import: SnapshotImport,
+    since: Instant,
+}
+
+type Slot = OwnedMutexGuard<Option<Partial>>;
+
+impl Links {
+    /// Takes a snapshot in, from the first part on.
+    pub(super) fn answer_snapshot(
+        &self,
+        first: SnapshotPart,
+        rest: Streaming<SnapshotPart>,
+    ) -> Result<BoxStream<'static, Result<SnapshotAnswer, Status>>, Status> {
+        let group = self.group(first.group)?;
+        let head = SnapshotHead::decode(&first.head).map_err(malformed)?;
+        let meta = head.meta(group.replica.group).map_err(malformed)?;
+        let slot = group.receiving.0.clone().try_lock_owned();
+        let slot = slot.map_err(|_| Status::unavailable("another snapshot is on its way here"))?;
+        let (answers, mut queue) = mpsc::channel(2);
+        let transfer = Transfer {
+            group,
+            head,
+            meta,
+            room: self.inner.snapshots_in.clone(),
+        };
+        // A task of its own: what is installed is installed to the end.
+        self.inner.runtime.spawn(async move {
+            let outcome = transfer.run(slot, rest, &answers).await;
+            if let Err(status) = &outcome {
+                let reason = status.message();
+                tracing::info!(reason, "a snapshot was not received");
+            }
+            // Nobody waits for it if the sender is gone.
+            let _ = answers.send(outcome).await;
+        });
+        Ok(futures::stream::poll_fn(move |context| queue.poll_recv(context)).boxed())
+    }
+}
+
+struct Transfer {
+    group: AttachedGroup,
+    head: SnapshotHead,
+    meta: SnapshotMeta,
+    /// Snapshots that this node takes in at a time.
+    room: Arc<Semaphore>,
+}
+
+impl Transfer {
+    async fn run(
+        self,
+        mut slot: Slot,
+        mut parts: Streaming<SnapshotPart>,
+        answers: &mpsc::Sender<Result<SnapshotAnswer, Status>>,
+    ) -> Result<SnapshotAnswer, Status> {
+        let _room = self.room.acquire().await;
+        let mut import = self.begin(&mut slot).await?;
+        let begun = SnapshotAnswer {
+            chunks_present: import.chunks_received(),
+            ..SnapshotAnswer::default()
+        };
+        // A sender that is gone is noticed by its parts.
+        let _ = answers.send(Ok(begun)).await;
+        loop {
+            match parts.message().await {
+                Ok(Some(part)) => import = staged(import, part).await?,
+                Ok(None) => break,
+                Err(status) => {
+                    keep(&self.group, slot, import);
+                    return Err(status);
+                }
+            }
+        }
+        drop(slot);
+        tracing::info!(
+            group = self.group.replica.group.0,
+            upto = self.head.manifest.upto.index,
+            chunks = import.chunks_received(),
+            "snapshot received"
+        );
+        let snapshot = Snapshot {
+            meta: self.meta,
+            snapshot: SnapshotHandle::Staged(Box::new(import)),
+        };
+        let installed = self
+            .group
+            .raft
+            .install_full_snapshot(self.head.vote, snapshot)
+            .await;
+        Ok(SnapshotAnswer {
+            body: answer(installed)?.body,
+            ..SnapshotAnswer::default()
+        })
+    }
+
+    /// What is left of an earlier transfer of the same checkpoint, or nothing.
+    async fn begin(&self, slot: &mut Slot) -> Result<SnapshotImport, Status> {
+        let left = slot.take().map(|partial| partial.import);
+        if let Some(left) = left
+            && *left.manifest() == self.head.manifest
+        {
+            return Ok(left);
+        }
+        let log = self.group.replica.log.clone();
+        let manifest: SnapshotManifest = self.head.manifest.clone();
+        let import = blocking(move || log.import_snapshot(manifest).map_err(io::Error::other));
+        import.await
+    }
+}
+
+async fn staged(mut import: SnapshotImport, part: SnapshotPart) -> Result<SnapshotImport, Status> {
+    blocking(move || {
+        import.chunk(&part.chunk).map_err(io::Error::other)?;
+        Ok(import)
+    })
+    .await
+}
+
+/// Keeps what has arrived, and gives its place on the disk back if nobody comes for it.
+fn keep(group: &AttachedGroup, mut slot: Slot, import: SnapshotImport) {
+    let since = Instant::now();
+    *slot = Some(Partial { import, since });
+    drop(slot);
+    let kept = Arc::downgrade(&group.receiving.0);
+    tokio::spawn(async move {
+        tokio::time::sleep(PARTIAL_KEPT).await;
+        if let Some(kept) = kept.upgrade()
+            && let Ok(mut slot) = kept.try_lock()
+        {
+            slot.take_if(|partial| partial.since == since);
+        }
+    });
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, Status> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Status::unavailable(error.to_string()))?
+        .map_err(|error| Status::unavailable(format!("it cannot be staged: {}", chain(&error))))
+}
