@@ -20,9 +20,6 @@ pub(crate) const INFLIGHT_ENTRIES: usize = 3;
 /// Shorter ones would be lost to ordinary disk stalls.
 const ELECTION_TIMEOUT_MIN: Duration = Duration::from_millis(500);
 const ELECTION_TIMEOUT_MAX: Duration = Duration::from_secs(60);
-/// One voter has no one to send heartbeats to and no one to wait for, but Raft wakes up for them all the
-/// same: five groups on usual timings took 0.8 % of a core to do nothing.
-const ALONE_SLOWDOWN: u64 = 10;
 /// An entry of more bytes than this would overrun the budget of a node with the defaults.
 const INFLIGHT_BYTES_MIN: u64 = 1 << 20;
 /// Each shard asks for its replicas' agreement with every entry: more than this slows writes for nothing.
@@ -195,11 +192,10 @@ impl ClusterConfig {
         Ok(())
     }
 
-    /// The settings of every group's Raft, on a node that is the only voter.
+    /// The settings of every group's Raft.
     pub(crate) fn raft(&self, name: String) -> openraft::Config {
-        let election_timeout_ms = u64::try_from(self.election_timeout.as_millis())
-            .unwrap_or(u64::MAX)
-            .saturating_mul(ALONE_SLOWDOWN);
+        let election_timeout_ms =
+            u64::try_from(self.election_timeout.as_millis()).unwrap_or(u64::MAX);
         openraft::Config {
             cluster_name: name,
             election_timeout_min: election_timeout_ms * 6 / 10,

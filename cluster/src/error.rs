@@ -9,7 +9,8 @@ use flotilla_storage::StorageError;
 /// Cheap to clone, because one failed entry answers many callers.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ClusterError {
-    /// Another node leads this shard. Nothing was applied.
+    /// This node does not lead the shard, and only the leader can do what was asked. Nothing was applied.
+    /// Proposals never end so: they go to the leader, wherever it is.
     #[error("this node does not lead the shard{}", hint.map(|node| format!(", node {node} does")).unwrap_or_default())]
     NotLeader {
         /// Who does, if that is known.

@@ -6,13 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use flotilla_model::command::Command;
-use flotilla_model::query;
 use flotilla_model::settings::ShardDefaults;
 use flotilla_storage::NodeLog;
-use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
 use tokio::runtime::Handle;
@@ -21,10 +17,13 @@ use tokio::task::JoinHandle;
 
 use crate::checkpoint::{Checkpointer, checkpoint};
 use crate::error::{ClusterError, chain};
+use crate::handover::Leadership;
 use crate::identity::Identity;
+use crate::intake::Entrance;
+use crate::leadership::Lead;
 use crate::log_store::ShardLog;
-use crate::network::NoLinks;
-use crate::observer::Role;
+use crate::net::Links;
+use crate::presence::Board;
 use crate::proposer::{Load, Proposer};
 use crate::replica::Replica;
 use crate::shard::{QUEUE_BATCHES, Shard};
@@ -33,16 +32,16 @@ use crate::types::{Groups, Peer};
 
 pub(crate) type Raft = openraft::Raft<Groups, ShardStateMachine>;
 
-/// For what a fresh leader tells its shard before others are served.
-const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(30);
-const ANNOUNCE_PAUSE: Duration = Duration::from_millis(200);
-
 /// What all groups of a node have in common.
 #[derive(Clone)]
 pub(crate) struct NodeParts {
     pub runtime: Handle,
     pub identity: Identity,
-    pub peer: Peer,
+    pub links: Links,
+    pub board: Arc<Board>,
+    /// The voters that a new group begins with, on a node that forms the cluster. Any other node's
+    /// groups wait for a leader to find them.
+    pub initial: Option<BTreeMap<u64, Peer>>,
     pub log: NodeLog,
     pub defaults: ShardDefaults,
     pub raft: Arc<openraft::Config>,
@@ -58,9 +57,13 @@ pub(crate) struct Group {
     pub replica: Arc<Replica>,
     pub shard: Shard,
     raft: watch::Sender<Option<Raft>>,
-    node: NodeParts,
-    /// It leads, has recovered and has told its shard who is there; or it failed.
-    settled: watch::Sender<bool>,
+    /// Set while this node leads and takes entries.
+    pub(crate) lead: watch::Sender<Option<Lead>>,
+    pub(crate) leadership: parking_lot::Mutex<Leadership>,
+    pub(crate) node: NodeParts,
+    /// Whether a leader is known, which has told its shard who is there if it is this node; or the
+    /// group failed.
+    pub(crate) settled: watch::Sender<bool>,
     tasks: parking_lot::Mutex<Vec<JoinHandle<()>>>,
     /// Follows the Raft that runs now.
     watcher: parking_lot::Mutex<Option<JoinHandle<()>>>,
@@ -70,6 +73,7 @@ impl Group {
     /// Puts the parts together. Nothing runs on Raft yet.
     pub fn open(replica: Arc<Replica>, node: NodeParts) -> Arc<Self> {
         let raft = watch::Sender::new(None);
+        let lead = watch::Sender::new(None);
         let load = Arc::new(Load::default());
         let (queue, submissions) = mpsc::channel(QUEUE_BATCHES);
         let proposer = Proposer {
@@ -77,7 +81,8 @@ impl Group {
             node: node.identity.node,
             incarnation: node.identity.incarnation,
             queue: submissions,
-            raft: raft.subscribe(),
+            lead: lead.subscribe(),
+            peers: node.links.peers(),
             budget: node.budget.clone(),
             budget_bytes: node.budget_bytes,
             load: load.clone(),
@@ -92,11 +97,14 @@ impl Group {
             node.runtime.spawn(proposer.run()),
             node.runtime.spawn(checkpointer.run()),
         ];
-        let shard = Shard::new(replica.clone(), queue, load, node.readers.clone());
+        let readers = node.readers.clone();
+        let shard = Shard::new(replica.clone(), queue, load, lead.subscribe(), readers);
         Arc::new(Self {
             replica,
             shard,
             raft,
+            lead,
+            leadership: parking_lot::Mutex::default(),
             node,
             settled: watch::Sender::new(false),
             tasks: parking_lot::Mutex::new(tasks),
@@ -132,20 +140,23 @@ impl Group {
             );
         }
         let is_new = state.last.is_none() && state.vote.is_none();
+        let id = self.node.identity.node.0;
         let raft = Raft::build(
-            self.node.identity.node.0,
+            id,
             self.node.raft.clone(),
-            NoLinks,
+            self.node.links.network(group),
             ShardLog::new(self.node.log.clone(), group),
             ShardStateMachine::new(self.replica.clone()),
         )
         .await
         .map_err(|error| unavailable(&error))?;
+        // Before it runs: a peer must not find half a group.
+        let links = &self.node.links;
+        links.attach_group(group, raft.clone(), self.replica.clone());
         raft.run();
-        if is_new {
-            let members = BTreeMap::from([(self.node.identity.node.0, self.node.peer.clone())]);
+        if is_new && let Some(members) = self.node.initial.clone() {
             match raft.initialize(members).await {
-                // Not allowed: it was before, by a start that broke off.
+                // Not allowed: it was before, by a start that broke off, or the leader came first.
                 Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
                 Err(error) => return Err(unavailable(&error)),
             }
@@ -156,79 +167,24 @@ impl Group {
         Ok(())
     }
 
-    /// Waits until the group leads and serves, or has failed.
+    /// Waits until a leader is known, which serves if it is this node, or the group has failed.
     pub async fn settled(&self) {
         let mut settled = self.settled.subscribe();
-        // The sender lives as long as this group.
-        let _ = settled.wait_for(|settled| *settled).await;
+        let mut leader = self.replica.leader.subscribe();
+        let own = self.node.identity.node;
+        // The senders live as long as this group.
+        tokio::select! {
+            _ = settled.wait_for(|settled| *settled) => {}
+            _ = leader.wait_for(|leader| leader.is_some_and(|node| node != own)) => {}
+        }
     }
 
-    /// Translates Raft's states to roles, until Raft ends.
-    async fn follow_role(self: Arc<Self>, raft: Raft) {
-        let mut metrics = raft.server_metrics();
-        let mut took_over = false;
-        loop {
-            let leads = metrics.borrow_watched().state == ServerState::Leader;
-            if leads && !took_over {
-                match self.take_over(&raft).await {
-                    Ok(()) => {
-                        took_over = true;
-                        self.settled.send_replace(true);
-                    }
-                    Err(error @ (ClusterError::Corrupt { .. } | ClusterError::Storage { .. })) => {
-                        self.replica.fail(&chain(&error));
-                        break;
-                    }
-                    Err(error) if raft_failure(&raft).is_none() => {
-                        tracing::warn!(group = self.replica.group.0, %error, "could not take over yet");
-                        tokio::time::sleep(ANNOUNCE_PAUSE).await;
-                        continue;
-                    }
-                    Err(_) => break,
-                }
-            } else if !leads && *self.replica.role.borrow() == Role::Leader {
-                took_over = false;
-                self.replica.set_role(Role::Follower);
-            }
-            if metrics.changed().await.is_err() {
-                break;
-            }
+    /// Where batches of other nodes come in.
+    pub fn entrance(&self) -> Entrance {
+        Entrance {
+            replica: self.replica.clone(),
+            lead: self.lead.subscribe(),
         }
-        // Raft has ended. Stopped by us it leaves no reason.
-        if let Some(reason) = raft_failure(&raft) {
-            let reason = self.replica.trouble().unwrap_or(reason);
-            self.replica.fail(&reason);
-        } else if self.replica.failure().is_none() {
-            self.replica.set_role(Role::Follower);
-        }
-        self.settled.send_replace(true);
-    }
-
-    async fn take_over(&self, raft: &Raft) -> Result<(), ClusterError> {
-        raft.wait_for_recovery(None)
-            .await
-            .map_err(|error| unavailable(&error))?;
-        let stats = self
-            .replica
-            .read(|records| query::shard_stats(records))
-            .await?;
-        self.replica.observe_time(stats.time);
-        self.replica.find_next_due().await?;
-        self.replica.set_recovered();
-        self.replica.set_role(Role::Leader);
-        let mut commands = vec![Command::EndOldSessions {
-            node: self.node.identity.node,
-            incarnation: self.node.identity.incarnation,
-        }];
-        if *stats.defaults != self.node.defaults {
-            commands.push(Command::SetDefaults {
-                defaults: self.node.defaults.clone(),
-            });
-        }
-        self.shard
-            .propose(commands, Vec::new(), Instant::now() + ANNOUNCE_DEADLINE)
-            .await?;
-        Ok(())
     }
 
     /// The Raft that runs now.
@@ -246,9 +202,9 @@ impl Group {
             // An abort is an error here, and the one that is wanted.
             let _ = watcher.await;
         }
-        if *self.replica.role.borrow() == Role::Leader {
-            self.replica.set_role(Role::Follower);
-        }
+        self.step_down();
+        self.replica.hear_of_leader(|view| view.raft(0, None));
+        self.node.links.detach_group(self.replica.group);
         if let Some(raft) = raft
             && let Err(error) = raft.shutdown().await
         {
@@ -283,6 +239,8 @@ impl Group {
         for task in self.tasks.lock().drain(..).chain(watcher) {
             task.abort();
         }
+        self.lead.send_replace(None);
+        self.node.links.detach_group(self.replica.group);
         if let Some(raft) = self.raft.send_replace(None) {
             self.node
                 .runtime
@@ -299,7 +257,7 @@ pub(crate) fn raft_failure(raft: &Raft) -> Option<String> {
     }
 }
 
-fn unavailable(error: &dyn std::error::Error) -> ClusterError {
+pub(crate) fn unavailable(error: &dyn std::error::Error) -> ClusterError {
     ClusterError::Unavailable {
         reason: chain(error),
     }

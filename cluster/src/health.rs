@@ -23,13 +23,14 @@ pub struct ClusterHealth {
 }
 
 impl ClusterHealth {
-    /// Whether every group takes commands here.
+    /// Whether commands of every group are taken here: each has a leader, this node or one that it hears,
+    /// and nothing failed on this node.
     pub fn ready(&self) -> bool {
         self.log == LogHealth::Healthy
             && self
                 .groups
                 .iter()
-                .all(|group| group.role == Role::Leader && group.failed.is_none())
+                .all(|group| group.leader.is_some() && group.failed.is_none())
     }
 }
 
@@ -40,7 +41,7 @@ pub struct GroupHealth {
     pub group: u32,
     /// What this node is to it.
     pub role: Role,
-    /// Who leads it, as far as this node knows.
+    /// Who leads it, as far as this node knows; this node itself once it takes commands.
     pub leader: Option<NodeId>,
     /// Counts elections.
     pub term: u64,
@@ -86,6 +87,8 @@ pub struct GroupMetrics {
     pub records_clean_bytes: u64,
     /// Records read back from the store.
     pub records_loaded: u64,
+    /// Batches that other nodes brought to this one as the leader.
+    pub forwarded_here: u64,
     /// Messages moved to other shards.
     pub outbox_sent: u64,
     /// Messages that could not be moved, and are lost.
@@ -97,7 +100,7 @@ pub(crate) fn group_health(group: &Group) -> GroupHealth {
     let mut health = GroupHealth {
         group: replica.group.0,
         role: *replica.role.borrow(),
-        leader: None,
+        leader: *replica.leader.borrow(),
         term: 0,
         last_log: None,
         last_applied: replica
@@ -112,7 +115,6 @@ pub(crate) fn group_health(group: &Group) -> GroupHealth {
     if let Some(raft) = group.raft() {
         let metrics = raft.metrics();
         let metrics = metrics.borrow_watched();
-        health.leader = metrics.current_leader.map(NodeId);
         health.term = metrics.current_term;
         health.last_log = metrics.last_log_index;
     }
@@ -155,6 +157,7 @@ fn group_metrics(group: &Group) -> GroupMetrics {
         records_dirty_bytes: dirty_bytes + frozen_bytes,
         records_clean_bytes: replica.state.clean_bytes(),
         records_loaded: load(&counters.records_loaded),
+        forwarded_here: load(&counters.forwarded_here),
         outbox_sent: load(&counters.outbox_sent),
         outbox_dropped: load(&counters.outbox_dropped),
     }

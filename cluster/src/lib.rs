@@ -14,15 +14,21 @@
 //! A node runs one Raft group for metadata and one per shard; today it is the only voter of each, and
 //! the interface is the one that many nodes need. Only this crate names Raft's types.
 
+mod attempt;
 mod checkpoint;
 mod cluster;
 mod codec;
 mod config;
 mod error;
 mod forming;
+mod flight;
+mod forward;
 mod group;
+mod handover;
 mod health;
 mod identity;
+mod intake;
+mod leadership;
 mod log_store;
 mod membership;
 mod net;
@@ -31,10 +37,12 @@ mod observer;
 mod outbox;
 mod packing;
 mod pending;
+mod presence;
 mod progress;
 mod proposer;
 mod replica;
 mod retention;
+mod roles;
 mod shard;
 mod snapshot;
 mod start;
@@ -55,6 +63,7 @@ pub use net::{
     TrySendError,
 };
 pub use observer::{Observer, Role};
+pub use presence::LostShards;
 pub use progress::{StartProgress, StartStage};
 pub use shard::Shard;
 pub use time::{ShiftedTimeSource, SystemTimeSource, TimeSource};

@@ -1,19 +1,18 @@
-//! Puts batches into a shard's log, in the order they came, exactly once.
+//! Puts batches into a shard's log, in the order they came, exactly once, whichever node leads it.
 //!
 //! One task per shard owns the node's sequence of that shard and everything in flight:
 //!
 //! ```text
-//!   Shard::propose --> queue --> [ 3 in flight ] --> Raft --> apply --> outcome
+//!   Shard::propose --> queue --> [ 3 in flight ] --> Raft here, or the leader's node --> apply --> outcome
 //!                                   ^      |
-//!                                   +------+  not logged, or a gap before it: again, same number
+//!                                   +------+  not logged, a gap before it, another leader: again, same number
 //! ```
 //!
 //! A caller's deadline ends its waiting, not the batch. What may have reached the log is repeated under
 //! its number until the outcome is known, since the next batches build on it; what certainly did not is
-//! emptied and only its number goes on. The same task proposes a tick, an entry without commands, when a
-//! timer is due and nothing else is written.
+//! emptied and only its number goes on. On the leader the same task proposes a tick, an entry without
+//! commands, when a timer is due and nothing else is written.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -22,38 +21,27 @@ use flotilla_model::command::EntryHead;
 use flotilla_model::format::encode_head;
 use flotilla_model::ids::{NodeId, Origin};
 use flotilla_storage::EntryBody;
-use futures::future::BoxFuture;
-use futures::stream::{FuturesUnordered, StreamExt};
-use openraft::errors::ClientWriteError;
-use openraft::impls::ProgressResponder;
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use futures::stream::StreamExt;
+use tokio::sync::{Semaphore, mpsc, watch};
 
+use crate::attempt::{Answer, NotWritten};
 use crate::config::INFLIGHT_ENTRIES;
 use crate::error::ClusterError;
-use crate::group::Raft;
-use crate::observer::Role;
-use crate::pending::{Outcomes, Pending, Stage, Submission, Verdict};
+use crate::flight::{Admitting, Flight, TICK, Way, budget_of};
+use crate::forward::ForwardLink;
+use crate::leadership::Lead;
+use crate::net::Peers;
+use crate::pending::{Pending, Stage, Submission, Verdict};
 use crate::replica::{Counters, Replica};
-use crate::types::Batch;
 
 /// Before a batch that was not taken is offered again.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
+/// The same when the leader itself cannot write.
+const RETRY_PAUSE_LONG: Duration = Duration::from_millis(100);
 /// Between ticks, so that many timers share one. With the timers' own grain this stays under 100 ms.
 const TICK_PAUSE: Duration = Duration::from_millis(50);
 /// A shard without timers looks at its clock this often.
 const TICK_SLEEP_MAX: Duration = Duration::from_secs(60);
-
-type WriteAnswer = Result<Outcomes, NotWritten>;
-
-/// Why an attempt has no outcome.
-enum NotWritten {
-    /// It is not in the log and will not be.
-    Refused { leader: Option<u64> },
-    /// It may be in the log.
-    Unknown,
-    /// Raft has stopped; `logged` if it may have taken the entry before.
-    Stopped { logged: bool },
-}
 
 /// What the task shares with the handles.
 #[derive(Debug, Default)]
@@ -67,7 +55,10 @@ pub(crate) struct Proposer {
     pub node: NodeId,
     pub incarnation: u64,
     pub queue: mpsc::Receiver<Submission>,
-    pub raft: watch::Receiver<Option<Raft>>,
+    /// Set while this node leads.
+    pub lead: watch::Receiver<Option<Lead>>,
+    /// The way to another leader.
+    pub peers: Peers,
     pub budget: Arc<Semaphore>,
     pub budget_bytes: u64,
     pub load: Arc<Load>,
@@ -75,40 +66,10 @@ pub(crate) struct Proposer {
     pub sequence: u64,
 }
 
-/// The parts that live as long as the task.
-struct Flight {
-    /// In the order of their numbers: front is the oldest.
-    pending: VecDeque<(u64, Pending)>,
-    attempts: FuturesUnordered<BoxFuture<'static, (u64, WriteAnswer)>>,
-    next_ticket: u64,
-    /// A batch from the queue that waits for the node's budget; those behind it wait as well.
-    admitting: Option<Admitting>,
-    retry_at: Option<Instant>,
-    tick_in_flight: bool,
-    /// When the last tick was proposed; of one that was not taken, when to try again.
-    ticked_at: Instant,
-}
-
-struct Admitting {
-    submission: Submission,
-    permit: BoxFuture<'static, Result<OwnedSemaphorePermit, AcquireError>>,
-}
-
-/// The ticket of a tick, which no batch has.
-const TICK: u64 = 0;
-
 impl Proposer {
     pub async fn run(mut self) {
-        let mut flight = Flight {
-            pending: VecDeque::new(),
-            attempts: FuturesUnordered::new(),
-            next_ticket: TICK + 1,
-            admitting: None,
-            retry_at: None,
-            tick_in_flight: false,
-            ticked_at: Instant::now(),
-        };
-        let mut role = self.replica.role.subscribe();
+        let mut flight = Flight::new();
+        let mut leader = self.replica.leader.subscribe();
         let mut next_due = self.replica.next_due.subscribe();
         loop {
             let wake_at = self.wake_at(&flight);
@@ -118,13 +79,11 @@ impl Proposer {
                 Some((ticket, answer)) = flight.attempts.next() => {
                     self.settle(&mut flight, ticket, answer);
                 }
-                changed = role.changed() => {
+                changed = leader.changed() => {
                     if changed.is_err() { return; }
-                    flight.retry_at = Some(Instant::now());
                 }
-                changed = self.raft.changed() => {
+                changed = self.lead.changed() => {
                     if changed.is_err() { return; }
-                    flight.retry_at = Some(Instant::now());
                 }
                 changed = next_due.changed() => {
                     if changed.is_err() { return; }
@@ -132,7 +91,7 @@ impl Proposer {
                 permit = budget_of(&mut flight.admitting) => {
                     // The semaphore is closed only with the node.
                     let Ok(permit) = permit else { return; };
-                    admit(&mut flight, permit);
+                    flight.admit(permit);
                 }
                 () = tokio::time::sleep_until(wake_at.into()) => {}
                 submission = self.queue.recv(), if has_room => {
@@ -140,9 +99,40 @@ impl Proposer {
                     flight.admitting = Some(self.ask_for_budget(submission));
                 }
             }
+            self.find_way(&mut flight);
             self.expire(&mut flight);
             self.offer(&mut flight).await;
             self.tick(&mut flight).await;
+        }
+    }
+
+    /// Turns to the present leader. While there is none, what is on its way may still arrive.
+    fn find_way(&mut self, flight: &mut Flight) {
+        let lead = self.lead.borrow_and_update().clone();
+        let leader = self.replica.leader_in_term();
+        // A leader that was cut off believes that it leads until it hears of the next one.
+        let lead = lead.filter(|lead| leader.is_none_or(|(term, _)| term <= lead.id.term));
+        if let Some(lead) = lead {
+            if !matches!(&flight.way, Way::Here(present) if present.is(&lead)) {
+                flight.turn(Way::Here(lead));
+            }
+        } else if let Some((_, leader)) = leader
+            && leader != self.node
+            && !flight.goes_to(leader)
+        {
+            let link = ForwardLink::new(self.peers.clone(), leader, self.replica.group);
+            flight.turn(Way::There(link));
+        } else if flight.leads() && flight.attempts.is_empty() {
+            flight.turn(Way::Nowhere);
+        }
+    }
+
+    /// Whether entries are taken. A leader that hands over takes none for a moment.
+    fn is_open(&self, flight: &Flight) -> bool {
+        match flight.way {
+            Way::Nowhere => false,
+            Way::Here(_) => self.lead.borrow().is_some(),
+            Way::There(_) => true,
         }
     }
 
@@ -195,6 +185,7 @@ impl Proposer {
                 let reason = self
                     .replica
                     .trouble()
+                    .or_else(|| flight.obstacle.clone())
                     .unwrap_or_else(|| "no leader took the batch before the deadline".to_owned());
                 pending.answer(Err(ClusterError::Unavailable { reason }));
             } else {
@@ -215,48 +206,42 @@ impl Proposer {
         self.load.batches.fetch_sub(dropped, Ordering::Relaxed);
     }
 
-    /// Puts waiting batches into the log, in order. Stops at the first that is not taken.
+    /// Sends waiting batches off, in order.
     async fn offer(&mut self, flight: &mut Flight) {
         if flight.retry_at.is_some_and(|at| at > Instant::now()) {
             return;
         }
         flight.retry_at = None;
-        let Some(raft) = self.raft.borrow().clone() else {
-            return;
-        };
-        if *self.replica.role.borrow() != Role::Leader {
+        if !self.is_open(flight) {
             return;
         }
         let origin = Origin::Node {
             node: self.node,
             incarnation: self.incarnation,
         };
-        let mut over = Vec::new();
-        for (ticket, pending) in &mut flight.pending {
+        for place in 0..flight.pending.len() {
+            let (ticket, pending) = &mut flight.pending[place];
             if pending.stage != Stage::Waiting {
                 continue;
             }
-            let now = self.replica.clock.now();
-            let wall = self.replica.clock.wall();
-            let body = match pending.encode(origin, &mut self.sequence, now, wall) {
-                Ok(body) => body,
+            let ticket = *ticket;
+            // On its way to another leader a batch carries a time that says nothing.
+            let (now, wall) = (self.replica.clock.now(), self.replica.clock.wall());
+            match pending.encode(origin, &mut self.sequence, now, wall) {
+                Ok(body) => {
+                    pending.stage = Stage::Proposed;
+                    flight.send(ticket, body).await;
+                }
                 Err(error) => {
                     pending.answer(Err(error));
                     pending.hollow();
-                    over.push(*ticket);
-                    continue;
                 }
-            };
-            pending.stage = Stage::Proposed;
-            let attempt = write(&raft, *ticket, body).await;
-            flight.attempts.push(attempt);
+            }
         }
-        if !over.is_empty() {
-            self.drop_moot(flight);
-        }
+        self.drop_moot(flight);
     }
 
-    fn settle(&self, flight: &mut Flight, ticket: u64, answer: WriteAnswer) {
+    fn settle(&self, flight: &mut Flight, ticket: u64, answer: Answer) {
         if ticket == TICK {
             flight.tick_in_flight = false;
             if answer.is_err() {
@@ -274,49 +259,74 @@ impl Proposer {
                 Verdict::Over(answer) => {
                     pending.answer(answer);
                     flight.pending.remove(place);
+                    flight.obstacle = None;
                     self.load.batches.fetch_sub(1, Ordering::Relaxed);
                     return;
                 }
+                // The batches before it come first, and they wait for their own pause.
                 Verdict::Again => {}
             },
-            Err(NotWritten::Refused { leader }) => {
-                let elsewhere = leader.filter(|leader| *leader != self.node.0);
-                if let (Some(leader), false) = (elsewhere, pending.maybe_logged) {
-                    pending.hollow();
-                    pending.answer(Err(ClusterError::NotLeader {
-                        hint: Some(NodeId(leader)),
-                    }));
-                }
-                flight.retry_at = Some(Instant::now() + RETRY_PAUSE);
-            }
-            Err(NotWritten::Unknown) => {
-                pending.maybe_logged = true;
-                flight.retry_at = Some(Instant::now() + RETRY_PAUSE);
-            }
-            Err(NotWritten::Stopped { logged }) => {
-                pending.maybe_logged |= logged;
-                let reason = self
-                    .replica
-                    .trouble()
-                    .unwrap_or_else(|| "the group was stopped".to_owned());
-                pending.answer(Err(if pending.maybe_logged {
-                    ClusterError::OutcomeUnknown { reason }
-                } else {
-                    ClusterError::Unavailable { reason }
-                }));
-                if !pending.maybe_logged {
-                    pending.hollow();
-                }
-                flight.retry_at = Some(Instant::now() + RETRY_PAUSE);
+            Err(obstacle) => {
+                let pause = self.consider(pending, obstacle, &mut flight.obstacle);
+                flight.retry_at = Some(Instant::now() + pause);
             }
         }
         self.drop_moot(flight);
     }
 
+    /// What an attempt without an outcome means for its batch, and how long to wait before the next.
+    fn consider(
+        &self,
+        pending: &mut Pending,
+        obstacle: NotWritten,
+        told: &mut Option<String>,
+    ) -> Duration {
+        match obstacle {
+            NotWritten::NotLeader { leader } => {
+                if let Some((term, node)) = leader.filter(|(_, node)| *node != self.node) {
+                    self.replica
+                        .hear_of_leader(|view| view.claim(term, node, Instant::now()));
+                }
+            }
+            NotWritten::Unknown => pending.maybe_logged = true,
+            NotWritten::Unavailable { reason } => {
+                *told = Some(reason);
+                return RETRY_PAUSE_LONG;
+            }
+            // After an attempt that may have been logged only the log can tell.
+            NotWritten::Refused(_) if pending.maybe_logged => {}
+            NotWritten::Refused(error) => {
+                pending.hollow();
+                pending.answer(Err(error));
+            }
+            NotWritten::Stopped { logged } => {
+                pending.maybe_logged |= logged;
+                // Where there are other nodes, one of them will lead.
+                if self.replica.is_alone() {
+                    self.give_up(pending);
+                }
+            }
+        }
+        RETRY_PAUSE
+    }
+
+    fn give_up(&self, pending: &mut Pending) {
+        let reason = self
+            .replica
+            .trouble()
+            .unwrap_or_else(|| "the group was stopped".to_owned());
+        if pending.maybe_logged {
+            pending.answer(Err(ClusterError::OutcomeUnknown { reason }));
+        } else {
+            pending.answer(Err(ClusterError::Unavailable { reason }));
+            pending.hollow();
+        }
+    }
+
     /// When the next tick should be proposed, if nothing else is written before.
     fn tick_at(&self, flight: &Flight) -> Option<Instant> {
         let idle = flight.pending.is_empty() && !flight.tick_in_flight;
-        if !idle || *self.replica.role.borrow() != Role::Leader {
+        if !idle || !flight.leads() || !self.is_open(flight) {
             return None;
         }
         let due = (*self.replica.next_due.borrow())?;
@@ -340,9 +350,6 @@ impl Proposer {
         if self.tick_at(flight).is_none_or(|at| at > Instant::now()) {
             return;
         }
-        let Some(raft) = self.raft.borrow().clone() else {
-            return;
-        };
         let head = EntryHead {
             now: self.replica.clock.now(),
             wall: self.replica.clock.wall(),
@@ -358,52 +365,6 @@ impl Proposer {
         Counters::add(&self.replica.counters.ticks, 1);
         flight.tick_in_flight = true;
         flight.ticked_at = Instant::now();
-        let attempt = write(&raft, TICK, body).await;
-        flight.attempts.push(attempt);
+        flight.send(TICK, body).await;
     }
-}
-
-/// The budget for the batch that waits for it; never ready without one.
-async fn budget_of(
-    admitting: &mut Option<Admitting>,
-) -> Result<OwnedSemaphorePermit, AcquireError> {
-    match admitting {
-        Some(admitting) => (&mut admitting.permit).await,
-        None => std::future::pending().await,
-    }
-}
-
-fn admit(flight: &mut Flight, permit: OwnedSemaphorePermit) {
-    if let Some(Admitting { submission, .. }) = flight.admitting.take() {
-        let ticket = flight.next_ticket;
-        flight.next_ticket += 1;
-        flight
-            .pending
-            .push_back((ticket, Pending::new(submission, permit)));
-    }
-}
-
-/// Hands an entry to Raft. The order of the calls is the order in the log.
-async fn write(
-    raft: &Raft,
-    ticket: u64,
-    body: EntryBody,
-) -> BoxFuture<'static, (u64, WriteAnswer)> {
-    let (responder, outcome) = ProgressResponder::complete_only();
-    let taken = raft.write(Batch(body)).responder(responder).await;
-    Box::pin(async move {
-        if taken.is_err() {
-            return (ticket, Err(NotWritten::Stopped { logged: false }));
-        }
-        let answer = match outcome.await {
-            Ok(Ok(written)) => Ok(written.data.0),
-            Ok(Err(ClientWriteError::ForwardToLeader(forward))) => Err(NotWritten::Refused {
-                leader: forward.leader_id,
-            }),
-            // Anything else leaves open whether the entry is or will be committed.
-            Ok(Err(_)) => Err(NotWritten::Unknown),
-            Err(_) => Err(NotWritten::Stopped { logged: true }),
-        };
-        (ticket, answer)
-    })
 }

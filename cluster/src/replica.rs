@@ -9,9 +9,9 @@
 //! disk space ran out and came back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
-use flotilla_model::ids::{ShardId, ShardTime};
+use flotilla_model::ids::{NodeId, ShardId, ShardTime};
 use flotilla_model::outcome::{Applied, Change};
 use flotilla_model::query;
 use flotilla_model::records::{NeedsKeys, Records};
@@ -24,6 +24,7 @@ use crate::checkpoint::Frozen;
 use crate::codec;
 use crate::config::CheckpointConfig;
 use crate::error::{ClusterError, chain};
+use crate::leadership::LeaderView;
 use crate::observer::{Observer, Role};
 use crate::state::{Pins, Released, StateCache};
 use crate::time::ShardClock;
@@ -63,6 +64,8 @@ pub(crate) struct Counters {
     pub outbox_sent: AtomicU64,
     pub outbox_dropped: AtomicU64,
     pub ticks: AtomicU64,
+    /// Batches that other nodes brought to this leader.
+    pub forwarded_here: AtomicU64,
 }
 
 impl Counters {
@@ -105,6 +108,13 @@ pub(crate) struct Replica {
     /// A checkpoint ended: apply may go on.
     pub checkpoint_ended: Notify,
     pub role: watch::Sender<Role>,
+    /// Who leads, this node included once it has taken over.
+    pub leader: watch::Sender<Option<NodeId>>,
+    view: Mutex<LeaderView>,
+    /// This node's wall clock from the median of the voters' ones, in microseconds.
+    pub clock_offset_us: AtomicI64,
+    /// No other node is in the group: nobody else will take over.
+    alone: AtomicBool,
     pub next_due: watch::Sender<Option<ShardTime>>,
     /// The outbox has something to send, perhaps.
     pub outbox_wake: Notify,
@@ -153,6 +163,10 @@ impl Replica {
             checkpoint_wanted: Notify::new(),
             checkpoint_ended: Notify::new(),
             role: watch::Sender::new(Role::Follower),
+            leader: watch::Sender::new(None),
+            view: Mutex::new(LeaderView::default()),
+            clock_offset_us: AtomicI64::new(0),
+            alone: AtomicBool::new(false),
             next_due: watch::Sender::new(None),
             outbox_wake: Notify::new(),
             counters: Counters::default(),
@@ -212,9 +226,35 @@ impl Replica {
 
     /// The time that an entry carries: timers up to it have fired, or are work left over.
     pub fn observe_time(&self, entry_time: ShardTime) {
-        self.clock.observe(entry_time);
+        self.clock.observe(entry_time, !self.is_recovered());
         self.applied_time_ms
             .fetch_max(entry_time.0, Ordering::Relaxed);
+    }
+
+    /// Hears something about who leads.
+    pub fn hear_of_leader(&self, news: impl FnOnce(&mut LeaderView)) {
+        let mut view = self.view.lock();
+        news(&mut view);
+        let leader = view.leader().map(|(_, node)| node);
+        // Under the lock, so that the last word is published last.
+        self.leader.send_if_modified(|present| {
+            let changed = *present != leader;
+            *present = leader;
+            changed
+        });
+    }
+
+    /// The leader with its term.
+    pub fn leader_in_term(&self) -> Option<(u64, NodeId)> {
+        self.view.lock().leader()
+    }
+
+    pub fn is_alone(&self) -> bool {
+        self.alone.load(Ordering::Relaxed)
+    }
+
+    pub fn set_alone(&self, alone: bool) {
+        self.alone.store(alone, Ordering::Relaxed);
     }
 
     pub fn applied_time(&self) -> ShardTime {

@@ -7,14 +7,16 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use flotilla_model::command::{Command, ENTRY_COMMANDS_MAX};
-use flotilla_model::ids::{LogIndex, Origin, ShardId, ShardTime, WallTime};
+use flotilla_model::ids::{LogIndex, NodeId, Origin, ShardId, ShardTime, WallTime};
 use flotilla_model::outcome::Outcome;
 use flotilla_model::records::{NeedsKeys, Records};
 use flotilla_storage::{ENTRY_BYTES_MAX, StorageError};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use openraft::ReadPolicy;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::config::INFLIGHT_ENTRIES;
 use crate::error::ClusterError;
+use crate::leadership::Lead;
 use crate::observer::{Observer, Role};
 use crate::pending::{ForeignProposal, From, Outcomes, Submission};
 use crate::proposer::Load;
@@ -32,6 +34,7 @@ pub struct Shard {
     replica: Arc<Replica>,
     queue: mpsc::Sender<Submission>,
     load: Arc<Load>,
+    lead: watch::Receiver<Option<Lead>>,
     readers: Arc<Semaphore>,
 }
 
@@ -40,12 +43,14 @@ impl Shard {
         replica: Arc<Replica>,
         queue: mpsc::Sender<Submission>,
         load: Arc<Load>,
+        lead: watch::Receiver<Option<Lead>>,
         readers: Arc<Semaphore>,
     ) -> Self {
         Self {
             replica,
             queue,
             load,
+            lead,
             readers,
         }
     }
@@ -64,6 +69,31 @@ impl Shard {
         self.role() == Role::Leader
     }
 
+    /// The node that leads it, if that is known: this one once it takes commands.
+    pub fn leader(&self) -> Option<NodeId> {
+        *self.replica.leader.borrow()
+    }
+
+    /// Tells of every change of the leader.
+    pub fn leader_changes(&self) -> watch::Receiver<Option<NodeId>> {
+        self.replica.leader.subscribe()
+    }
+
+    /// Makes sure that this node leads the shard at this moment and has applied all that any node was
+    /// told was applied: what is read after this is the latest. Costs no message within a lease.
+    pub async fn confirm_leadership(&self) -> Result<(), ClusterError> {
+        let lead = self.lead.borrow().clone();
+        let not_leader = || ClusterError::NotLeader {
+            hint: self.leader(),
+        };
+        let lead = lead.ok_or_else(not_leader)?;
+        lead.raft
+            .ensure_linearizable(ReadPolicy::LeaseRead)
+            .await
+            .map(|_| ())
+            .map_err(|_| not_leader())
+    }
+
     /// What this node is to the shard.
     pub fn role(&self) -> Role {
         *self.replica.role.borrow()
@@ -75,7 +105,7 @@ impl Shard {
     }
 
     /// Puts commands into the shard's log as one entry, and answers with one outcome per command once
-    /// they are applied.
+    /// they are applied. Any node will do: the leader is found, and found again when it changes.
     ///
     /// `slots` are the payloads that the commands take, in their order. The batch is applied once,
     /// however often it must be repeated, and that goes on when the caller stops waiting: a dropped
@@ -149,8 +179,9 @@ impl Shard {
                 bytes_max: PAYLOAD_BYTES_MAX as u64,
             });
         }
-        // Settlements and the like go on when the disk is full: they make room.
-        if taken > 0 {
+        // Settlements and the like go on when the disk is full: they make room. Where another node leads,
+        // that is where room is needed first, and it says so itself.
+        if taken > 0 && self.is_leader() {
             self.admit(bytes as u64)?;
         }
         Ok(())
@@ -206,6 +237,8 @@ impl Shard {
     /// Refuses at once what a stopped group could only let time out.
     fn check_serving(&self) -> Result<(), ClusterError> {
         match self.replica.trouble() {
+            // Another node may lead, or come to lead.
+            Some(_) if self.leader().is_some() && !self.replica.is_alone() => Ok(()),
             Some(reason) => Err(ClusterError::Unavailable { reason }),
             None => Ok(()),
         }

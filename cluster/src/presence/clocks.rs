@@ -1,0 +1,31 @@
+//! The voters' wall clocks: their median, and who is far off it.
+
+/// Further off than this a node does not lead if another can.
+pub(crate) const OFFSET_MAX_US: i64 = 500_000;
+
+/// The median of clocks given as their leads over this node's, its own 0 among them.
+pub(crate) fn median_us(mut offsets_us: Vec<i64>) -> Option<i64> {
+    offsets_us.sort_unstable();
+    let middle = offsets_us.len() / 2;
+    let upper = *offsets_us.get(middle)?;
+    if offsets_us.len() % 2 == 1 {
+        return Some(upper);
+    }
+    let lower = *offsets_us.get(middle.checked_sub(1)?)?;
+    Some(lower + (upper - lower) / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_clock_gone_wrong_does_not_move_the_median_of_three() {
+        let day_us = 86_400_000_000;
+        assert_eq!(median_us(vec![0, 300, -day_us]), Some(0));
+        assert_eq!(median_us(vec![0, day_us, day_us + 10]), Some(day_us));
+        assert_eq!(median_us(vec![0, 10]), Some(5));
+        assert_eq!(median_us(vec![0]), Some(0));
+        assert_eq!(median_us(Vec::new()), None);
+    }
+}

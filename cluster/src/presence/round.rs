@@ -1,0 +1,321 @@
+//! The rounds of greetings, and the answers to those of others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use flotilla_model::ids::{NodeId, ShardTime};
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+
+use super::board::Board;
+use super::clocks::{OFFSET_MAX_US, median_us};
+use super::message::{Answer, Claim, Greeting, Question};
+use super::sessions::{Renewals, SessionWatch};
+use crate::forward::{decode, encode};
+use crate::group::Group;
+use crate::net::{Lane, Links, PeerError, PeerIdentity, PeerService, ServiceId, Talk};
+use crate::time::{TimeEstimate, TimeSource};
+
+/// Between rounds.
+const PERIOD: Duration = Duration::from_millis(500);
+/// An answer that takes longer says nothing about now.
+const ANSWER_WAIT: Duration = Duration::from_secs(1);
+/// The same for a leader's question at take-over: its shard stands still meanwhile.
+const TIME_WAIT: Duration = Duration::from_millis(250);
+
+/// Keeps this node in the others' minds, and them in its own.
+pub(crate) struct Presence {
+    board: Arc<Board>,
+    links: Links,
+    /// Metadata first, then the shards.
+    groups: Vec<Arc<Group>>,
+    time: Arc<dyn TimeSource>,
+    renewals: Mutex<Renewals>,
+    /// Greetings that have no answer yet.
+    asking: Mutex<BTreeMap<NodeId, JoinHandle<()>>>,
+    /// It was said that this node's wall clock is off.
+    is_off: Mutex<bool>,
+}
+
+impl Presence {
+    pub fn new(
+        board: Arc<Board>,
+        links: Links,
+        groups: Vec<Arc<Group>>,
+        time: Arc<dyn TimeSource>,
+    ) -> Arc<Self> {
+        let renewals = Renewals::new(groups.len(), Instant::now());
+        Arc::new(Self {
+            board,
+            links,
+            groups,
+            time,
+            renewals: Mutex::new(renewals),
+            asking: Mutex::default(),
+            is_off: Mutex::new(false),
+        })
+    }
+
+    /// To be called on the node's runtime, and aborted with the node.
+    pub async fn run(self: Arc<Self>) {
+        let mut watches: Vec<SessionWatch> = self.groups.iter().map(|_| SessionWatch::new()).collect();
+        let mut before = Instant::now();
+        loop {
+            let hurried = tokio::select! {
+                () = tokio::time::sleep_until((before + PERIOD).into()) => false,
+                () = self.board.hurry.notified() => true,
+            };
+            let nodes = self.others();
+            self.greet(&nodes);
+            if hurried {
+                continue;
+            }
+            let now = Instant::now();
+            // A node that slept did not listen: it cannot say that the others were silent.
+            let awake = now.duration_since(before).min(PERIOD * 2);
+            before = now;
+            self.board.pass(awake, &nodes);
+            self.set_clocks();
+            for group in &self.groups {
+                group.replica.hear_of_leader(|view| view.expire(now));
+            }
+            self.check_renewals(now);
+            for (watch, group) in watches.iter_mut().zip(&self.groups) {
+                watch.look(group, &self.board, awake);
+            }
+        }
+    }
+
+    fn others(&self) -> BTreeSet<NodeId> {
+        let mut nodes = self.links.nodes();
+        nodes.remove(&self.board.node);
+        nodes
+    }
+
+    fn wall_us(&self) -> i64 {
+        i64::try_from(self.time.wall().as_micros()).unwrap_or(i64::MAX)
+    }
+
+    fn greeting(&self) -> Greeting {
+        let leads = self.groups.iter().filter_map(|group| {
+            let lead = group.firm_lead()?;
+            Some(Claim {
+                group: group.replica.group.0,
+                term: lead.id.term,
+                time_ms: group.replica.clock.now().0,
+            })
+        });
+        Greeting {
+            leads: leads.collect(),
+            generation: self.board.generation(),
+            wall_us: self.wall_us(),
+            is_leaving: self.board.is_leaving(),
+        }
+    }
+
+    /// Asks every node that has answered, or been given up, since it was last asked.
+    fn greet(self: &Arc<Self>, nodes: &BTreeSet<NodeId>) {
+        let mut asking = self.asking.lock();
+        asking.retain(|_, task| !task.is_finished());
+        for node in nodes {
+            if !asking.contains_key(node) {
+                asking.insert(*node, tokio::spawn(self.clone().greet_one(*node)));
+            }
+        }
+    }
+
+    async fn greet_one(self: Arc<Self>, node: NodeId) {
+        self.check_renewals(Instant::now());
+        let question = encode(&Question::Greeting(self.greeting()));
+        let sent = Instant::now();
+        let wall_sent_us = self.wall_us();
+        let answer = match ask(&self.links, node, question, ANSWER_WAIT).await {
+            Ok(Answer::Greeting(answer)) => answer,
+            Ok(Answer::Time { .. }) => return,
+            Err(error) => {
+                tracing::debug!(%node, error, "a node does not answer");
+                return;
+            }
+        };
+        // Half way between, as far as anyone can tell; worth nothing after a slow answer.
+        let took_us = i64::try_from(sent.elapsed().as_micros()).unwrap_or(i64::MAX);
+        let offset_us = answer.wall_us - (wall_sent_us + took_us / 2);
+        let is_quick = sent.elapsed() <= PERIOD / 2;
+        self.board
+            .hear(node, &answer, false, is_quick.then_some(offset_us));
+        self.believe(node, &answer);
+        let mut renewals = self.renewals.lock();
+        for claim in &answer.leads {
+            renewals.renewed(claim.group, sent);
+        }
+    }
+
+    fn believe(&self, node: NodeId, greeting: &Greeting) {
+        let now = Instant::now();
+        let claims: BTreeMap<u32, &Claim> = greeting
+            .leads
+            .iter()
+            .map(|claim| (claim.group, claim))
+            .collect();
+        for group in &self.groups {
+            let replica = &group.replica;
+            match claims.get(&replica.group.0) {
+                Some(claim) => {
+                    replica.hear_of_leader(|view| view.claim(claim.term, node, now));
+                    if replica.leader_in_term() == Some((claim.term, node)) {
+                        replica.clock.hear(ShardTime(claim.time_ms));
+                    }
+                }
+                None => replica.hear_of_leader(|view| view.disclaim(node)),
+            }
+        }
+    }
+
+    /// Raises the generation if a shard's leader was not heard for too long.
+    fn check_renewals(&self, now: Instant) {
+        let mut renewals = self.renewals.lock();
+        for group in &self.groups {
+            if group.firm_lead().is_some() {
+                renewals.renewed(group.replica.group.0, now);
+            }
+        }
+        if let Some(lost) = renewals.lost(now, self.board.was_used()) {
+            self.board.raise(lost);
+        }
+    }
+
+    /// Tells each group's clock where the median of its voters' wall clocks is, and gives up leading
+    /// where this node's is far from it.
+    fn set_clocks(self: &Arc<Self>) {
+        let mut worst_us = 0;
+        for group in &self.groups {
+            let voters = group.voters();
+            let known: Vec<i64> = voters.iter().filter_map(|node| self.offset_us(*node)).collect();
+            if known.len() * 2 <= voters.len() {
+                continue;
+            }
+            let several = known.len() > 2;
+            let Some(median) = median_us(known) else {
+                continue;
+            };
+            group.replica.clock.set_wall_offset_us(median);
+            group.replica.clock_offset_us.store(-median, std::sync::atomic::Ordering::Relaxed);
+            if several && median.abs() > OFFSET_MAX_US {
+                worst_us = median;
+                let better = voters.iter().copied().find(|node| {
+                    *node != self.board.node
+                        && self.board.is_up(*node)
+                        && self
+                            .offset_us(*node)
+                            .is_some_and(|offset| (offset - median).abs() <= OFFSET_MAX_US)
+                });
+                if let Some(better) = better {
+                    group.yield_to(better);
+                }
+            }
+        }
+        let mut is_off = self.is_off.lock();
+        if (worst_us != 0) != *is_off {
+            *is_off = worst_us != 0;
+            if *is_off {
+                tracing::error!(
+                    behind_ms = worst_us / 1_000,
+                    "the wall clock of this node is far from those of the others: it leads nothing until it is set"
+                );
+            } else {
+                tracing::info!("the wall clock of this node agrees with those of the others again");
+            }
+        }
+    }
+
+    fn offset_us(&self, node: NodeId) -> Option<i64> {
+        if node == self.board.node {
+            return Some(0);
+        }
+        let heard = self.board.heard(node)?;
+        self.board
+            .is_up(node)
+            .then_some(heard.wall_offset_us)
+            .flatten()
+    }
+
+    fn answer(&self, from: NodeId, question: Question) -> Result<Answer, String> {
+        match question {
+            Question::Greeting(greeting) => {
+                self.board.hear(from, &greeting, true, None);
+                self.believe(from, &greeting);
+                Ok(Answer::Greeting(self.greeting()))
+            }
+            Question::Time { group } => {
+                let group = self
+                    .groups
+                    .get(group as usize)
+                    .ok_or_else(|| format!("there is no group {group}"))?;
+                let estimate = group.replica.clock.estimate();
+                Ok(Answer::Time {
+                    time_ms: estimate.time.0,
+                    is_live: estimate.is_live,
+                    wall_us: self.wall_us(),
+                })
+            }
+        }
+    }
+}
+
+/// What the other voters of a group believe its time to be, with the leads of their wall clocks over
+/// this node's. Who does not answer at once is left out.
+pub(crate) async fn ask_for_time(
+    links: &Links,
+    group: u32,
+    voters: impl Iterator<Item = NodeId>,
+    own_wall_us: impl Fn() -> i64,
+) -> Vec<(TimeEstimate, i64)> {
+    let question = encode(&Question::Time { group });
+    let asked = voters.map(|node| ask(links, node, question.clone(), TIME_WAIT));
+    let answers = futures::future::join_all(asked).await;
+    let told = answers.into_iter().filter_map(|answer| match answer {
+        Ok(Answer::Time {
+            time_ms,
+            is_live,
+            wall_us,
+        }) => {
+            let time = ShardTime(time_ms);
+            Some((TimeEstimate { time, is_live }, wall_us - own_wall_us()))
+        }
+        _ => None,
+    });
+    told.collect()
+}
+
+async fn ask(
+    links: &Links,
+    node: NodeId,
+    question: Bytes,
+    wait: Duration,
+) -> Result<Answer, String> {
+    let peers = links.peers();
+    let answer = peers.call(node, Lane::Control, ServiceId::PRESENCE, question, wait);
+    let answer = answer.await.map_err(|error: PeerError| error.to_string())?;
+    decode(&answer)
+}
+
+impl PeerService for Presence {
+    fn call(
+        &self,
+        from: PeerIdentity,
+        request: Bytes,
+    ) -> BoxFuture<'static, Result<Bytes, String>> {
+        let answer = decode(&request)
+            .and_then(|question| self.answer(from.node, question))
+            .map(|answer| encode(&answer));
+        Box::pin(std::future::ready(answer))
+    }
+
+    fn talk(&self, _from: PeerIdentity, _talk: Talk) -> BoxFuture<'static, ()> {
+        // Dropped: there is nothing to talk about.
+        Box::pin(std::future::ready(()))
+    }
+}

@@ -1,0 +1,211 @@
+//! Sessions and silence: what a leader ends, and what a node gives up by itself before.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use flotilla_model::command::Command;
+use flotilla_model::ids::{NodeId, ShardId};
+use flotilla_model::query;
+use parking_lot::Mutex;
+
+use super::board::{Board, start_of};
+use crate::error::ClusterError;
+use crate::group::Group;
+use crate::leadership::Lead;
+
+/// A leader ends the sessions of a node that it did not hear for this long.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// A node takes its sessions for lost after this long without the leader's word: it must be sure of
+/// that well before the leader is.
+const RENEWAL_AGE_MAX: Duration = Duration::from_secs(2);
+/// For the command that ends sessions.
+const END_DEADLINE: Duration = Duration::from_secs(5);
+
+/// When each shard's leader last acknowledged this node.
+pub(crate) struct Renewals {
+    /// By group.
+    renewed: Vec<Instant>,
+    lost: BTreeSet<ShardId>,
+    raised: Instant,
+}
+
+impl Renewals {
+    pub fn new(groups: usize, now: Instant) -> Self {
+        Self {
+            renewed: vec![now; groups],
+            lost: BTreeSet::new(),
+            raised: now,
+        }
+    }
+
+    /// A leader acknowledged what it was told at `asked`.
+    pub fn renewed(&mut self, group: u32, asked: Instant) {
+        if let Some(renewed) = self.renewed.get_mut(group as usize) {
+            *renewed = asked.max(*renewed);
+        }
+    }
+
+    /// The shards for whose sake the generation must be raised now. `used`: there may be sessions of
+    /// the present one.
+    pub fn lost(&mut self, now: Instant, used: bool) -> Option<BTreeSet<ShardId>> {
+        // Group 0 has no sessions.
+        let shards = self.renewed.iter().enumerate().skip(1);
+        let lost: BTreeSet<ShardId> = shards
+            .filter(|(_, renewed)| now.duration_since(**renewed) > RENEWAL_AGE_MAX)
+            .map(|(shard, _)| ShardId(shard as u32))
+            .collect();
+        let has_news = !lost.is_subset(&self.lost);
+        self.lost = lost;
+        // Sessions that began meanwhile hold something there as little as the ones before.
+        let is_again =
+            !self.lost.is_empty() && used && now.duration_since(self.raised) > RENEWAL_AGE_MAX;
+        if !has_news && !is_again {
+            return None;
+        }
+        self.raised = now;
+        Some(self.lost.clone())
+    }
+}
+
+/// Looks after the sessions on one shard while this node leads it.
+pub(crate) struct SessionWatch {
+    lead: Option<Lead>,
+    /// How long it has been listening as the leader.
+    listened: Duration,
+    /// Upto which generation sessions of a node were ended in this leadership.
+    ended: Arc<Mutex<HashMap<NodeId, u64>>>,
+    /// An end is being written.
+    ending: Arc<AtomicBool>,
+}
+
+impl SessionWatch {
+    pub fn new() -> Self {
+        Self {
+            lead: None,
+            listened: Duration::ZERO,
+            ended: Arc::default(),
+            ending: Arc::new(AtomicBool::new(false)),
+        }
+    }
+
+    /// Once a round.
+    pub fn look(&mut self, group: &Arc<Group>, board: &Arc<Board>, awake: Duration) {
+        let lead = group.firm_lead();
+        let Some(present) = lead else {
+            self.lead = None;
+            return;
+        };
+        if !self.lead.as_ref().is_some_and(|lead| lead.is(&present)) {
+            self.lead = Some(present);
+            self.listened = Duration::ZERO;
+            self.ended = Arc::default();
+        } else {
+            self.listened += awake;
+        }
+        if self.ending.load(Ordering::Acquire) || group.replica.group.0 == 0 {
+            return;
+        }
+        // What is not in memory is asked for again in the next round, after it was loaded.
+        let nodes = match group.shard.read_now(|records| query::session_nodes(records)) {
+            Ok(Some(nodes)) => nodes,
+            Ok(None) => {
+                let replica = group.replica.clone();
+                tokio::spawn(async move {
+                    let _ = replica
+                        .read(|records| query::session_nodes(records))
+                        .await;
+                });
+                return;
+            }
+            Err(_) => return,
+        };
+        let ends: Vec<(NodeId, u64)> = nodes
+            .into_iter()
+            .filter(|(node, _)| *node != board.node)
+            .filter_map(|(node, highest)| {
+                let upto = self.due(node, highest, board)?;
+                (self.ended.lock().get(&node) != Some(&upto)).then_some((node, upto))
+            })
+            .collect();
+        if !ends.is_empty() {
+            self.end(group, ends);
+        }
+    }
+
+    /// Below which generation a node's sessions are over.
+    fn due(&self, node: NodeId, highest: u64, board: &Board) -> Option<u64> {
+        let heard = board.heard(node).map_or(0, |heard| heard.generation);
+        let silence = board.silence(node).unwrap_or(Duration::MAX);
+        if silence.min(self.listened) >= SILENCE_MAX {
+            return Some(heard.max(highest) + 1);
+        }
+        // It was started again.
+        (heard > 0).then(|| start_of(heard))
+    }
+
+    fn end(&self, group: &Arc<Group>, ends: Vec<(NodeId, u64)>) {
+        self.ending.store(true, Ordering::Release);
+        let (group, ending, ended) = (group.clone(), self.ending.clone(), self.ended.clone());
+        tokio::spawn(async move {
+            match end_sessions(&group, &ends).await {
+                Ok(()) => ended.lock().extend(ends),
+                // The next round tries again.
+                Err(error) => tracing::warn!(
+                    group = group.replica.group.0,
+                    %error,
+                    "sessions could not be ended"
+                ),
+            }
+            ending.store(false, Ordering::Release);
+        });
+    }
+}
+
+async fn end_sessions(group: &Group, ends: &[(NodeId, u64)]) -> Result<(), ClusterError> {
+    for (node, generation) in ends {
+        tracing::info!(group = group.replica.group.0, %node, generation, "sessions of a node end");
+    }
+    let commands = ends
+        .iter()
+        .map(|(node, generation)| Command::EndOldSessions {
+            node: *node,
+            incarnation: *generation,
+        });
+    group
+        .shard
+        .propose(commands.collect(), Vec::new(), Instant::now() + END_DEADLINE)
+        .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_is_lost_after_two_seconds_without_its_leader_and_once() {
+        let begin = Instant::now();
+        let at = |ms: u64| begin + Duration::from_millis(ms);
+        let mut renewals = Renewals::new(3, begin);
+        assert_eq!(renewals.lost(at(2_000), true), None);
+        renewals.renewed(1, at(1_900));
+        assert_eq!(
+            renewals.lost(at(2_100), true),
+            Some(BTreeSet::from([ShardId(2)]))
+        );
+        assert_eq!(renewals.lost(at(2_600), true), None);
+        // The other one too.
+        assert_eq!(
+            renewals.lost(at(4_000), false),
+            Some(BTreeSet::from([ShardId(1), ShardId(2)]))
+        );
+        // Sessions of the new generation are not renewed there either.
+        assert_eq!(renewals.lost(at(6_100), false), None);
+        assert!(renewals.lost(at(6_100), true).is_some());
+        renewals.renewed(1, at(6_200));
+        renewals.renewed(2, at(6_200));
+        assert_eq!(renewals.lost(at(6_300), true), None);
+    }
+}

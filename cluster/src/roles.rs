@@ -1,0 +1,248 @@
+//! What this node is to a group: translates Raft's states to roles.
+//!
+//! ```text
+//!   Raft leads --> all before is applied --> clock taken over --> Role::Leader --> announcements
+//!              <-- Raft does not lead in this term any more: Role::Follower, at once
+//! ```
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flotilla_model::command::Command;
+use flotilla_model::ids::{NodeId, ShardTime};
+use flotilla_model::query;
+use openraft::ServerState;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::vote::RaftVote;
+use tokio::task::JoinHandle;
+
+use crate::error::{ClusterError, chain};
+use crate::group::{Group, Raft, raft_failure, unavailable};
+use crate::leadership::Lead;
+use crate::observer::Role;
+use crate::presence::{ask_for_time, median_us};
+use crate::time::time_at_take_over;
+use crate::types::Groups;
+
+/// For what a fresh leader tells its shard before others are served.
+const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(30);
+/// After something that a leader must do did not succeed.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+type LeaderId = openraft::alias::CommittedLeaderIdOf<Groups>;
+
+/// What matters here of Raft's metrics.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Standing {
+    /// The leadership, if it is this node's.
+    pub leads: Option<LeaderId>,
+    term: u64,
+    /// Another node that does.
+    leader: Option<NodeId>,
+    state: ServerState,
+    is_voter: bool,
+    /// No other node is in the group.
+    alone: bool,
+}
+
+impl Standing {
+    pub fn of(raft: &Raft) -> Self {
+        let metrics = raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let leads = (metrics.state == ServerState::Leader)
+            .then(|| metrics.vote.try_to_committed_leader_id())
+            .flatten();
+        let membership = metrics.membership_config.membership();
+        let mut nodes = membership.nodes().map(|(id, _)| *id);
+        let mut voters = membership.voter_ids();
+        let leader = metrics.current_leader.filter(|id| *id != metrics.id);
+        Self {
+            leads,
+            term: metrics.vote.leader_id().term,
+            leader: leader.map(NodeId),
+            state: metrics.state,
+            is_voter: voters.any(|id| id == metrics.id),
+            alone: nodes.next() == Some(metrics.id) && nodes.next().is_none(),
+        }
+    }
+}
+
+impl Group {
+    /// Translates Raft's states to roles, until Raft ends.
+    pub(crate) async fn follow_role(self: Arc<Self>, raft: Raft) {
+        let recovery = self.node.runtime.spawn(self.clone().recover(raft.clone()));
+        let _recovery = AbortOnDrop(recovery);
+        let mut announcing: Option<AbortOnDrop> = None;
+        let mut led = None;
+        let mut metrics = raft.server_metrics();
+        loop {
+            let now = Standing::of(&raft);
+            self.set_pace(&raft, &now).await;
+            if led.is_some() && led != now.leads {
+                led = None;
+                announcing = None;
+                self.step_down();
+            }
+            match now.leads {
+                Some(id) if led.is_none() => {
+                    self.replica.hear_of_leader(|view| view.raft(now.term, None));
+                    let taken = tokio::select! {
+                        taken = self.take_over(&raft, id) => taken,
+                        () = over(&raft, id) => continue,
+                    };
+                    match taken {
+                        Ok(()) => {
+                            led = Some(id);
+                            let announce = self.clone().announce();
+                            announcing = Some(AbortOnDrop(self.node.runtime.spawn(announce)));
+                            let own = self.node.identity.node;
+                            self.replica
+                                .hear_of_leader(|view| view.raft(now.term, Some(own)));
+                            continue;
+                        }
+                        Err(
+                            error
+                            @ (ClusterError::Corrupt { .. } | ClusterError::Storage { .. }),
+                        ) => {
+                            self.replica.fail(&chain(&error));
+                            break;
+                        }
+                        Err(error) if raft_failure(&raft).is_none() => {
+                            tracing::warn!(group = self.replica.group.0, %error, "could not take over yet");
+                            tokio::time::sleep(RETRY_PAUSE).await;
+                            continue;
+                        }
+                        Err(_) => break,
+                    }
+                }
+                Some(_) => {}
+                None => self
+                    .replica
+                    .hear_of_leader(|view| view.raft(now.term, now.leader)),
+            }
+            if metrics.changed().await.is_err() {
+                break;
+            }
+        }
+        drop(announcing);
+        self.step_down();
+        self.replica.hear_of_leader(|view| view.raft(0, None));
+        // Raft has ended. Stopped by us it leaves no reason.
+        if let Some(reason) = raft_failure(&raft) {
+            let reason = self.replica.trouble().unwrap_or(reason);
+            self.replica.fail(&reason);
+        }
+        self.settled.send_replace(true);
+    }
+
+    /// The clock of Raft drives heartbeats and elections. A node alone in its group has no one to send
+    /// heartbeats to and no one to wait for, and who is no voter never elects: without that clock they do
+    /// nothing when there is nothing to do.
+    async fn set_pace(&self, raft: &Raft, now: &Standing) {
+        self.replica.set_alone(now.alone);
+        raft.runtime_config().tick(now.is_voter && !now.alone);
+        if now.alone && now.state == ServerState::Follower {
+            // Raft has stopped: its watcher hears of that by itself.
+            let _ = raft.trigger().elect(false).await;
+        }
+    }
+
+    /// Everything that was committed before this start is applied at some time.
+    async fn recover(self: Arc<Self>, raft: Raft) {
+        if raft.wait_for_recovery(None).await.is_ok() {
+            self.replica.set_recovered();
+        }
+    }
+
+    /// Gets ready to lead: from here on this node's clock is the shard's.
+    async fn take_over(&self, raft: &Raft, id: LeaderId) -> Result<(), ClusterError> {
+        raft.wait_for_recovery(None)
+            .await
+            .map_err(|error| unavailable(&error))?;
+        let replica = &self.replica;
+        let stats = replica.read(|records| query::shard_stats(records)).await?;
+        let applied = stats.time.max(replica.applied_time());
+        let begin = self.time_to_begin(applied).await;
+        replica.clock.lead_from(begin);
+        replica.find_next_due().await?;
+        replica.set_recovered();
+        self.begin_to_lead(Lead {
+            raft: raft.clone(),
+            id,
+            run: replica.epoch(),
+        });
+        replica.set_role(Role::Leader);
+        Ok(())
+    }
+
+    /// Where this leader's clock begins.
+    async fn time_to_begin(&self, applied: ShardTime) -> ShardTime {
+        let clock = &self.replica.clock;
+        let own = self.node.identity.node;
+        let voters = self.voters();
+        let others = voters.into_iter().filter(|node| *node != own);
+        let group = self.replica.group.0;
+        let told = ask_for_time(&self.node.links, group, others, || clock.own_wall_us()).await;
+        let mut estimates = vec![clock.estimate()];
+        let mut walls_us = vec![0];
+        for (estimate, wall_us) in told {
+            estimates.push(estimate);
+            walls_us.push(wall_us);
+        }
+        if let Some(offset_us) = median_us(walls_us) {
+            clock.set_wall_offset_us(offset_us);
+        }
+        time_at_take_over(&estimates, applied, clock.wall_as_time())
+    }
+
+    /// Tells the shard who leads it.
+    async fn announce(self: Arc<Self>) {
+        while let Err(error) = self.try_announce().await {
+            tracing::warn!(group = self.replica.group.0, %error, "a new leader is not heard yet");
+            if self.replica.failure().is_some() {
+                break;
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+        self.settled.send_replace(true);
+    }
+
+    async fn try_announce(&self) -> Result<(), ClusterError> {
+        let stats = self
+            .replica
+            .read(|records| query::shard_stats(records))
+            .await?;
+        let mut commands = vec![Command::EndOldSessions {
+            node: self.node.identity.node,
+            incarnation: self.node.identity.incarnation,
+        }];
+        if *stats.defaults != self.node.defaults {
+            commands.push(Command::SetDefaults {
+                defaults: self.node.defaults.clone(),
+            });
+        }
+        self.shard
+            .propose(commands, Vec::new(), Instant::now() + ANNOUNCE_DEADLINE)
+            .await?;
+        Ok(())
+    }
+}
+
+/// Ends when this node does not lead in that term any more.
+async fn over(raft: &Raft, id: LeaderId) {
+    let mut metrics = raft.server_metrics();
+    while Standing::of(raft).leads == Some(id) {
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A task that ends with its owner.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
