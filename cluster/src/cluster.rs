@@ -18,7 +18,10 @@ use crate::error::ClusterError;
 use crate::group::{Group, NodeParts};
 use crate::health::{ClusterHealth, ClusterMetrics, cluster_health, cluster_metrics};
 use crate::identity::{ClusterId, Identity};
+use crate::intake::Intake;
+use crate::net::{Links, LocalIdentity, ServiceId};
 use crate::outbox::OutboxPump;
+use crate::presence::{Board, Presence};
 use crate::progress::StartStage;
 use crate::replica::{Replica, ReplicaSettings};
 use crate::retention::Retention;
@@ -52,15 +55,17 @@ pub struct NodeInfo {
 /// A running node. Clones are the same node.
 #[derive(Clone)]
 pub struct Cluster {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     info: NodeInfo,
     log: NodeLog,
     recovery: RecoveryReport,
     /// Metadata first, then the shards in order.
-    groups: Vec<Arc<Group>>,
+    pub groups: Vec<Arc<Group>>,
+    pub board: Arc<Board>,
+    pub links: Links,
     shards: Arc<[Shard]>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -84,12 +89,24 @@ impl Cluster {
             "log opened"
         );
         let (retention, retention_wanted) = mpsc::channel(1);
+        let (_me, me) = tokio::sync::watch::channel(LocalIdentity {
+            cluster: Some(identity.cluster),
+            node: identity.node,
+            incarnation: identity.incarnation,
+        });
+        let links = Links::new(runtime.clone(), me);
+        let board = Board::new(identity.node, identity.incarnation);
         let parts = NodeParts {
             runtime: runtime.clone(),
-            peer: Peer {
-                name: config.node_name.clone(),
-                address: String::new(),
-            },
+            initial: Some(BTreeMap::from([(
+                identity.node.0,
+                Peer {
+                    name: config.node_name.clone(),
+                    address: String::new(),
+                },
+            )])),
+            links: links.clone(),
+            board: board.clone(),
             log: log.clone(),
             defaults: ShardDefaults {
                 shard_count: identity.shards,
@@ -108,6 +125,16 @@ impl Cluster {
             .iter()
             .map(|group| group.shard.clone())
             .collect();
+        let entrances = groups.iter().map(|group| group.entrance()).collect();
+        let intake = Intake::new(runtime.clone(), entrances, config.inflight_bytes);
+        links.register(ServiceId::PROPOSALS, Arc::new(intake));
+        let presence = Presence::new(
+            board.clone(),
+            links.clone(),
+            groups.clone(),
+            config.time.clone(),
+        );
+        links.register(ServiceId::PRESENCE, presence.clone());
         futures::future::join_all(groups.iter().map(Group::start)).await;
         futures::future::join_all(groups.iter().map(|group| group.settled())).await;
         for group in &groups[1..] {
@@ -127,6 +154,7 @@ impl Cluster {
         let tasks = vec![
             runtime.spawn(retention.run()),
             runtime.spawn(watch_log(log.clone(), groups.clone())),
+            runtime.spawn(presence.run()),
         ];
         progress.set(StartStage::Started);
         Ok(Self {
@@ -140,6 +168,8 @@ impl Cluster {
                 log,
                 recovery,
                 groups,
+                board,
+                links,
                 shards,
                 tasks,
             }),
@@ -223,6 +253,7 @@ impl Cluster {
         for group in &inner.groups {
             group.end();
         }
+        inner.links.close();
         let log = inner.log.clone();
         tokio::task::spawn_blocking(move || log.shutdown())
             .await
@@ -240,6 +271,8 @@ impl Drop for Inner {
         for group in &self.groups {
             group.end();
         }
+        // What answers there holds the groups.
+        self.links.close();
     }
 }
 

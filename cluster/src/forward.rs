@@ -186,7 +186,7 @@ async fn run(peers: Peers, leader: NodeId, group: GroupId, mut jobs: mpsc::Recei
             while let Some(job) = next {
                 // Before it is sent: its answer may be quick.
                 waiting.lock().push_back(job.answer);
-                if sender.send(job.body.into_bytes()).await.is_err() {
+                if sender.send(job.body.to_bytes()).await.is_err() {
                     return false;
                 }
                 next = jobs.recv().await;

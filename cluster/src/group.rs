@@ -23,6 +23,7 @@ use crate::intake::Entrance;
 use crate::leadership::Lead;
 use crate::log_store::ShardLog;
 use crate::net::Links;
+use crate::observer::Role;
 use crate::presence::Board;
 use crate::proposer::{Load, Proposer};
 use crate::replica::Replica;
@@ -144,15 +145,13 @@ impl Group {
         let raft = Raft::build(
             id,
             self.node.raft.clone(),
-            self.node.links.network(group),
+            crate::network::NoLinks,
             ShardLog::new(self.node.log.clone(), group),
             ShardStateMachine::new(self.replica.clone()),
         )
         .await
         .map_err(|error| unavailable(&error))?;
-        // Before it runs: a peer must not find half a group.
-        let links = &self.node.links;
-        links.attach_group(group, raft.clone(), self.replica.clone());
+        // NET
         raft.run();
         if is_new && let Some(members) = self.node.initial.clone() {
             match raft.initialize(members).await {
@@ -204,7 +203,6 @@ impl Group {
         }
         self.step_down();
         self.replica.hear_of_leader(|view| view.raft(0, None));
-        self.node.links.detach_group(self.replica.group);
         if let Some(raft) = raft
             && let Err(error) = raft.shutdown().await
         {
@@ -239,8 +237,8 @@ impl Group {
         for task in self.tasks.lock().drain(..).chain(watcher) {
             task.abort();
         }
-        self.lead.send_replace(None);
-        self.node.links.detach_group(self.replica.group);
+        // It holds Raft, which holds the replica.
+        self.step_down();
         if let Some(raft) = self.raft.send_replace(None) {
             self.node
                 .runtime

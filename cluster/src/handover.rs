@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flotilla_model::ids::NodeId;
+use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 
 use crate::error::ClusterError;
@@ -87,7 +88,7 @@ impl Group {
         let lease = Duration::from_millis(lead.raft.config().election_timeout_max);
         let acknowledged = lead.raft.metrics().borrow_watched().last_quorum_acked;
         let is_firm = match acknowledged {
-            Some(at) => at.elapsed() < lease,
+            Some(at) => at.into_inner().elapsed() < lease,
             None => false,
         };
         is_firm.then_some(lead)

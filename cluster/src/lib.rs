@@ -29,6 +29,7 @@ mod health;
 mod identity;
 mod intake;
 mod leadership;
+mod leading;
 mod log_store;
 mod membership;
 mod net;

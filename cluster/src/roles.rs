@@ -13,7 +13,7 @@ use flotilla_model::ids::{NodeId, ShardTime};
 use flotilla_model::query;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::vote::RaftVote;
+use openraft::vote::RaftLeaderId;
 use tokio::task::JoinHandle;
 
 use crate::error::{ClusterError, chain};
@@ -38,7 +38,7 @@ pub(crate) struct Standing {
     pub leads: Option<LeaderId>,
     term: u64,
     /// Another node that does.
-    leader: Option<NodeId>,
+    pub leader: Option<NodeId>,
     state: ServerState,
     is_voter: bool,
     /// No other node is in the group.
@@ -49,9 +49,8 @@ impl Standing {
     pub fn of(raft: &Raft) -> Self {
         let metrics = raft.server_metrics();
         let metrics = metrics.borrow_watched();
-        let leads = (metrics.state == ServerState::Leader)
-            .then(|| metrics.vote.try_to_committed_leader_id())
-            .flatten();
+        let leads = (metrics.state == ServerState::Leader && metrics.vote.is_committed())
+            .then(|| metrics.vote.leader_id().to_committed());
         let membership = metrics.membership_config.membership();
         let mut nodes = membership.nodes().map(|(id, _)| *id);
         let mut voters = membership.voter_ids();

@@ -112,6 +112,11 @@ impl Links {
         }
     }
 
+    /// The nodes that have addresses.
+    pub fn nodes(&self) -> BTreeSet<NodeId> {
+        self.inner.peers.read().keys().copied().collect()
+    }
+
     /// Exchanges nothing with a node any more, or again: it was removed, or a test parts the two.
     pub fn cut(&self, node: NodeId, is_cut: bool) {
         if !is_cut {
