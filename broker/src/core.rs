@@ -120,7 +120,7 @@ impl Core {
         let node = self.cluster.node();
         SessionId {
             node: node.id,
-            incarnation: node.incarnation,
+            incarnation: self.cluster.session_generation(),
             number: self.sessions.fetch_add(1, Ordering::Relaxed),
         }
     }

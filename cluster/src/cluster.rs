@@ -135,6 +135,8 @@ impl Cluster {
             config.time.clone(),
         );
         links.register(ServiceId::PRESENCE, presence.clone());
+        // Before the groups have leaders: it tells who leads those that have no replica here.
+        let presence = runtime.spawn(presence.run());
         futures::future::join_all(groups.iter().map(Group::start)).await;
         futures::future::join_all(groups.iter().map(|group| group.settled())).await;
         for group in &groups[1..] {
@@ -154,7 +156,7 @@ impl Cluster {
         let tasks = vec![
             runtime.spawn(retention.run()),
             runtime.spawn(watch_log(log.clone(), groups.clone())),
-            runtime.spawn(presence.run()),
+            presence,
         ];
         progress.set(StartStage::Started);
         Ok(Self {

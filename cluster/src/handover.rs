@@ -171,7 +171,9 @@ impl Group {
     pub(crate) fn yield_to(self: &Arc<Self>, to: NodeId) {
         {
             let mut leadership = self.leadership.lock();
-            let recently = leadership.yielded.is_some_and(|at| at.elapsed() < YIELD_PAUSE);
+            let recently = leadership
+                .yielded
+                .is_some_and(|at| at.elapsed() < YIELD_PAUSE);
             if leadership.lead.is_none() || leadership.is_closed || recently {
                 return;
             }
@@ -199,7 +201,8 @@ impl Group {
             let turn = self.replica.group.0 as usize % voters.len();
             voters.rotate_left(turn);
         }
-        voters.sort_by_key(|node| Self::behind(raft, *node).is_none_or(|behind| behind > BEHIND_MAX));
+        voters
+            .sort_by_key(|node| Self::behind(raft, *node).is_none_or(|behind| behind > BEHIND_MAX));
         voters
     }
 

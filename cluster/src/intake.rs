@@ -149,11 +149,7 @@ impl PeerService for Arc<Intake> {
 }
 
 /// Gives an entry the time of this leader.
-fn stamp(
-    entrance: &Entrance,
-    from: NodeId,
-    frame: Bytes,
-) -> Result<(Lead, EntryBody), NotWritten> {
+fn stamp(entrance: &Entrance, from: NodeId, frame: Bytes) -> Result<(Lead, EntryBody), NotWritten> {
     let replica = &entrance.replica;
     if let Some(reason) = replica.trouble() {
         return Err(NotWritten::Unavailable { reason });

@@ -84,7 +84,8 @@ impl Group {
             }
             match now.leads {
                 Some(id) if led.is_none() => {
-                    self.replica.hear_of_leader(|view| view.raft(now.term, None));
+                    self.replica
+                        .hear_of_leader(|view| view.raft(now.term, None));
                     let taken = tokio::select! {
                         taken = self.take_over(&raft, id) => taken,
                         () = over(&raft, id) => continue,
@@ -100,8 +101,7 @@ impl Group {
                             continue;
                         }
                         Err(
-                            error
-                            @ (ClusterError::Corrupt { .. } | ClusterError::Storage { .. }),
+                            error @ (ClusterError::Corrupt { .. } | ClusterError::Storage { .. }),
                         ) => {
                             self.replica.fail(&chain(&error));
                             break;
@@ -213,7 +213,7 @@ impl Group {
             .await?;
         let mut commands = vec![Command::EndOldSessions {
             node: self.node.identity.node,
-            incarnation: self.node.identity.incarnation,
+            incarnation: self.node.board.first_generation(),
         }];
         if *stats.defaults != self.node.defaults {
             commands.push(Command::SetDefaults {

@@ -134,7 +134,13 @@ impl Board {
     }
 
     /// Another node has said who it is: by a question of its own, or by its answer to this node's.
-    pub fn hear(&self, node: NodeId, greeting: &Greeting, asked: bool, wall_offset_us: Option<i64>) {
+    pub fn hear(
+        &self,
+        node: NodeId,
+        greeting: &Greeting,
+        asked: bool,
+        wall_offset_us: Option<i64>,
+    ) {
         let now = Instant::now();
         let mut heard = self.heard.lock();
         let entry = heard.entry(node).or_insert(Heard {
@@ -188,7 +194,10 @@ impl Board {
     /// When each node was last heard.
     pub fn last_heard(&self) -> BTreeMap<NodeId, Instant> {
         let heard = self.heard.lock();
-        heard.iter().map(|(node, heard)| (*node, heard.at)).collect()
+        heard
+            .iter()
+            .map(|(node, heard)| (*node, heard.at))
+            .collect()
     }
 }
 

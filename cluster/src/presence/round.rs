@@ -61,7 +61,8 @@ impl Presence {
 
     /// To be called on the node's runtime, and aborted with the node.
     pub async fn run(self: Arc<Self>) {
-        let mut watches: Vec<SessionWatch> = self.groups.iter().map(|_| SessionWatch::new()).collect();
+        let mut watches: Vec<SessionWatch> =
+            self.groups.iter().map(|_| SessionWatch::new()).collect();
         let mut before = Instant::now();
         loop {
             let hurried = tokio::select! {
@@ -193,7 +194,10 @@ impl Presence {
         let mut worst_us = 0;
         for group in &self.groups {
             let voters = group.voters();
-            let known: Vec<i64> = voters.iter().filter_map(|node| self.offset_us(*node)).collect();
+            let known: Vec<i64> = voters
+                .iter()
+                .filter_map(|node| self.offset_us(*node))
+                .collect();
             if known.len() * 2 <= voters.len() {
                 continue;
             }
@@ -202,7 +206,10 @@ impl Presence {
                 continue;
             };
             group.replica.clock.set_wall_offset_us(median);
-            group.replica.clock_offset_us.store(-median, std::sync::atomic::Ordering::Relaxed);
+            group
+                .replica
+                .clock_offset_us
+                .store(-median, std::sync::atomic::Ordering::Relaxed);
             if several && median.abs() > OFFSET_MAX_US {
                 worst_us = median;
                 let better = voters.iter().copied().find(|node| {

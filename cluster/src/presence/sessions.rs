@@ -108,14 +108,15 @@ impl SessionWatch {
             return;
         }
         // What is not in memory is asked for again in the next round, after it was loaded.
-        let nodes = match group.shard.read_now(|records| query::session_nodes(records)) {
+        let nodes = match group
+            .shard
+            .read_now(|records| query::session_nodes(records))
+        {
             Ok(Some(nodes)) => nodes,
             Ok(None) => {
                 let replica = group.replica.clone();
                 tokio::spawn(async move {
-                    let _ = replica
-                        .read(|records| query::session_nodes(records))
-                        .await;
+                    let _ = replica.read(|records| query::session_nodes(records)).await;
                 });
                 return;
             }
@@ -175,7 +176,11 @@ async fn end_sessions(group: &Group, ends: &[(NodeId, u64)]) -> Result<(), Clust
         });
     group
         .shard
-        .propose(commands.collect(), Vec::new(), Instant::now() + END_DEADLINE)
+        .propose(
+            commands.collect(),
+            Vec::new(),
+            Instant::now() + END_DEADLINE,
+        )
         .await?;
     Ok(())
 }

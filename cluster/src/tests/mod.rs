@@ -119,7 +119,7 @@ impl Node {
         let node = self.cluster.node();
         SessionId {
             node: node.id,
-            incarnation: node.incarnation,
+            incarnation: self.cluster.session_generation(),
             number,
         }
     }
