@@ -2,6 +2,7 @@
 
 use super::fault::Fault;
 use super::fleet::Fleet;
+use crate::checker::Violation;
 use crate::history::Moment;
 use crate::history::check::{self, Broken, Figures};
 use crate::seed;
@@ -113,6 +114,36 @@ impl Campaign {
     /// Ends the load, reads everything back and checks it. Prints what was found, and appends it to
     /// the file that `FLOTILLA_TEST_REPORT` names.
     pub fn finish(self) {
+        let seed = self.seed;
+        let mut report = self.report();
+        report.save();
+        assert!(
+            report.broken.is_empty(),
+            "seed {seed}: {} broken promises, see above",
+            report.broken.len()
+        );
+        if let Some(median) = report.median() {
+            assert!(
+                median <= MEDIAN_MAX,
+                "seed {seed}: half of the faults stopped writes for more than {median:?}"
+            );
+        }
+    }
+
+    /// The same for servers that were made to break promises: at least one must be found that is
+    /// of this kind.
+    pub fn finish_broken(self, kind: impl Fn(&Violation) -> bool) {
+        let seed = self.seed;
+        let report = self.report();
+        let mut violations = report.broken.iter().map(|broken| &broken.violation);
+        assert!(
+            violations.any(kind),
+            "seed {seed}: nothing of the kind was found among {} broken promises",
+            report.broken.len()
+        );
+    }
+
+    fn report(self) -> Report {
         self.settle();
         let nodes: Vec<read_back::Node> = self
             .fleet
@@ -129,7 +160,8 @@ impl Campaign {
             Ok(history) => history,
             Err(error) => panic!("seed {}: {error}\n{}", self.seed, self.fleet.describe()),
         };
-        let mut report = Report {
+        self.fleet.terminate();
+        let report = Report {
             name: self.name,
             seed: self.seed,
             survived: self.survived,
@@ -140,24 +172,10 @@ impl Campaign {
             println!("{count} sends failed with {reason:?}");
         }
         println!("{report}");
-        report.save();
         for broken in report.broken.iter().take(SHOWN_MAX) {
             println!("{broken}");
         }
-        assert!(
-            report.broken.is_empty(),
-            "seed {}: {} broken promises, see above",
-            self.seed,
-            report.broken.len()
-        );
-        if let Some(median) = report.median() {
-            assert!(
-                median <= MEDIAN_MAX,
-                "seed {}: half of the faults stopped writes for more than {median:?}",
-                self.seed
-            );
-        }
-        self.fleet.terminate();
+        report
     }
 }
 

@@ -63,7 +63,11 @@ impl Fault {
         let all = fleet.running();
         let leader = fleet.busiest_leader();
         let followers: Vec<u32> = all.iter().copied().filter(|node| *node != leader).collect();
-        let follower = pick(&followers, random);
+        let follower = if followers.is_empty() {
+            leader
+        } else {
+            pick(&followers, random)
+        };
         let one = pick(&all, random);
         let (nodes, undo) = match self {
             Fault::KillLeader => kill(fleet, vec![leader]),

@@ -1,0 +1,34 @@
+//! Clusters that are made to break a promise: the check must see it, or its silence elsewhere would
+//! mean nothing.
+
+use flotilla_tests::checker::Violation;
+use flotilla_tests::cluster::{Campaign, DiskKind, Fault, Fleet, Layout};
+use flotilla_tests::lossyfs::SyncBehaviour;
+use flotilla_tests::seed;
+use flotilla_tests::workdir::WorkDir;
+use flotilla_tests::workload::{Plan, Workload};
+
+/// Disks that say yes to a sync and do nothing look like servers that acknowledge without one.
+#[test]
+fn nodes_without_syncs_are_found_as_a_loss() {
+    let work = WorkDir::new("no-sync");
+    let seed = seed::seed();
+    let layout = (1..=3).fold(Layout::of(3), |layout, node| {
+        layout.disk(node, DiskKind::Lossy)
+    });
+    let fleet = Fleet::form(&work, &layout);
+    let workload = Workload::start(&fleet.kubemq(), Plan::small(seed));
+    let mut campaign = Campaign::new("No syncs", fleet, workload, seed);
+    campaign.settle();
+    for node in 1..=3 {
+        campaign
+            .fleet()
+            .node(node)
+            .set_syncs(SyncBehaviour::IgnoresAll);
+    }
+    campaign.round(Fault::CutPowerOfAll);
+    for node in 1..=3 {
+        campaign.fleet().node(node).set_syncs(SyncBehaviour::Honest);
+    }
+    campaign.finish_broken(|violation| matches!(violation, Violation::Lost(_)));
+}
