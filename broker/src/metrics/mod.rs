@@ -4,6 +4,7 @@
 //! get them, until one of those is deleted.
 
 mod below;
+mod cluster;
 mod names;
 pub(crate) mod sample;
 mod scrape;

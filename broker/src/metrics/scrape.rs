@@ -8,7 +8,7 @@ use prometheus::TextEncoder;
 use crate::core::Core;
 use crate::metrics::sample::{Sample, lag};
 use crate::metrics::text::TextWriter;
-use crate::metrics::{Metrics, below, kind_label};
+use crate::metrics::{Metrics, below, cluster, kind_label};
 
 pub(super) const GAUGE: &str = "gauge";
 pub(super) const COUNTER: &str = "counter";
@@ -28,6 +28,7 @@ pub(crate) fn text(core: &Core) -> String {
         // A closed log has no numbers any more; the rest is still worth showing.
         Err(error) => tracing::debug!(%error, "no metrics of the log"),
     }
+    cluster::write(&mut writer, &core.cluster);
     text.push_str(&writer.finish());
     text
 }

@@ -1,0 +1,53 @@
+//! The part of a scrape that tells about the other nodes, and who leads what.
+
+use flotilla_cluster::{Cluster, GroupHealth, Role};
+
+use crate::metrics::scrape::GAUGE;
+use crate::metrics::text::TextWriter;
+
+pub(super) fn write(writer: &mut TextWriter, cluster: &Cluster) {
+    groups(writer, &cluster.health().groups);
+}
+
+fn groups(writer: &mut TextWriter, groups: &[GroupHealth]) {
+    type Pick = fn(&GroupHealth) -> u64;
+    let families: [(&str, &str, Pick); 6] = [
+        (
+            "flotilla_shard_is_leader",
+            "1 if this node leads the shard and takes its commands.",
+            |group| u64::from(group.role == Role::Leader),
+        ),
+        (
+            "flotilla_shard_leader",
+            "The id of the node that leads the shard, 0 if none is known.",
+            |group| group.leader.map_or(0, |node| node.0),
+        ),
+        (
+            "flotilla_shard_is_failed",
+            "1 if the shard is out of service on this node.",
+            |group| u64::from(group.role == Role::Failed || group.failed.is_some()),
+        ),
+        (
+            "flotilla_shard_term",
+            "Counts elections, as far as this node took part.",
+            |group| group.term,
+        ),
+        (
+            "flotilla_shard_log_index",
+            "The newest entry in the shard's log on this node.",
+            |group| group.last_log.unwrap_or(0),
+        ),
+        (
+            "flotilla_shard_applied_index",
+            "The newest entry that the shard's state has on this node.",
+            |group| group.last_applied.unwrap_or(0),
+        ),
+    ];
+    for (family, help, pick) in families {
+        writer.family(family, GAUGE, help);
+        for group in groups {
+            let shard = group.group.to_string();
+            writer.sample(family, &[("shard", &shard)], pick(group));
+        }
+    }
+}
