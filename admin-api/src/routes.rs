@@ -5,7 +5,8 @@ use actix_web::http::Method;
 use actix_web::{HttpRequest, Route, error, web};
 
 use crate::error::AdminError;
-use crate::handlers::{cluster, groups, health, node, queues, topics};
+use crate::handlers::objects::{self, Queues, Topics};
+use crate::handlers::{cluster, groups, health, node};
 
 /// The hand-written OpenAPI document; a test holds it against [`RESOURCES`].
 pub const OPENAPI: &str = include_str!("openapi.json");
@@ -37,14 +38,16 @@ pub const RESOURCES: &[Resource] = &[
     },
     Resource {
         path: "/api/v1/topics",
-        methods: &[(Method::GET, || web::get().to(topics::list))],
+        methods: &[(Method::GET, || web::get().to(objects::list::<Topics>))],
     },
     Resource {
         path: "/api/v1/topics/{name}",
         methods: &[
-            (Method::GET, || web::get().to(topics::get)),
-            (Method::PUT, || web::put().to(topics::put)),
-            (Method::DELETE, || web::delete().to(topics::delete)),
+            (Method::GET, || web::get().to(objects::get::<Topics>)),
+            (Method::PUT, || web::put().to(objects::put::<Topics>)),
+            (Method::DELETE, || {
+                web::delete().to(objects::delete::<Topics>)
+            }),
         ],
     },
     Resource {
@@ -61,14 +64,16 @@ pub const RESOURCES: &[Resource] = &[
     },
     Resource {
         path: "/api/v1/queues",
-        methods: &[(Method::GET, || web::get().to(queues::list))],
+        methods: &[(Method::GET, || web::get().to(objects::list::<Queues>))],
     },
     Resource {
         path: "/api/v1/queues/{name}",
         methods: &[
-            (Method::GET, || web::get().to(queues::get)),
-            (Method::PUT, || web::put().to(queues::put)),
-            (Method::DELETE, || web::delete().to(queues::delete)),
+            (Method::GET, || web::get().to(objects::get::<Queues>)),
+            (Method::PUT, || web::put().to(objects::put::<Queues>)),
+            (Method::DELETE, || {
+                web::delete().to(objects::delete::<Queues>)
+            }),
         ],
     },
     Resource {

@@ -4,5 +4,4 @@ pub mod cluster;
 pub mod groups;
 pub mod health;
 pub mod node;
-pub mod queues;
-pub mod topics;
+pub mod objects;
