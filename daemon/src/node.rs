@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   start:  admin (says "starting") -> cluster -> broker -> kubemq
-//!   stop:   kubemq -> broker -> cluster -> admin (says "shutting down" all the while)
+//!   stop:   leadership goes to other nodes -> kubemq -> broker -> cluster
+//!           -> admin (says "shutting down" all the while)
 //! ```
 
 use std::net::TcpListener;
@@ -22,6 +23,8 @@ use crate::error::DaemonError;
 
 /// Of the time for a graceful end, one part is kept for the admin interface, which ends last.
 const ADMIN_SHARE: u32 = 10;
+/// Another part is for handing leadership over, while clients are still served.
+const HAND_OVER_SHARE: u32 = 4;
 
 /// What holds and delivers messages.
 pub struct Node {
@@ -161,11 +164,15 @@ impl Running {
         }
     }
 
-    /// Ends everything within `grace`: clients first, the log last.
+    /// Ends everything within `grace`: leadership and clients first, the log last.
     pub async fn stop(self, node: Node, grace: Duration) -> Result<(), DaemonError> {
         let started = Instant::now();
         let deadline = started + grace;
         let stopping = async {
+            node.cluster
+                .hand_over(started + grace / HAND_OVER_SHARE)
+                .await;
+            info!("leadership is handed over");
             self.stop_gateways.send_replace(true);
             if let Some(kubemq) = self.kubemq
                 && let Err(error) = kubemq.await

@@ -49,7 +49,7 @@ impl Broker {
                 address: node.address.clone(),
                 zone: node.zone.clone(),
                 state: node.state,
-                is_up: node.id == me.id,
+                is_up: node.id == me.id || self.inner.core.cluster.is_up(node.id),
                 silent_ms: (node.id == me.id).then_some(0),
                 is_self: node.id == me.id,
                 leads: leads.remove(&node.id).unwrap_or_default(),

@@ -134,7 +134,7 @@ pub(super) fn log(writer: &mut TextWriter, metrics: &ClusterMetrics) {
 
 pub(super) fn groups(writer: &mut TextWriter, groups: &[GroupMetrics]) {
     type Pick = fn(&GroupMetrics) -> u64;
-    let families: [(&str, &str, &str, Pick); 10] = [
+    let families: [(&str, &str, &str, Pick); 11] = [
         (
             "flotilla_shard_proposals_total",
             COUNTER,
@@ -182,6 +182,12 @@ pub(super) fn groups(writer: &mut TextWriter, groups: &[GroupMetrics]) {
             COUNTER,
             "Records read back.",
             |group| group.records_loaded,
+        ),
+        (
+            "flotilla_shard_forwarded_total",
+            COUNTER,
+            "Batches that other nodes brought to this one as the leader.",
+            |group| group.forwarded_here,
         ),
         (
             "flotilla_shard_outbox_sent_total",
