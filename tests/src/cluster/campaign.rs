@@ -143,23 +143,13 @@ impl Campaign {
         );
     }
 
-    fn report(self) -> Report {
+    fn report(mut self) -> Report {
         self.settle();
-        let nodes: Vec<read_back::Node> = self
-            .fleet
-            .running()
-            .into_iter()
-            .map(|number| read_back::Node {
-                number,
-                kubemq: self.fleet.node(number).kubemq(),
-                admin: self.fleet.node(number).admin(),
-            })
-            .collect();
+        if let Err(error) = self.read_back() {
+            panic!("seed {}: {error}\n{}", self.seed, self.fleet.describe());
+        }
         let failures = self.workload.failures().clone();
-        let history = match self.workload.finish(&nodes) {
-            Ok(history) => history,
-            Err(error) => panic!("seed {}: {error}\n{}", self.seed, self.fleet.describe()),
-        };
+        let history = self.workload.into_history();
         self.fleet.terminate();
         let report = Report {
             name: self.name,
@@ -176,6 +166,32 @@ impl Campaign {
             println!("{broken}");
         }
         report
+    }
+
+    /// Ends the load and reads everything: topics from each node, and again while each node is away,
+    /// so that other replicas lead and what they hold is compared as well.
+    fn read_back(&mut self) -> Result<(), String> {
+        self.workload.stop()?;
+        self.workload.read_topics(&self.nodes())?;
+        let all = self.fleet.running();
+        for away in all.iter().copied().filter(|_| all.len() > 2) {
+            self.fleet.node_mut(away).kill();
+            self.workload.read_topics(&self.nodes()[..1])?;
+            self.fleet.restart(away);
+        }
+        self.workload.drain_queues(&self.nodes())
+    }
+
+    /// The nodes that run.
+    fn nodes(&self) -> Vec<read_back::Node> {
+        let running = self.fleet.running().into_iter();
+        running
+            .map(|number| read_back::Node {
+                number,
+                kubemq: self.fleet.node(number).kubemq(),
+                admin: self.fleet.node(number).admin(),
+            })
+            .collect()
     }
 }
 

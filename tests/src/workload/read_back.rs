@@ -51,13 +51,14 @@ pub async fn read_topic(recorder: &Recorder, topic: &str, nodes: &[Node]) -> Res
 /// Sends markers until one is accepted, which is the last event that is promised.
 async fn send_marker(recorder: &Recorder, topic: &str, nodes: &[Node]) -> Result<Name, String> {
     let deadline = Instant::now() + READ_WITHIN;
-    for number in 1.. {
+    for attempt in 0.. {
         let name = Name {
             producer: 0,
-            number,
+            // Another one each time, and increasing.
+            number: recorder.next_hold().0 + 1,
         };
         let invoked = recorder.now();
-        let node = nodes[number as usize % nodes.len()];
+        let node = nodes[attempt % nodes.len()];
         let event = Event {
             client_id: "marker".to_owned(),
             channel: topic.to_owned(),

@@ -3,7 +3,7 @@
 use super::consume::Consumer;
 use super::follow::Follower;
 use super::produce::{Failures, Producer, Target};
-use super::read_back::{self, Node, drain_queue, read_topic};
+use super::read_back::{Node, drain_queue, read_topic};
 use super::route::Route;
 use crate::history::{Fault, History, Moment, Recorder};
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 const POLL: Duration = Duration::from_millis(10);
 /// How long a client may take to finish what it is doing.
@@ -259,34 +259,68 @@ impl Workload {
     }
 
     /// Ends all clients, reads everything back through these nodes, and gives the history.
-    pub fn finish(self, nodes: &[Node]) -> Result<History, String> {
+    pub fn finish(mut self, nodes: &[Node]) -> Result<History, String> {
+        self.stop()?;
+        self.read_topics(nodes)?;
+        self.drain_queues(nodes)?;
+        Ok(self.into_history())
+    }
+
+    /// Ends all clients.
+    pub fn stop(&mut self) -> Result<(), String> {
         self.stop.send_replace(true);
-        let recorder = self.recorder.clone();
+        let clients = std::mem::take(&mut self.clients);
         self.runtime.block_on(async {
-            for client in self.clients {
+            for client in clients {
                 match tokio::time::timeout(FINISH_WITHIN, client).await {
                     Ok(ended) => ended.map_err(|error| error.to_string())?,
                     Err(_) => return Err(format!("a client still runs after {FINISH_WITHIN:?}")),
                 }
             }
-            let mut reading = tokio::task::JoinSet::new();
-            for topic in self.plan.topics() {
-                let (recorder, nodes) = (recorder.clone(), nodes.to_vec());
-                reading.spawn(async move { read_topic(&recorder, &topic, &nodes).await });
-            }
-            for queue in 0..self.plan.queues {
-                let (recorder, nodes) = (recorder.clone(), nodes.to_vec());
-                let queue = Plan::queue(queue);
-                reading.spawn(async move { drain_queue(&recorder, &queue, &nodes, false).await });
-            }
-            while let Some(read) = reading.join_next().await {
-                read.map_err(|error| error.to_string())??;
-            }
-            if self.plan.queues > 0 {
-                // Last: rejected messages may have gone there while the queue was drained.
-                read_back::drain_queue(&recorder, Plan::DEAD_LETTERS, nodes, true).await?;
-            }
-            Ok(recorder.take())
+            Ok(())
         })
+    }
+
+    /// Reads all topics whole from each of these nodes.
+    pub fn read_topics(&self, nodes: &[Node]) -> Result<(), String> {
+        let mut reading = JoinSet::new();
+        let _context = self.runtime.enter();
+        for topic in self.plan.topics() {
+            let (recorder, nodes) = (self.recorder.clone(), nodes.to_vec());
+            reading.spawn(async move { read_topic(&recorder, &topic, &nodes).await });
+        }
+        self.join(reading)
+    }
+
+    /// Empties all queues.
+    pub fn drain_queues(&self, nodes: &[Node]) -> Result<(), String> {
+        if self.plan.queues == 0 {
+            return Ok(());
+        }
+        let mut draining = JoinSet::new();
+        let _context = self.runtime.enter();
+        for queue in 0..self.plan.queues {
+            let (recorder, nodes) = (self.recorder.clone(), nodes.to_vec());
+            let queue = Plan::queue(queue);
+            draining.spawn(async move { drain_queue(&recorder, &queue, &nodes, false).await });
+        }
+        self.join(draining)?;
+        // Last: rejected messages may have gone there while their queue was drained.
+        let draining = drain_queue(&self.recorder, Plan::DEAD_LETTERS, nodes, true);
+        self.runtime.block_on(draining)
+    }
+
+    fn join(&self, mut tasks: JoinSet<Result<(), String>>) -> Result<(), String> {
+        self.runtime.block_on(async {
+            while let Some(ended) = tasks.join_next().await {
+                ended.map_err(|error| error.to_string())??;
+            }
+            Ok(())
+        })
+    }
+
+    /// What was recorded.
+    pub fn into_history(self) -> History {
+        self.recorder.take()
     }
 }
