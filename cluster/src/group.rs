@@ -145,13 +145,15 @@ impl Group {
         let raft = Raft::build(
             id,
             self.node.raft.clone(),
-            crate::network::NoLinks,
+            self.node.links.network(group),
             ShardLog::new(self.node.log.clone(), group),
             ShardStateMachine::new(self.replica.clone()),
         )
         .await
         .map_err(|error| unavailable(&error))?;
-        // NET
+        // Before it runs: a peer must not find half a group.
+        let links = &self.node.links;
+        links.attach_group(group, raft.clone(), self.replica.clone());
         raft.run();
         if is_new && let Some(members) = self.node.initial.clone() {
             match raft.initialize(members).await {
@@ -203,6 +205,7 @@ impl Group {
         }
         self.step_down();
         self.replica.hear_of_leader(|view| view.raft(0, None));
+        self.node.links.detach_group(self.replica.group);
         if let Some(raft) = raft
             && let Err(error) = raft.shutdown().await
         {
@@ -237,6 +240,7 @@ impl Group {
         for task in self.tasks.lock().drain(..).chain(watcher) {
             task.abort();
         }
+        self.node.links.detach_group(self.replica.group);
         // It holds Raft, which holds the replica.
         self.step_down();
         if let Some(raft) = self.raft.send_replace(None) {

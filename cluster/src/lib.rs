@@ -33,7 +33,6 @@ mod leading;
 mod log_store;
 mod membership;
 mod net;
-mod network;
 mod observer;
 mod outbox;
 mod packing;
