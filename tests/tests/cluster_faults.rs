@@ -15,7 +15,7 @@ fn run(name: &'static str, layout: &Layout, faults: &[Fault]) {
     let seed = seed::seed();
     let fleet = Fleet::form(&work, layout);
     let workload = Workload::start(&fleet.kubemq(), Plan::small(seed));
-    let mut campaign = Campaign::new(name, fleet, workload, seed);
+    let mut campaign = Campaign::new(name, fleet, workload, seed).compare_replicas();
     for _ in 0..seed::fault_rounds() {
         for fault in faults {
             campaign.round(*fault);
