@@ -17,18 +17,17 @@ use crate::config::ClusterConfig;
 use crate::error::ClusterError;
 use crate::group::{Group, NodeParts};
 use crate::health::{ClusterHealth, ClusterMetrics, cluster_health, cluster_metrics};
-use crate::identity::{ClusterId, Identity};
+use crate::identity::{ClusterId, Identity, Passport, Standing};
 use crate::intake::Intake;
-use crate::net::{Links, LocalIdentity, ServiceId};
+use crate::net::{Links, ServiceId};
 use crate::outbox::OutboxPump;
 use crate::presence::{Board, Presence};
-use crate::progress::StartStage;
+use crate::progress::{StartProgress, StartStage};
 use crate::replica::{Replica, ReplicaSettings};
 use crate::retention::Retention;
 use crate::shard::Shard;
-use crate::start;
+use crate::start::{self, Reachable};
 use crate::time::ShardClock;
-use crate::types::Peer;
 
 /// The group that holds metadata.
 const METADATA: GroupId = GroupId(0);
@@ -38,6 +37,9 @@ const READERS: usize = 16;
 const WRITERS: usize = 1;
 /// How often the log's health is looked at: a group that writes nothing hears of a failure only so.
 const WATCH_PERIOD: Duration = Duration::from_millis(250);
+
+/// Beyond this a node is started without leaders of all groups: its health tells which are missing.
+const LEADERS_WAIT: Duration = Duration::from_secs(30);
 
 /// Who a node is.
 #[derive(Clone, Debug)]
@@ -68,6 +70,7 @@ pub(crate) struct Inner {
     pub links: Links,
     shards: Arc<[Shard]>,
     tasks: Vec<JoinHandle<()>>,
+    _reachable: Reachable,
 }
 
 impl Cluster {
@@ -77,8 +80,8 @@ impl Cluster {
         config.check()?;
         let progress = config.progress.clone();
         progress.set(StartStage::Opening);
-        let office = start::open_office(&config, &runtime).await?;
-        let identity = start::form_alone(&config, &office).await?;
+        let member = start::become_member(&config, &runtime).await?;
+        let identity = member.identity.clone();
         let (log, recovery) = open_log(&config, &runtime).await?;
         tracing::info!(
             node = %identity.node,
@@ -88,25 +91,14 @@ impl Cluster {
             ?recovery,
             "log opened"
         );
+        start::note_log(&member.office).await?;
         let (retention, retention_wanted) = mpsc::channel(1);
-        let (_me, me) = tokio::sync::watch::channel(LocalIdentity {
-            cluster: Some(identity.cluster),
-            node: identity.node,
-            incarnation: identity.incarnation,
-        });
-        let links = Links::new(runtime.clone(), me);
         let board = Board::new(identity.node, identity.incarnation);
         let parts = NodeParts {
             runtime: runtime.clone(),
-            initial: Some(BTreeMap::from([(
-                identity.node.0,
-                Peer {
-                    name: config.node_name.clone(),
-                    address: String::new(),
-                },
-            )])),
-            links: links.clone(),
+            links: member.links.clone(),
             board: board.clone(),
+            initial: None,
             log: log.clone(),
             defaults: ShardDefaults {
                 shard_count: identity.shards,
@@ -120,25 +112,25 @@ impl Cluster {
             retention,
             identity: identity.clone(),
         };
-        let groups = open_groups(&config, &parts);
+        let groups = open_groups(&config, &parts, &member.office.passport());
         let shards: Arc<[Shard]> = groups[1..]
             .iter()
             .map(|group| group.shard.clone())
             .collect();
         let entrances = groups.iter().map(|group| group.entrance()).collect();
         let intake = Intake::new(runtime.clone(), entrances, config.inflight_bytes);
-        links.register(ServiceId::PROPOSALS, Arc::new(intake));
+        member.links.register(ServiceId::PROPOSALS, Arc::new(intake));
         let presence = Presence::new(
             board.clone(),
-            links.clone(),
+            member.links.clone(),
             groups.clone(),
             config.time.clone(),
         );
-        links.register(ServiceId::PRESENCE, presence.clone());
+        member.links.register(ServiceId::PRESENCE, presence.clone());
         // Before the groups have leaders: it tells who leads those that have no replica here.
         let presence = runtime.spawn(presence.run());
         futures::future::join_all(groups.iter().map(Group::start)).await;
-        futures::future::join_all(groups.iter().map(|group| group.settled())).await;
+        wait_for_leaders(&groups, &config, &progress).await;
         for group in &groups[1..] {
             let pump = OutboxPump {
                 source: group.shard.clone(),
@@ -171,9 +163,10 @@ impl Cluster {
                 recovery,
                 groups,
                 board,
-                links,
+                links: member.links,
                 shards,
                 tasks,
+                _reachable: member.reachable,
             }),
         })
     }
@@ -306,7 +299,11 @@ fn raft_config(
     })
 }
 
-fn open_groups(config: &ClusterConfig, parts: &NodeParts) -> Vec<Arc<Group>> {
+fn open_groups(config: &ClusterConfig, parts: &NodeParts, passport: &Passport) -> Vec<Arc<Group>> {
+    let plan = match &passport.standing {
+        Standing::Member { plan, .. } => plan.as_ref(),
+        Standing::Fresh | Standing::Planned(_) => None,
+    };
     let count = u64::from(parts.identity.shards);
     let writers = Arc::new(Semaphore::new(WRITERS));
     (METADATA.0..=parts.identity.shards)
@@ -319,9 +316,39 @@ fn open_groups(config: &ClusterConfig, parts: &NodeParts) -> Vec<Arc<Group>> {
                 writers: writers.clone(),
             };
             let replica = Replica::open(GroupId(group), parts.log.clone(), settings);
-            Group::open(replica, parts.clone())
+            let mut parts = parts.clone();
+            // The other nodes of the plan begin with the same voters. Whoever is none waits for them.
+            parts.initial = plan
+                .map(|plan| plan.voters(GroupId(group)))
+                .filter(|voters| voters.contains_key(&parts.identity.node.0));
+            Group::open(replica, parts)
         })
         .collect()
+}
+
+/// Waits until each group has a leader or has failed. A node alone has no one else to wait for; among
+/// others, it does not wait for those that may never come.
+async fn wait_for_leaders(groups: &[Arc<Group>], config: &ClusterConfig, progress: &StartProgress) {
+    let settled = futures::future::join_all(groups.iter().map(|group| group.settled()));
+    let mut settled = std::pin::pin!(settled);
+    let deadline = Instant::now() + LEADERS_WAIT;
+    loop {
+        let waiting = groups
+            .iter()
+            .filter(|group| group.replica.leader.borrow().is_none())
+            .map(|group| group.replica.group.0);
+        progress.set(StartStage::Groups(waiting.collect()));
+        if tokio::time::timeout(WATCH_PERIOD, settled.as_mut())
+            .await
+            .is_ok()
+        {
+            return;
+        }
+        if config.listen.is_some() && Instant::now() >= deadline {
+            tracing::warn!("not every group has a leader yet, starting all the same");
+            return;
+        }
+    }
 }
 
 /// Takes all groups out of service when their log fails, and brings them back once a full disk has

@@ -1,15 +1,146 @@
-//! The first part of a node's start: who it is, and in which cluster.
+//! The first part of a node's start: who it is, how others reach it, and in which cluster it is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use flotilla_model::format::FEATURE_LEVEL;
-use flotilla_model::ids::DiskId;
+use flotilla_model::ids::{DiskId, NodeId};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::config::ClusterConfig;
 use crate::error::ClusterError;
-use crate::forming::{Plan, PlannedNode};
+use crate::forming::{Board, Forming, FormingService, Plan, PlannedNode, Terms};
 use crate::identity::{ClusterId, Identity, Passport, PassportOffice, Standing};
+use crate::net::{Links, LocalIdentity, ServiceId};
 
-pub(crate) async fn open_office(
+/// A node that is a member of a cluster. Nothing of it runs yet but its links.
+pub(crate) struct Member {
+    pub office: PassportOffice,
+    pub identity: Identity,
+    /// How it is presented to others.
+    pub me: PlannedNode,
+    pub links: Links,
+    pub forming: FormingService,
+    /// Where peers are, as far as that was told before any metadata is here.
+    pub addresses: BTreeMap<NodeId, String>,
+    pub reachable: Reachable,
+}
+
+/// A node's links are open as long as this lives.
+pub(crate) struct Reachable {
+    links: Links,
+    listening: Option<JoinHandle<()>>,
+    /// Who the node is to its peers.
+    identity: watch::Sender<LocalIdentity>,
+}
+
+impl Drop for Reachable {
+    fn drop(&mut self) {
+        if let Some(task) = self.listening.take() {
+            task.abort();
+        }
+        self.links.close();
+    }
+}
+
+impl Reachable {
+    fn open(
+        config: &ClusterConfig,
+        runtime: &Handle,
+        passport: &Passport,
+    ) -> Result<Self, ClusterError> {
+        let identity = watch::Sender::new(local_identity(passport));
+        let links = Links::new(runtime.clone(), identity.subscribe());
+        let listening = match &config.listen {
+            Some(listener) => {
+                let listener = listener
+                    .try_clone()
+                    .map_err(ClusterError::io("take over the cluster listener"))?;
+                let links = links.clone();
+                Some(runtime.spawn(async move {
+                    let never = std::future::pending::<()>();
+                    if let Err(error) = links.serve(listener, never).await {
+                        tracing::error!(%error, "no other node can reach this one");
+                    }
+                }))
+            }
+            None => None,
+        };
+        Ok(Self {
+            links,
+            listening,
+            identity,
+        })
+    }
+}
+
+fn local_identity(passport: &Passport) -> LocalIdentity {
+    let identity = passport.identity();
+    LocalIdentity {
+        cluster: identity.as_ref().map(|identity| identity.cluster),
+        node: identity.map_or(NodeId(0), |identity| identity.node),
+        incarnation: passport.incarnation,
+    }
+}
+
+/// Opens the data directory and becomes a member of a cluster, for as long as that takes.
+pub(crate) async fn become_member(
+    config: &ClusterConfig,
+    runtime: &Handle,
+) -> Result<Member, ClusterError> {
+    let office = open_office(config, runtime).await?;
+    let passport = office.passport();
+    let me = presented(config, passport.disk)?;
+    let reachable = Reachable::open(config, runtime, &passport)?;
+    let links = reachable.links.clone();
+    let terms = Terms {
+        expect: config.expect,
+        shards: config.shards,
+        replicas: config.replicas,
+    };
+    let board = Board::default();
+    let service = FormingService::new(office.clone(), me.clone(), terms, board.clone());
+    links.register(ServiceId::FORMING, Arc::new(service.clone()));
+    let (identity, addresses) = match passport.identity() {
+        Some(identity) => (identity, BTreeMap::new()),
+        None if config.seeds.is_empty() => (form_alone(config, &office).await?, BTreeMap::new()),
+        None => {
+            let forming = Forming {
+                office: office.clone(),
+                me: me.clone(),
+                terms,
+                seeds: config.seeds.clone(),
+                board,
+                ask: Arc::new(links.clone()),
+                progress: config.progress.clone(),
+            };
+            forming.run().await?
+        }
+    };
+    reachable
+        .identity
+        .send_replace(local_identity(&office.passport()));
+    let addresses = match office.passport().standing {
+        Standing::Member {
+            plan: Some(plan), ..
+        } => plan.addresses(),
+        _ => addresses,
+    };
+    links.set_addresses(addresses.clone());
+    Ok(Member {
+        office,
+        identity,
+        me,
+        links,
+        forming: service,
+        addresses,
+        reachable,
+    })
+}
+
+async fn open_office(
     config: &ClusterConfig,
     runtime: &Handle,
 ) -> Result<PassportOffice, ClusterError> {
@@ -21,7 +152,7 @@ pub(crate) async fn open_office(
 }
 
 /// How this node is presented to others.
-pub(crate) fn presented(config: &ClusterConfig, disk: DiskId) -> Result<PlannedNode, ClusterError> {
+fn presented(config: &ClusterConfig, disk: DiskId) -> Result<PlannedNode, ClusterError> {
     let address = match (&config.advertise, &config.listen) {
         (Some(address), _) => address.clone(),
         (None, Some(listener)) => listener
@@ -40,7 +171,7 @@ pub(crate) fn presented(config: &ClusterConfig, disk: DiskId) -> Result<PlannedN
 }
 
 /// Makes a fresh node a cluster of its own.
-pub(crate) async fn form_alone(
+async fn form_alone(
     config: &ClusterConfig,
     office: &PassportOffice,
 ) -> Result<Identity, ClusterError> {
@@ -63,4 +194,16 @@ pub(crate) async fn form_alone(
         what: "this node is promised to a cluster that is not formed yet: start it with its seeds"
             .to_owned(),
     })
+}
+
+/// From now on a data directory without a log is not this node any more.
+pub(crate) async fn note_log(office: &PassportOffice) -> Result<(), ClusterError> {
+    let note = |present: &Passport| {
+        Some(Passport {
+            has_log: true,
+            ..present.clone()
+        })
+    };
+    office.update(note).await?;
+    Ok(())
 }

@@ -53,4 +53,3 @@ impl PeerService for FormingService {
         Box::pin(async {})
     }
 }
-

@@ -16,6 +16,7 @@
 
 mod board;
 mod decision;
+mod links;
 mod message;
 mod plan;
 mod runner;
