@@ -119,7 +119,9 @@ impl Cluster {
             .collect();
         let entrances = groups.iter().map(|group| group.entrance()).collect();
         let intake = Intake::new(runtime.clone(), entrances, config.inflight_bytes);
-        member.links.register(ServiceId::PROPOSALS, Arc::new(intake));
+        member
+            .links
+            .register(ServiceId::PROPOSALS, Arc::new(intake));
         let presence = Presence::new(
             board.clone(),
             member.links.clone(),

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use bincode::{Decode, Encode};
 use flotilla_model::ids::{DiskId, NodeId};
-use flotilla_storage::create_dir_durably;
+use flotilla_storage::{Disk, create_dir_durably};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -204,11 +204,11 @@ struct Office {
 
 impl PassportOffice {
     /// Reads the passport, or makes one in an empty directory, and counts this start.
-    pub fn open(data_dir: &Path) -> Result<Self, ClusterError> {
+    pub fn open(data_dir: &Path, disk: &dyn Disk) -> Result<Self, ClusterError> {
         create_dir_durably(data_dir)
             .map_err(ClusterError::io(format!("create {}", data_dir.display())))?;
         let path = data_dir.join(FILE_NAME);
-        let holds_log = holds_log(data_dir)?;
+        let holds_log = holds_log(data_dir, disk)?;
         let passport = match fs::read_to_string(&path) {
             Ok(text) => {
                 let refuse = |what: String| ClusterError::Identity {
@@ -292,10 +292,10 @@ fn store(data_dir: &Path, passport: &Passport) -> Result<(), ClusterError> {
     write().map_err(ClusterError::io(format!("write {}", path.display())))
 }
 
-fn holds_log(data_dir: &Path) -> Result<bool, ClusterError> {
+fn holds_log(data_dir: &Path, disk: &dyn Disk) -> Result<bool, ClusterError> {
     let log = data_dir.join(crate::config::LOG_DIR);
-    match fs::read_dir(&log) {
-        Ok(mut entries) => Ok(entries.next().is_some()),
+    match disk.list(&log) {
+        Ok(files) => Ok(!files.is_empty()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(ClusterError::io(format!("read {}", log.display()))(error)),
     }
@@ -352,12 +352,20 @@ fn parse_hex(text: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use flotilla_storage::RealDisk;
+
     use super::*;
 
     fn runtime() -> tokio::runtime::Runtime {
         tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap()
+    }
+
+    fn leave_log(data_dir: &Path) {
+        let log = data_dir.join(crate::config::LOG_DIR);
+        fs::create_dir_all(&log).unwrap();
+        fs::write(log.join("0001.data"), "x").unwrap();
     }
 
     fn member(node: u64) -> Standing {
@@ -381,11 +389,13 @@ mod tests {
     #[test]
     fn an_identity_is_kept_and_every_start_is_counted() {
         let dir = tempfile::tempdir().unwrap();
-        let office = PassportOffice::open(dir.path()).unwrap();
+        let office = PassportOffice::open(dir.path(), &RealDisk).unwrap();
         assert_eq!(office.passport().standing, Standing::Fresh);
         set(&office, |passport| passport.standing = member(3));
         let first = office.passport();
-        let second = PassportOffice::open(dir.path()).unwrap().passport();
+        let second = PassportOffice::open(dir.path(), &RealDisk)
+            .unwrap()
+            .passport();
         assert_eq!((first.incarnation, second.incarnation), (1, 2));
         assert_eq!(
             (second.disk, second.standing),
@@ -396,7 +406,7 @@ mod tests {
     #[test]
     fn what_was_promised_to_a_plan_is_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let office = PassportOffice::open(dir.path()).unwrap();
+        let office = PassportOffice::open(dir.path(), &RealDisk).unwrap();
         let node = crate::forming::PlannedNode {
             disk: office.passport().disk,
             name: "n1".to_owned(),
@@ -408,34 +418,43 @@ mod tests {
         let standing = Standing::Planned(plan);
         let promised = standing.clone();
         set(&office, |passport| passport.standing = promised);
-        let again = PassportOffice::open(dir.path()).unwrap().passport();
+        let again = PassportOffice::open(dir.path(), &RealDisk)
+            .unwrap()
+            .passport();
         assert_eq!(again.standing, standing);
     }
 
     #[test]
     fn a_directory_of_the_first_format_is_taken_on() {
         let dir = tempfile::tempdir().unwrap();
-        fs::create_dir_all(dir.path().join(crate::config::LOG_DIR).join("0001.data")).unwrap();
+        leave_log(dir.path());
         let text =
             "format 1\ncluster 00112233445566778899aabbccddeeff\nnode 1\nincarnation 3\nshards 4\n";
         fs::write(dir.path().join(FILE_NAME), text).unwrap();
-        let first = PassportOffice::open(dir.path()).unwrap().passport();
+        let first = PassportOffice::open(dir.path(), &RealDisk)
+            .unwrap()
+            .passport();
         let identity = first.identity().unwrap();
         assert_eq!((identity.node, identity.incarnation), (NodeId(1), 4));
-        let second = PassportOffice::open(dir.path()).unwrap().passport();
+        let second = PassportOffice::open(dir.path(), &RealDisk)
+            .unwrap()
+            .passport();
         assert_eq!((second.disk, second.has_log), (first.disk, true));
     }
 
     #[test]
     fn a_newer_data_directory_is_refused_with_both_versions_named() {
         let dir = tempfile::tempdir().unwrap();
-        PassportOffice::open(dir.path()).unwrap();
+        PassportOffice::open(dir.path(), &RealDisk).unwrap();
         let path = dir.path().join(FILE_NAME);
         let newer = fs::read_to_string(&path)
             .unwrap()
             .replace("format 2", "format 9");
         fs::write(&path, newer).unwrap();
-        let error = PassportOffice::open(dir.path()).err().unwrap().to_string();
+        let error = PassportOffice::open(dir.path(), &RealDisk)
+            .err()
+            .unwrap()
+            .to_string();
         assert!(
             error.contains("format 9") && error.contains("up to 2"),
             "{error}"
@@ -445,20 +464,26 @@ mod tests {
     #[test]
     fn a_log_without_its_identity_is_not_taken_over() {
         let dir = tempfile::tempdir().unwrap();
-        fs::create_dir_all(dir.path().join(crate::config::LOG_DIR).join("0001.data")).unwrap();
-        let error = PassportOffice::open(dir.path()).err().unwrap().to_string();
+        leave_log(dir.path());
+        let error = PassportOffice::open(dir.path(), &RealDisk)
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains(FILE_NAME), "{error}");
     }
 
     #[test]
     fn a_node_whose_log_was_taken_away_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let office = PassportOffice::open(dir.path()).unwrap();
+        let office = PassportOffice::open(dir.path(), &RealDisk).unwrap();
         set(&office, |passport| {
             passport.standing = member(2);
             passport.has_log = true;
         });
-        let error = PassportOffice::open(dir.path()).err().unwrap().to_string();
+        let error = PassportOffice::open(dir.path(), &RealDisk)
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains("the log of this node is gone"), "{error}");
     }
 

@@ -144,9 +144,9 @@ async fn open_office(
     config: &ClusterConfig,
     runtime: &Handle,
 ) -> Result<PassportOffice, ClusterError> {
-    let data_dir = config.data_dir.clone();
+    let (data_dir, disk) = (config.data_dir.clone(), config.disk.clone());
     runtime
-        .spawn_blocking(move || PassportOffice::open(&data_dir))
+        .spawn_blocking(move || PassportOffice::open(&data_dir, disk.as_ref()))
         .await
         .map_err(|_| ClusterError::Stopped)?
 }

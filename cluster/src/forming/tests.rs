@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use flotilla_model::ids::NodeId;
+use flotilla_storage::RealDisk;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
@@ -138,7 +139,7 @@ impl Fleet {
         let harbour = self.harbour.clone();
         let joined = self.joined.clone();
         let node = &mut self.nodes[place];
-        let office = PassportOffice::open(node.dir.path()).unwrap();
+        let office = PassportOffice::open(node.dir.path(), &RealDisk).unwrap();
         let progress = StartProgress::default();
         let me = PlannedNode {
             disk: office.passport().disk,
