@@ -69,6 +69,17 @@ impl Links {
     }
 }
 
+#[cfg(test)]
+impl Links {
+    /// Chunks of a transfer that broke off.
+    pub fn chunks_left(&self, group: flotilla_storage::GroupId) -> Option<u64> {
+        let group = self.group(group.0).ok()?;
+        let slot = group.receiving.0.try_lock().ok()?;
+        slot.as_ref()
+            .map(|partial| partial.import.chunks_received())
+    }
+}
+
 struct Transfer {
     group: AttachedGroup,
     head: SnapshotHead,

@@ -3,7 +3,7 @@
 mod faults;
 mod node;
 mod outbox;
-mod replay;
+pub(crate) mod replay;
 mod store_suite;
 mod timers;
 
@@ -200,7 +200,7 @@ fn slots(payloads: &[&str]) -> Vec<Bytes> {
         .collect()
 }
 
-fn append_command(topic: &Name, count: usize) -> Command {
+pub(crate) fn append_command(topic: &Name, count: usize) -> Command {
     Command::Append {
         topic: topic.clone(),
         count: count as u32,

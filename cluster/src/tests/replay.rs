@@ -26,14 +26,14 @@ use openraft::storage::RaftStateMachine;
 
 const GROUP: GroupId = GroupId(1);
 
-pub(super) fn open_log(dir: &Path) -> NodeLog {
+pub(crate) fn open_log(dir: &Path) -> NodeLog {
     let mut config = LogConfig::new(dir);
     config.segment_bytes = 1 << 20;
     config.reserve_bytes = Some(0);
     NodeLog::open(config, Arc::new(RealDisk)).unwrap().0
 }
 
-pub(super) fn open_replica(log: &NodeLog, group: GroupId, clean_bytes_max: u64) -> Arc<Replica> {
+pub(crate) fn open_replica(log: &NodeLog, group: GroupId, clean_bytes_max: u64) -> Arc<Replica> {
     let clock = ShardClock::new(Arc::new(SystemTimeSource::default()));
     let settings = ReplicaSettings {
         clock,

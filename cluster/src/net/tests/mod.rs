@@ -1,5 +1,8 @@
 //! Nodes in one process with real sockets between them.
 
+mod raft_nodes;
+mod replicating;
+mod snapshots;
 mod talking;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,123 @@
+//! Raft over the links: elections, replication, followers that go and come back.
+
+use bytes::Bytes;
+use flotilla_storage::GroupId;
+
+use super::raft_nodes::{RaftNode, Writer, converges, message};
+use super::{eventually, introduce};
+
+const GROUPS: u32 = 3;
+
+async fn three_nodes(dir: &std::path::Path) -> Vec<RaftNode> {
+    let mut nodes = Vec::new();
+    for number in 1..=3 {
+        nodes.push(RaftNode::start(dir, number, GROUPS).await);
+    }
+    introduce(&nodes.iter().map(|node| &node.net).collect::<Vec<_>>());
+    for group in (1..=GROUPS).map(GroupId) {
+        nodes[0].initialize(group, &[1, 2, 3]).await;
+    }
+    nodes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_leader_takes_reaches_every_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let nodes = three_nodes(dir.path()).await;
+    let everyone: Vec<&RaftNode> = nodes.iter().collect();
+    for group in (1..=GROUPS).map(GroupId) {
+        let writer = Writer::new(group);
+        let messages: Vec<Bytes> = (0..40).map(|number| message(number, 3_000)).collect();
+        for message in &messages {
+            writer.append_somewhere(&everyone, message.clone()).await;
+        }
+        for node in &nodes {
+            converges(node, group, &messages).await;
+        }
+    }
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_of_many_megabytes_is_replicated() {
+    let dir = tempfile::tempdir().unwrap();
+    let nodes = three_nodes(dir.path()).await;
+    let everyone: Vec<&RaftNode> = nodes.iter().collect();
+    let group = GroupId(1);
+    let writer = Writer::new(group);
+    let messages = [message(0, 40 << 20), message(1, 10)];
+    for message in &messages {
+        writer.append_somewhere(&everyone, message.clone()).await;
+    }
+    for node in &nodes {
+        converges(node, group, &messages).await;
+    }
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_away_catches_up_and_another_leads_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut nodes = three_nodes(dir.path()).await;
+    let group = GroupId(2);
+    let writer = Writer::new(group);
+    let mut messages: Vec<Bytes> = (0..5).map(|number| message(number, 100)).collect();
+    let everyone: Vec<&RaftNode> = nodes.iter().collect();
+    for message in &messages {
+        writer.append_somewhere(&everyone, message.clone()).await;
+    }
+    // The leader itself goes.
+    let place = nodes.iter().position(|node| node.leads(group)).unwrap();
+    let gone = nodes.remove(place);
+    let (number, address) = (gone.number, gone.net.address);
+    gone.stop().await;
+    let rest: Vec<&RaftNode> = nodes.iter().collect();
+    for number in 5..30 {
+        let message = message(number, 100);
+        writer.append_somewhere(&rest, message.clone()).await;
+        messages.push(message);
+    }
+    let listener = eventually("the port is free", async || {
+        std::net::TcpListener::bind(address).ok()
+    })
+    .await;
+    let back = RaftNode::start_on(listener, dir.path(), number, GROUPS).await;
+    nodes.push(back);
+    introduce(&nodes.iter().map(|node| &node.net).collect::<Vec<_>>());
+    for node in &nodes {
+        converges(node, group, &messages).await;
+    }
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leadership_is_handed_over_on_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let nodes = three_nodes(dir.path()).await;
+    let group = GroupId(3);
+    let everyone: Vec<&RaftNode> = nodes.iter().collect();
+    let writer = Writer::new(group);
+    writer.append_somewhere(&everyone, message(0, 10)).await;
+    let from = nodes.iter().find(|node| node.leads(group)).unwrap();
+    let to = nodes.iter().find(|node| !node.leads(group)).unwrap();
+    // To one that has the leader's log.
+    converges(to, group, &[message(0, 10)]).await;
+    let begin = std::time::Instant::now();
+    from.raft(group)
+        .trigger()
+        .transfer_leader(to.number)
+        .await
+        .unwrap();
+    eventually("the other leads", async || to.leads(group).then_some(())).await;
+    // An election after a silence would take longer.
+    assert!(begin.elapsed().as_millis() < 600, "{:?}", begin.elapsed());
+    for node in nodes {
+        node.stop().await;
+    }
+}
