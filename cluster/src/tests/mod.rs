@@ -1,6 +1,8 @@
 //! Tests of a whole node and of a replica without Raft, with what they share.
 
 mod faults;
+mod fleet;
+mod forming;
 mod node;
 mod outbox;
 pub(crate) mod replay;
