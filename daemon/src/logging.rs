@@ -8,9 +8,14 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat};
 
-/// Libraries that report at `info` what only their own authors need, such as each leader's every
-/// step. They write warnings only, unless the filter names them.
-const QUIET: [&str; 2] = ["actix_server", "openraft"];
+/// Libraries that report what only their own authors need, and what is left of them unless the filter
+/// names them. A Raft group warns of every message that a node which is down does not get, several a
+/// second in each shard, and shows whole entries, other people's messages in them, when it is stopped.
+const QUIET: [(&str, LevelFilter); 3] = [
+    ("actix_server", LevelFilter::WARN),
+    ("openraft", LevelFilter::ERROR),
+    ("openraft::raft::raft_inner", LevelFilter::OFF),
+];
 
 /// Reads a level, or a filter such as `warn,flotilla_cluster=debug`.
 ///
@@ -30,7 +35,16 @@ pub fn parse_level(text: &str) -> Option<Targets> {
             None => general = level(part)?,
         }
     }
-    let quiet = QUIET.map(|target| (target, general.min(LevelFilter::WARN)));
+    let quiet = QUIET.map(|(target, most)| (target, general.min(most)));
+    // A part of a library is as loud as the library, where the filter names that one.
+    let quiet = quiet.into_iter().filter(|(target, _)| {
+        let is_within = |named: &str| {
+            target
+                .strip_prefix(named)
+                .is_some_and(|rest| rest.starts_with("::"))
+        };
+        !named.iter().any(|(named, _)| is_within(named))
+    });
     let targets = Targets::new().with_default(general).with_targets(quiet);
     // Added last, since the later one of two for the same part stands.
     Some(targets.with_targets(named))
@@ -72,9 +86,15 @@ mod tests {
             let filter = parse_level(text).unwrap();
             filter.would_enable("openraft::core", &level)
         };
-        assert!(!enables("info", Level::INFO) && enables("info", Level::WARN));
+        assert!(!enables("info", Level::WARN) && enables("info", Level::ERROR));
         assert!(!enables("off", Level::ERROR));
         assert!(enables("warn,openraft=debug", Level::DEBUG));
+        let shows_entries = |text: &str| {
+            let filter = parse_level(text).unwrap();
+            filter.would_enable("openraft::raft::raft_inner", &Level::ERROR)
+        };
+        assert!(!shows_entries("debug"));
+        assert!(shows_entries("info,openraft=error"));
     }
 
     #[test]
