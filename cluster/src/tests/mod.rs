@@ -3,6 +3,8 @@
 mod faults;
 mod fleet;
 mod forming;
+mod leaders;
+mod many;
 mod node;
 mod outbox;
 pub(crate) mod replay;

@@ -1,0 +1,219 @@
+//! What is promised of several nodes: any of them takes batches, in order and once, and goes on doing so
+//! when the leader goes.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::fleet::Fleet;
+use super::*;
+
+#[test]
+fn every_node_takes_batches_and_all_replicas_hold_the_same() {
+    let fleet = Fleet::start(3, 2);
+    let topic = Name::topic("shared").unwrap();
+    std::thread::scope(|scope| {
+        for node in fleet.running() {
+            let topic = &topic;
+            scope.spawn(move || {
+                for number in 0..50 {
+                    let payload = format!("{} {number}", node.cluster.node().id);
+                    node.append(topic, &[&payload]);
+                }
+            });
+        }
+    });
+    let shard = topic.shard(2);
+    let expected = fleet.node(fleet.leader(shard)).topic_contents(&topic);
+    assert_eq!(expected.len(), 150);
+    for node in fleet.running() {
+        // A follower applies a moment later.
+        node.wait_for("all to be applied", |node| {
+            node.topic_contents(&topic).len() == 150
+        });
+        assert_eq!(node.topic_contents(&topic), expected);
+        let own = format!("{} ", node.cluster.node().id);
+        let of_node: Vec<_> = expected
+            .iter()
+            .filter(|(_, payload)| payload.starts_with(&own))
+            .map(|(_, payload)| payload[own.len()..].parse::<u32>().unwrap())
+            .collect();
+        assert_eq!(of_node, (0..50).collect::<Vec<_>>(), "out of order");
+    }
+}
+
+/// What became of each message that a node was given.
+#[derive(Debug)]
+enum Fate {
+    Acknowledged,
+    Unknown,
+    Refused,
+}
+
+/// Sends messages one after another until told to stop.
+fn send_until(node: &Node, topic: &Name, stop: &AtomicBool) -> Vec<(String, Fate)> {
+    let shard = node.shard(topic);
+    let mut sent = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let payload = format!("{} {:05}", node.cluster.node().id, sent.len());
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let call = shard.propose(vec![append_command(topic, 1)], slots(&[&payload]), deadline);
+        let fate = match node.runtime.block_on(call) {
+            Ok(_) => Fate::Acknowledged,
+            Err(ClusterError::OutcomeUnknown { .. }) => Fate::Unknown,
+            Err(ClusterError::Unavailable { .. } | ClusterError::Busy) => Fate::Refused,
+            Err(other) => panic!("not an answer for a moment without a leader: {other}"),
+        };
+        sent.push((payload, fate));
+    }
+    sent
+}
+
+fn check_fates(contents: &[(Offset, String)], sent: &[(String, Fate)]) {
+    let stored: Vec<&str> = contents
+        .iter()
+        .map(|(_, payload)| payload.as_str())
+        .filter(|payload| sent.iter().any(|(sent, _)| sent == payload))
+        .collect();
+    assert!(stored.is_sorted(), "out of order: {stored:?}");
+    for (payload, fate) in sent {
+        let times = stored.iter().filter(|stored| *stored == payload).count();
+        match fate {
+            Fate::Acknowledged => assert_eq!(times, 1, "{payload} was acknowledged"),
+            Fate::Unknown => assert!(times <= 1, "{payload} is there {times} times"),
+            Fate::Refused => assert_eq!(times, 0, "{payload} was refused"),
+        }
+    }
+}
+
+#[test]
+fn a_killed_leader_takes_no_acknowledged_message_with_it_and_doubles_none() {
+    let mut fleet = Fleet::start(3, 1);
+    let topic = Name::topic("t").unwrap();
+    let shard = ShardId(1);
+    for _ in 0..2 {
+        let leader = fleet.leader(shard);
+        let stop = AtomicBool::new(false);
+        let victim = fleet.take(leader);
+        let (sent, victims) = std::thread::scope(|scope| {
+            let senders: Vec<_> = fleet
+                .running()
+                .map(|node| scope.spawn(|| send_until(node, &topic, &stop)))
+                .collect();
+            let on_victim = AtomicBool::new(false);
+            let victims = {
+                let own = scope.spawn({
+                    let (victim, topic, on_victim) = (&victim, &topic, &on_victim);
+                    move || send_until(victim, topic, on_victim)
+                });
+                std::thread::sleep(Duration::from_millis(300));
+                on_victim.store(true, Ordering::Relaxed);
+                own.join().unwrap()
+            };
+            victim.kill();
+            fleet.leader(shard);
+            std::thread::sleep(Duration::from_millis(300));
+            stop.store(true, Ordering::Relaxed);
+            let sent: Vec<_> = senders
+                .into_iter()
+                .map(|sender| sender.join().unwrap())
+                .collect();
+            (sent, victims)
+        });
+        let contents = fleet.node(fleet.leader(shard)).topic_contents(&topic);
+        for sent in sent.iter().chain([&victims]) {
+            check_fates(&contents, sent);
+            let last = sent.last().unwrap();
+            assert!(matches!(last.1, Fate::Acknowledged), "{last:?}");
+        }
+        fleet.restart(leader);
+        fleet.wait_until_ready();
+        let back = fleet.node(leader);
+        back.wait_for("the node to catch up", |node| {
+            node.topic_contents(&topic).len() >= contents.len()
+        });
+        let theirs = fleet.node(fleet.leader(shard)).topic_contents(&topic);
+        assert_eq!(back.topic_contents(&topic), theirs);
+        // The next round's numbers begin again.
+        fleet.node(leader).propose(
+            &topic,
+            Command::Delete {
+                name: topic.clone(),
+            },
+            Vec::new(),
+        );
+    }
+}
+
+#[test]
+fn a_leader_that_hands_over_keeps_nobody_waiting() {
+    let fleet = Fleet::start(3, 1);
+    let topic = Name::topic("t").unwrap();
+    let shard = ShardId(1);
+    let leader = fleet.leader(shard);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let node = fleet.node(fleet.follower(shard));
+            let mut longest = Duration::ZERO;
+            let mut count = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let begin = Instant::now();
+                node.append(&topic, &["x"]);
+                longest = longest.max(begin.elapsed());
+                count += 1;
+            }
+            (longest, count)
+        });
+        std::thread::sleep(Duration::from_millis(200));
+        let node = fleet.node(leader);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let begin = Instant::now();
+        node.runtime.block_on(node.cluster.hand_over(deadline));
+        let took = begin.elapsed();
+        assert_ne!(fleet.leader(shard), leader);
+        std::thread::sleep(Duration::from_millis(200));
+        stop.store(true, Ordering::Relaxed);
+        let (longest, count) = sender.join().unwrap();
+        println!("hand-over of 2 groups took {took:?}, the longest of {count} writes {longest:?}");
+        // On a machine that runs everything else as well; without load it is a few milliseconds.
+        assert!(longest < Duration::from_secs(1), "{longest:?}");
+    });
+    assert_eq!(fleet.node(leader).topic_contents(&topic).is_empty(), false);
+}
+
+#[test]
+fn dead_letters_cross_shards_that_different_nodes_lead() {
+    let fleet = Fleet::start(3, 2);
+    let (from, to) = (queue_on(ShardId(1), 2), queue_on(ShardId(2), 2));
+    // Make sure that the leaders differ.
+    if fleet.leader(ShardId(1)) == fleet.leader(ShardId(2)) {
+        let leader = fleet.node(fleet.leader(ShardId(2)));
+        let other = fleet.node(fleet.follower(ShardId(2))).cluster.node().id;
+        let group = leader.cluster.inner.groups[2].clone();
+        let deadline = Instant::now() + PATIENCE;
+        leader
+            .runtime
+            .block_on(group.transfer_to(other, deadline))
+            .unwrap();
+    }
+    let node = fleet.node(fleet.follower(ShardId(1)));
+    let policy = QueuePolicy {
+        receive_count_max: 1,
+        dead_letter: Some(to.clone()),
+        ..QueuePolicy::default()
+    };
+    node.enqueue(&from, &["a", "b", "c"], policy);
+    let session = node.session(1);
+    let (lease, held) = node.lease(&from, session, 10);
+    assert_eq!(held.len(), 3);
+    let settle = Command::Settle {
+        queue: from.clone(),
+        session,
+        lease,
+        which: flotilla_model::command::Selection::All,
+        how: flotilla_model::command::Settlement::Return,
+    };
+    node.propose(&from, settle, Vec::new());
+    let target = fleet.node(fleet.leader(ShardId(2)));
+    target.wait_for("the dead letters", |node| node.queue_contents(&to).len() == 3);
+    assert_eq!(target.queue_contents(&to), ["a", "b", "c"]);
+}
