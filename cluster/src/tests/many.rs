@@ -92,23 +92,21 @@ fn a_killed_leader_takes_no_acknowledged_message_with_it_and_doubles_none() {
     for _ in 0..2 {
         let leader = fleet.leader(shard);
         let stop = AtomicBool::new(false);
+        let on_victim = AtomicBool::new(false);
         let victim = fleet.take(leader);
         let (sent, victims) = std::thread::scope(|scope| {
             let senders: Vec<_> = fleet
                 .running()
                 .map(|node| scope.spawn(|| send_until(node, &topic, &stop)))
                 .collect();
-            let on_victim = AtomicBool::new(false);
-            let victims = {
-                let own = scope.spawn({
-                    let (victim, topic, on_victim) = (&victim, &topic, &on_victim);
-                    move || send_until(victim, topic, on_victim)
-                });
-                std::thread::sleep(Duration::from_millis(300));
-                on_victim.store(true, Ordering::Relaxed);
-                own.join().unwrap()
-            };
-            victim.kill();
+            let own = scope.spawn(|| {
+                let sent = send_until(&victim, &topic, &on_victim);
+                victim.kill();
+                sent
+            });
+            std::thread::sleep(Duration::from_millis(300));
+            on_victim.store(true, Ordering::Relaxed);
+            let victims = own.join().unwrap();
             fleet.leader(shard);
             std::thread::sleep(Duration::from_millis(300));
             stop.store(true, Ordering::Relaxed);
@@ -214,6 +212,8 @@ fn dead_letters_cross_shards_that_different_nodes_lead() {
     };
     node.propose(&from, settle, Vec::new());
     let target = fleet.node(fleet.leader(ShardId(2)));
-    target.wait_for("the dead letters", |node| node.queue_contents(&to).len() == 3);
+    target.wait_for("the dead letters", |node| {
+        node.queue_contents(&to).len() == 3
+    });
     assert_eq!(target.queue_contents(&to), ["a", "b", "c"]);
 }
