@@ -10,13 +10,14 @@ use flotilla_model::query;
 use tempfile::TempDir;
 
 use super::{Node, PATIENCE};
-use crate::ClusterConfig;
+use crate::{ClusterConfig, ShiftedTimeSource};
 
 /// A place for a node: its directory and its address outlive it.
 pub(super) struct Berth {
     pub dir: TempDir,
     pub listen: Arc<TcpListener>,
     pub address: String,
+    pub time: Arc<ShiftedTimeSource>,
     pub node: Option<Node>,
 }
 
@@ -127,14 +128,16 @@ impl Berth {
             dir: tempfile::tempdir().unwrap(),
             address: listen.local_addr().unwrap().to_string(),
             listen: Arc::new(listen),
+            time: Arc::default(),
             node: None,
         }
     }
 
     fn start(&mut self, tune: impl FnOnce(&mut ClusterConfig)) {
-        let listen = self.listen.clone();
+        let (listen, time) = (self.listen.clone(), self.time.clone());
         let node = Node::start_with(Path::new(self.dir.path()), |config| {
             config.listen = Some(listen);
+            config.time = time;
             tune(config);
         });
         self.node = Some(node);
