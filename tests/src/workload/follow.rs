@@ -92,18 +92,16 @@ pub struct Subscription {
     pub whole: bool,
 }
 
-/// Notes an event that a subscription delivered.
-pub fn record(recorder: &Recorder, subscription: &Subscription, event: &EventReceive) {
+/// An event that a subscription delivered, as a history has it.
+pub fn read_of(recorder: &Recorder, reader: HoldId, node: u32, event: &EventReceive) -> Read {
     let (name, intact) = message::read(&event.body);
-    let read = Read {
-        reader: subscription.reader,
-        from: subscription.from,
-        node: subscription.node,
+    Read {
+        reader,
+        node,
         at: recorder.now(),
         sequence: event.sequence,
         name,
         intact,
-        whole: subscription.whole,
-    };
-    recorder.history().topic(&event.channel).reads.push(read);
+        whole: false,
+    }
 }

@@ -8,7 +8,7 @@ use super::protocol::{Event, ReceiveQueueMessagesRequest};
 use super::route::{Client, connect};
 use crate::admin;
 use crate::checker::Name;
-use crate::history::{Recorder, Send};
+use crate::history::{Read, Recorder, Send};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
@@ -29,36 +29,46 @@ pub struct Node {
     pub admin: SocketAddr,
 }
 
-/// Ends a topic with a marker of producer 0, and reads it whole from every node.
-pub async fn read_topic(recorder: &Recorder, topic: &str, nodes: &[Node]) -> Result<(), String> {
-    let marker = send_marker(recorder, topic, nodes).await?;
+/// Reads a topic from its first event to its marker from every node. A reading that breaks is begun
+/// again, and only a whole one counts.
+pub async fn read_topic(
+    recorder: &Recorder,
+    topic: &str,
+    marker: Name,
+    nodes: &[Node],
+) -> Result<(), String> {
     for node in nodes {
-        let reading = read_until(recorder, topic, *node, marker);
-        match timeout(READ_WITHIN, reading).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(format!("{topic} from node {}: {error}", node.number)),
-            Err(_) => {
-                return Err(format!(
-                    "{topic} from node {}: its marker did not come within {READ_WITHIN:?}",
-                    node.number
-                ));
+        let deadline = Instant::now() + READ_WITHIN;
+        loop {
+            let reading = read_until(recorder, topic, *node, marker);
+            let reason = match timeout(READ_WITHIN, reading).await {
+                Ok(Ok(reads)) => {
+                    recorder.history().topic(topic).reads.extend(reads);
+                    break;
+                }
+                Ok(Err(reason)) => reason,
+                Err(_) => "its marker did not come".to_owned(),
+            };
+            if Instant::now() > deadline {
+                return Err(format!("{topic} from node {}: {reason}", node.number));
             }
+            tokio::time::sleep(PAUSE).await;
         }
     }
     Ok(())
 }
 
-/// Sends markers until one is accepted, which is the last event that is promised.
-async fn send_marker(recorder: &Recorder, topic: &str, nodes: &[Node]) -> Result<Name, String> {
+/// Ends a topic with a marker of producer 0, the last event that is promised: sends some until one
+/// is accepted.
+pub async fn send_marker(recorder: &Recorder, topic: &str, nodes: &[Node]) -> Result<Name, String> {
     let deadline = Instant::now() + READ_WITHIN;
-    for attempt in 0.. {
+    for number in 1.. {
         let name = Name {
             producer: 0,
-            // Another one each time, and increasing.
-            number: recorder.next_hold().0 + 1,
+            number,
         };
         let invoked = recorder.now();
-        let node = nodes[attempt % nodes.len()];
+        let node = nodes[number as usize % nodes.len()];
         let event = Event {
             client_id: "marker".to_owned(),
             channel: topic.to_owned(),
@@ -104,7 +114,7 @@ async fn read_until(
     topic: &str,
     node: Node,
     marker: Name,
-) -> Result<(), String> {
+) -> Result<Vec<Read>, String> {
     let client = connect(node.kubemq)
         .await
         .map_err(|error| error.to_string())?;
@@ -117,6 +127,7 @@ async fn read_until(
     let name = format!("reader-{}", subscription.reader.0);
     let subscribed = subscribe(client, topic, &name, subscription.from).await;
     let mut events = subscribed.map_err(|error| error.to_string())?;
+    let mut reads = Vec::new();
     loop {
         let event = events.message().await.map_err(|error| error.to_string())?;
         let event = event.ok_or("the subscription ended")?;

@@ -3,8 +3,9 @@
 use super::consume::Consumer;
 use super::follow::Follower;
 use super::produce::{Failures, Producer, Target};
-use super::read_back::{Node, drain_queue, read_topic};
+use super::read_back::{Node, drain_queue, read_topic, send_marker};
 use super::route::Route;
+use crate::checker::Name;
 use crate::history::{Fault, History, Moment, Recorder};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -79,6 +80,8 @@ pub struct Workload {
     nodes: Vec<SocketAddr>,
     recorder: Recorder,
     failures: Failures,
+    /// The last event of each topic, once its producers have ended.
+    markers: BTreeMap<String, Name>,
     stop: watch::Sender<bool>,
     clients: Vec<JoinHandle<()>>,
     runtime: Runtime,
@@ -99,6 +102,7 @@ impl Workload {
             nodes: nodes.to_vec(),
             recorder: Recorder::default(),
             failures: Failures::default(),
+            markers: BTreeMap::new(),
             stop: watch::Sender::new(false),
             clients: Vec::new(),
             runtime,
@@ -281,13 +285,22 @@ impl Workload {
         })
     }
 
-    /// Reads all topics whole from each of these nodes.
-    pub fn read_topics(&self, nodes: &[Node]) -> Result<(), String> {
+    /// Reads all topics whole from each of these nodes. All clients must have ended.
+    pub fn read_topics(&mut self, nodes: &[Node]) -> Result<(), String> {
         let mut reading = JoinSet::new();
-        let _context = self.runtime.enter();
         for topic in self.plan.topics() {
+            let marker = match self.markers.get(&topic) {
+                Some(marker) => *marker,
+                None => {
+                    let sending = send_marker(&self.recorder, &topic, nodes);
+                    let marker = self.runtime.block_on(sending)?;
+                    self.markers.insert(topic.clone(), marker);
+                    marker
+                }
+            };
             let (recorder, nodes) = (self.recorder.clone(), nodes.to_vec());
-            reading.spawn(async move { read_topic(&recorder, &topic, &nodes).await });
+            let read = async move { read_topic(&recorder, &topic, marker, &nodes).await };
+            reading.spawn_on(read, self.runtime.handle());
         }
         self.join(reading)
     }
@@ -298,11 +311,11 @@ impl Workload {
             return Ok(());
         }
         let mut draining = JoinSet::new();
-        let _context = self.runtime.enter();
         for queue in 0..self.plan.queues {
             let (recorder, nodes) = (self.recorder.clone(), nodes.to_vec());
             let queue = Plan::queue(queue);
-            draining.spawn(async move { drain_queue(&recorder, &queue, &nodes, false).await });
+            let drain = async move { drain_queue(&recorder, &queue, &nodes, false).await };
+            draining.spawn_on(drain, self.runtime.handle());
         }
         self.join(draining)?;
         // Last: rejected messages may have gone there while their queue was drained.
