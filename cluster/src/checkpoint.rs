@@ -18,19 +18,17 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use flotilla_model::outcome::ReleasedSlots;
 use flotilla_storage::{CheckpointBatch, CheckpointStore, GroupId, Released};
-use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::{mpsc, watch};
 
 use crate::codec;
 use crate::error::{ClusterError, chain};
 use crate::group::Raft;
+use crate::release::release_log;
 use crate::replica::{AppliedMark, Counters, Replica};
 use crate::state::FrozenRecords;
 
 /// Before a checkpoint that could not be written is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// Raft takes note of a snapshot within its own loop; longer means that it has stopped.
-const SNAPSHOT_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// A generation between freeze and thaw.
 pub(crate) struct Frozen {
@@ -168,10 +166,12 @@ pub(crate) struct Checkpointer {
     pub raft: watch::Receiver<Option<Raft>>,
     /// Told after each: segments may have become free.
     pub retention: mpsc::Sender<()>,
+    /// Log behind the last checkpoint was kept for other members, who may have it by now.
+    pub keeps_log: bool,
 }
 
 impl Checkpointer {
-    pub async fn run(self) {
+    pub async fn run(mut self) {
         let interval = self.replica.checkpoint.interval;
         let mut pause = interval;
         loop {
@@ -190,15 +190,15 @@ impl Checkpointer {
         }
     }
 
-    async fn once(&self) -> Result<(), ClusterError> {
+    async fn once(&mut self) -> Result<(), ClusterError> {
         let before = self.replica.durable.borrow().log_id;
         let mark = checkpoint(&self.replica).await?;
-        if mark.log_id == before {
+        if mark.log_id == before && !self.keeps_log {
             return Ok(());
         }
         let raft = self.raft.borrow().clone();
         if let Some(raft) = raft {
-            release_log(&raft, &mark).await;
+            self.keeps_log = release_log(&self.replica, &raft, &mark).await;
         }
         // Full: a look at the segments is due anyway.
         let _ = self.retention.try_send(());
@@ -224,34 +224,5 @@ impl Checkpointer {
         }
         // Apply may be waiting for this one, and must see the failure.
         self.replica.checkpoint_ended.notify_waiters();
-    }
-}
-
-/// Tells Raft of the checkpoint, then hides the log behind it. A Raft that has stopped does neither.
-async fn release_log(raft: &Raft, mark: &AppliedMark) {
-    let Some(upto) = mark.log_id.as_ref().map(|log_id| log_id.index) else {
-        return;
-    };
-    if raft.trigger().snapshot().await.is_err() {
-        return;
-    }
-    let mut metrics = raft.data_metrics();
-    let noted = async {
-        loop {
-            let snapshot = metrics.borrow_watched().snapshot;
-            if snapshot.is_some_and(|log_id| log_id.index >= upto) {
-                return true;
-            }
-            if metrics.changed().await.is_err() {
-                return false;
-            }
-        }
-    };
-    if matches!(
-        tokio::time::timeout(SNAPSHOT_WAIT_MAX, noted).await,
-        Ok(true)
-    ) {
-        // Stopped meanwhile: the next start finds the checkpoint and purges after the next one.
-        let _ = raft.trigger().purge_log(upto).await;
     }
 }

@@ -90,6 +90,8 @@ pub struct CheckpointConfig {
     pub log_bytes: u64,
     /// Age of the oldest change.
     pub interval: Duration,
+    /// Log behind the last checkpoint that each group keeps for members that are away.
+    pub log_keep_bytes: u64,
     /// A sealed segment is rewritten without its dead messages when fewer than this percentage of
     /// its bytes are live.
     pub compact_below_percent: u8,
@@ -102,6 +104,7 @@ impl Default for CheckpointConfig {
         Self {
             dirty_bytes: 16 << 20,
             log_bytes: 256 << 20,
+            log_keep_bytes: 128 << 20,
             interval: Duration::from_secs(10),
             compact_below_percent: 30,
             compact_bytes_per_second: 32 << 20,

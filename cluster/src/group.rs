@@ -93,6 +93,7 @@ impl Group {
             replica: replica.clone(),
             raft: raft.subscribe(),
             retention: node.retention.clone(),
+            keeps_log: false,
         };
         let tasks = vec![
             node.runtime.spawn(proposer.run()),

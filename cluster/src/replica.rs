@@ -25,6 +25,7 @@ use crate::codec;
 use crate::config::CheckpointConfig;
 use crate::error::{ClusterError, chain};
 use crate::leadership::LeaderView;
+use crate::log_window::LogWindow;
 use crate::observer::{Observer, Role};
 use crate::state::{Pins, Released, StateCache};
 use crate::time::ShardClock;
@@ -101,6 +102,8 @@ pub(crate) struct Replica {
     /// Held over each entry by apply, and by the checkpointer to freeze between two entries.
     pub entry_gate: tokio::sync::Mutex<()>,
     pub progress: Mutex<Progress>,
+    /// How large the log is that other members may still need.
+    pub log_window: Mutex<LogWindow>,
     /// What the last durable checkpoint covers.
     pub durable: watch::Sender<AppliedMark>,
     /// A checkpoint is wanted before its time.
@@ -143,6 +146,7 @@ impl Replica {
             mark.is_none(),
         ));
         let mark = mark.unwrap_or_default();
+        let log_window = window_at_start(&log, group, &mark, &settings.checkpoint);
         let replica = Self {
             group,
             shard: ShardId(group.0),
@@ -159,6 +163,7 @@ impl Replica {
                 applied: mark.clone(),
                 ..Progress::default()
             }),
+            log_window: Mutex::new(log_window),
             durable: watch::Sender::new(mark),
             checkpoint_wanted: Notify::new(),
             checkpoint_ended: Notify::new(),
@@ -347,6 +352,21 @@ impl Replica {
     pub fn failure(&self) -> Option<String> {
         self.failed.lock().clone()
     }
+}
+
+fn window_at_start(
+    log: &NodeLog,
+    group: GroupId,
+    mark: &AppliedMark,
+    config: &CheckpointConfig,
+) -> LogWindow {
+    // An error shows again, with consequences, as soon as Raft starts.
+    let state = log.group_state(group).ok();
+    let purged = state
+        .and_then(|state| state.purged)
+        .map_or(0, |point| point.index);
+    let covered = mark.log_id.as_ref().map_or(0, |log_id| log_id.index);
+    LogWindow::new(purged, covered, config.log_keep_bytes)
 }
 
 /// What the last durable checkpoint of a group covers, if there is one.

@@ -5,6 +5,8 @@ use flotilla_storage::GroupId;
 
 use super::raft_nodes::{RaftNode, Writer, converges, message};
 use super::{eventually, introduce};
+use crate::checkpoint::checkpoint;
+use crate::release::release_log;
 
 const GROUPS: u32 = 3;
 
@@ -117,6 +119,54 @@ async fn leadership_is_handed_over_on_request() {
     eventually("the other leads", async || to.leads(group).then_some(())).await;
     // An election after a silence would take longer.
     assert!(begin.elapsed().as_millis() < 600, "{:?}", begin.elapsed());
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_away_for_a_moment_needs_no_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut nodes = three_nodes(dir.path()).await;
+    let group = GroupId(1);
+    let writer = Writer::new(group);
+    let mut messages = vec![message(0, 100)];
+    let everyone: Vec<&RaftNode> = nodes.iter().collect();
+    writer
+        .append_somewhere(&everyone, messages[0].clone())
+        .await;
+    let place = nodes.iter().position(|node| !node.leads(group)).unwrap();
+    let gone = nodes.remove(place);
+    let (number, address) = (gone.number, gone.net.address);
+    gone.stop().await;
+    let rest: Vec<&RaftNode> = nodes.iter().collect();
+    for number in 1..30 {
+        let message = message(number, 1_000);
+        writer.append_somewhere(&rest, message.clone()).await;
+        messages.push(message);
+    }
+    for node in &nodes {
+        // So slow that it would never arrive.
+        node.net.links.set_snapshot_rate(1);
+        converges(node, group, &messages).await;
+        let mark = checkpoint(node.replica(group)).await.unwrap();
+        assert!(release_log(node.replica(group), node.raft(group), &mark).await);
+    }
+    let listener = eventually("the port is free", async || {
+        std::net::TcpListener::bind(address).ok()
+    })
+    .await;
+    nodes.push(RaftNode::start_on(listener, dir.path(), number, GROUPS).await);
+    introduce(&nodes.iter().map(|node| &node.net).collect::<Vec<_>>());
+    converges(&nodes[2], group, &messages).await;
+    // Now that it has all, nothing needs to be kept by the leader.
+    let leader = nodes.iter().find(|node| node.leads(group)).unwrap();
+    eventually("the leader lets go", async || {
+        let mark = checkpoint(leader.replica(group)).await.unwrap();
+        let keeps = release_log(leader.replica(group), leader.raft(group), &mark).await;
+        (!keeps).then_some(())
+    })
+    .await;
     for node in nodes {
         node.stop().await;
     }
