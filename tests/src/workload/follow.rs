@@ -39,7 +39,9 @@ impl Follower {
                 let mut events = subscribe(client, &self.topic, &name, subscription.from).await?;
                 while let Some(event) = events.message().await? {
                     last = event.sequence;
-                    record(&self.recorder, &subscription, &event);
+                    let read = subscription.read(&self.recorder, &event);
+                    let mut history = self.recorder.history();
+                    history.topic(&self.topic).reads.push(read);
                 }
                 Ok::<(), Status>(())
             };
@@ -92,16 +94,19 @@ pub struct Subscription {
     pub whole: bool,
 }
 
-/// An event that a subscription delivered, as a history has it.
-pub fn read_of(recorder: &Recorder, reader: HoldId, node: u32, event: &EventReceive) -> Read {
-    let (name, intact) = message::read(&event.body);
-    Read {
-        reader,
-        node,
-        at: recorder.now(),
-        sequence: event.sequence,
-        name,
-        intact,
-        whole: false,
+impl Subscription {
+    /// An event that it delivered, as a history has it.
+    pub fn read(&self, recorder: &Recorder, event: &EventReceive) -> Read {
+        let (name, intact) = message::read(&event.body);
+        Read {
+            reader: self.reader,
+            from: self.from,
+            node: self.node,
+            at: recorder.now(),
+            sequence: event.sequence,
+            name,
+            intact,
+            whole: self.whole,
+        }
     }
 }

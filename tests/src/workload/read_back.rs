@@ -2,7 +2,7 @@
 //! every node, and each queue until nothing is left.
 
 use super::consume::receipts;
-use super::follow::{Subscription, record, subscribe};
+use super::follow::{Subscription, subscribe};
 use super::message;
 use super::protocol::{Event, ReceiveQueueMessagesRequest};
 use super::route::{Client, connect};
@@ -131,9 +131,11 @@ async fn read_until(
     loop {
         let event = events.message().await.map_err(|error| error.to_string())?;
         let event = event.ok_or("the subscription ended")?;
-        record(recorder, &subscription, &event);
-        if message::read(&event.body).0 == marker {
-            return Ok(());
+        let read = subscription.read(recorder, &event);
+        let is_last = read.name == marker;
+        reads.push(read);
+        if is_last {
+            return Ok(reads);
         }
     }
 }
