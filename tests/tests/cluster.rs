@@ -68,14 +68,10 @@ fn three_nodes_form_one_cluster_and_come_back_with_their_data() {
     let before = identity(campaign.fleet());
     assert_eq!(before.1.iter().collect::<BTreeSet<_>>().len(), 3);
     wait_for_replicas(campaign.fleet(), &before.1);
-    for number in 1..=3 {
-        let ended = campaign.fleet().node_mut(number).terminate();
-        assert!(ended.expect("a graceful end").success());
-    }
-    for number in 1..=3 {
-        campaign.fleet().node_mut(number).start();
-    }
-    campaign.settle();
+    campaign.disturb("restart of all", &[1, 2, 3], |campaign| {
+        (1..=3).for_each(|number| campaign.terminate(number));
+        (1..=3).for_each(|number| campaign.node(number).start());
+    });
     assert_eq!(identity(campaign.fleet()), before);
     campaign.finish();
 }
@@ -107,15 +103,25 @@ fn the_themes_of_the_sdks_work_on_every_node() {
     fleet.terminate();
 }
 
+/// Kills a node, and starts it again when all topics have taken a write without it.
+fn live_without(campaign: &mut Campaign, number: u32) {
+    campaign.disturb("death", &[number], |campaign| {
+        campaign.node(number).kill();
+        let since = campaign.workload().recorder().now();
+        let accepted = campaign.workload().first_accepted(since, WHOLE_WITHIN);
+        assert_eq!(accepted.len(), campaign.workload().topics());
+        campaign.node(number).start();
+    });
+}
+
 /// Every node in turn is asked to end, and started again.
 fn restart_one_after_another(campaign: &mut Campaign) {
     for number in 1..=3 {
-        campaign.settle();
-        let ended = campaign.fleet().node_mut(number).terminate();
-        assert!(ended.expect("a graceful end").success(), "node {number}");
-        campaign.fleet().node_mut(number).start();
+        campaign.disturb("restart", &[number], |campaign| {
+            campaign.terminate(number);
+            campaign.node(number).start();
+        });
     }
-    campaign.settle();
 }
 
 #[test]
@@ -168,21 +174,18 @@ fn a_node_without_its_data_comes_back_as_a_new_one() {
     let layout = Layout::of(3).set("FLOTILLA_CLUSTER_REPAIR_AFTER", "3s");
     let mut campaign = under_load("wiped node", &work, &layout);
     let (cluster, before) = identity(campaign.fleet());
-    campaign.fleet().node_mut(3).kill();
-    campaign.fleet().node_mut(3).wipe();
-    campaign.fleet().node_mut(3).start();
-    campaign.settle();
+    campaign.disturb("loss of data", &[3], |campaign| {
+        campaign.node(3).kill();
+        campaign.node(3).wipe();
+        campaign.node(3).start();
+    });
     let (same, after) = identity(campaign.fleet());
     assert_eq!(same, cluster);
     assert_eq!(after[..2], before[..2]);
     assert!(!before.contains(&after[2]), "the id of lost data came back");
     wait_for_replicas(campaign.fleet(), &after);
     // Now it is needed, so it must hold what it says.
-    campaign.fleet().node_mut(1).kill();
-    let since = campaign.workload().recorder().now();
-    let accepted = campaign.workload().first_accepted(since, WHOLE_WITHIN);
-    assert_eq!(accepted.len(), campaign.workload().topics());
-    campaign.fleet().restart(1);
+    live_without(&mut campaign, 1);
     campaign.finish();
 }
 
@@ -238,11 +241,7 @@ fn one_node_grows_to_three_while_it_serves() {
     println!("the longest time without a write to one topic: {gap:?}");
     assert!(gap <= WHOLE_WITHIN / 10, "{gap:?}");
     // The first one is not needed any more.
-    campaign.fleet().node_mut(1).kill();
-    let since = campaign.workload().recorder().now();
-    let accepted = campaign.workload().first_accepted(since, WHOLE_WITHIN);
-    assert_eq!(accepted.len(), campaign.workload().topics());
-    campaign.fleet().restart(1);
+    live_without(&mut campaign, 1);
     campaign.finish();
 }
 
@@ -263,8 +262,9 @@ fn a_drained_node_holds_nothing_and_may_leave() {
     ask(campaign.fleet(), "drain");
     wait_for_replicas(campaign.fleet(), &ids[..3]);
     ask(campaign.fleet(), "leave");
-    campaign.fleet().node_mut(4).kill();
-    campaign.settle();
+    campaign.disturb("end of the node that left", &[4], |campaign| {
+        campaign.node(4).kill();
+    });
     let gap = campaign.workload().longest_gap(began);
     println!("the longest time without a write to one topic: {gap:?}");
     campaign.finish();

@@ -2,6 +2,7 @@
 
 use super::fault::Fault;
 use super::fleet::Fleet;
+use super::node::Node;
 use crate::checker::Violation;
 use crate::history::Moment;
 use crate::history::check::{self, Broken, Figures};
@@ -66,6 +67,17 @@ impl Campaign {
         &mut self.fleet
     }
 
+    pub fn node(&mut self, number: u32) -> &mut Node {
+        self.fleet.node_mut(number)
+    }
+
+    /// Asks a node to end, which it must do in time and well.
+    pub fn terminate(&mut self, number: u32) {
+        let ended = self.fleet.node_mut(number).terminate();
+        let status = ended.unwrap_or_else(|error| panic!("node {number}: {error}"));
+        assert!(status.success(), "node {number} ended with {status}");
+    }
+
     pub fn workload(&self) -> &Workload {
         &self.workload
     }
@@ -74,6 +86,14 @@ impl Campaign {
     pub fn settle(&self) {
         self.fleet.wait_until_whole();
         self.accepted_after(self.workload.recorder().now());
+    }
+
+    /// Does something to nodes that their clients may notice, and waits until all works again.
+    pub fn disturb(&mut self, what: &str, nodes: &[u32], action: impl FnOnce(&mut Self)) {
+        let began = self.workload.recorder().now();
+        action(self);
+        self.settle();
+        self.workload.note_fault(what, nodes, began);
     }
 
     /// Does one fault, waits for service, takes it back.
