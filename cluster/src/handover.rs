@@ -82,7 +82,7 @@ impl Group {
     /// The leadership, if a majority is behind it at this moment: nobody else can have taken over.
     pub(crate) fn firm_lead(&self) -> Option<Lead> {
         let lead = self.lead.borrow().clone()?;
-        if self.replica.is_alone() {
+        if self.voters().len() == 1 {
             return Some(lead);
         }
         let lease = Duration::from_millis(lead.raft.config().election_timeout_max);

@@ -41,7 +41,8 @@ pub struct GroupHealth {
     pub group: u32,
     /// What this node is to it.
     pub role: Role,
-    /// Who leads it, as far as this node knows; this node itself once it takes commands.
+    /// Who leads it, as far as this node knows and hears that node; this node itself once it takes
+    /// commands.
     pub leader: Option<NodeId>,
     /// Counts elections.
     pub term: u64,
@@ -56,6 +57,8 @@ pub struct GroupHealth {
 /// Numbers of a node.
 #[derive(Clone, Debug)]
 pub struct ClusterMetrics {
+    /// How far this node's wall clock is ahead of the median of the nodes that decide about metadata.
+    pub clock_offset_us: i64,
     /// Of the log that all groups share.
     pub log: LogMetrics,
     /// Group 0, which holds metadata, then the shards.
@@ -100,7 +103,10 @@ pub(crate) fn group_health(group: &Group) -> GroupHealth {
     let mut health = GroupHealth {
         group: replica.group.0,
         role: *replica.role.borrow(),
-        leader: *replica.leader.borrow(),
+        leader: replica
+            .leader
+            .borrow()
+            .filter(|leader| group.node.board.is_up(*leader)),
         term: 0,
         last_log: None,
         last_applied: replica
@@ -135,6 +141,9 @@ pub(crate) fn cluster_metrics(
     groups: &[Arc<Group>],
 ) -> Result<ClusterMetrics, ClusterError> {
     Ok(ClusterMetrics {
+        clock_offset_us: groups.first().map_or(0, |group| {
+            group.replica.clock_offset_us.load(Ordering::Relaxed)
+        }),
         log: log.metrics()?,
         groups: groups.iter().map(|group| group_metrics(group)).collect(),
     })

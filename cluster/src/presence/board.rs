@@ -61,6 +61,8 @@ pub(crate) struct Board {
     /// This node is about to stop.
     leaving: AtomicBool,
     heard: Mutex<HashMap<NodeId, Heard>>,
+    /// Nodes whose wall clocks are far from the others'.
+    off: Mutex<BTreeSet<NodeId>>,
     lost: broadcast::Sender<LostShards>,
     /// The next round is wanted at once.
     pub hurry: Notify,
@@ -76,6 +78,7 @@ impl Board {
             used: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             heard: Mutex::new(HashMap::new()),
+            off: Mutex::default(),
             lost: broadcast::Sender::new(LOST_KEPT),
             hurry: Notify::new(),
         })
@@ -186,9 +189,16 @@ impl Board {
                 .is_some_and(|heard| heard.at.elapsed() <= HEARD_AGE_MAX)
     }
 
-    /// Whether a node is there and will stay.
+    /// Whether a node is there, will stay, and has a clock that agrees with the others'.
     pub fn may_lead(&self, node: NodeId) -> bool {
-        self.is_up(node) && !self.heard(node).is_some_and(|heard| heard.is_leaving)
+        self.is_up(node)
+            && !self.heard(node).is_some_and(|heard| heard.is_leaving)
+            && !self.off.lock().contains(&node)
+    }
+
+    /// These nodes' wall clocks are far from the others'.
+    pub fn set_off(&self, nodes: BTreeSet<NodeId>) {
+        *self.off.lock() = nodes;
     }
 
     /// When each node was last heard.

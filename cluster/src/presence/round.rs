@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -190,51 +191,60 @@ impl Presence {
 
     /// Tells each group's clock where the median of its voters' wall clocks is, and gives up leading
     /// where this node's is far from it.
-    fn set_clocks(self: &Arc<Self>) {
-        let mut worst_us = 0;
+    fn set_clocks(&self) {
+        let own = self.board.node;
+        let mut off = BTreeSet::new();
+        let mut own_offset_us = 0;
         for group in &self.groups {
             let voters = group.voters();
-            let known: Vec<i64> = voters
+            let known: Vec<(NodeId, i64)> = voters
                 .iter()
-                .filter_map(|node| self.offset_us(*node))
+                .filter_map(|node| Some((*node, self.offset_us(*node)?)))
                 .collect();
-            if known.len() * 2 <= voters.len() {
-                continue;
-            }
-            let several = known.len() > 2;
-            let Some(median) = median_us(known) else {
+            let offsets = known.iter().map(|(_, offset_us)| *offset_us).collect();
+            let Some(median) = median_us(offsets).filter(|_| known.len() * 2 > voters.len()) else {
                 continue;
             };
             group.replica.clock.set_wall_offset_us(median);
             group
                 .replica
                 .clock_offset_us
-                .store(-median, std::sync::atomic::Ordering::Relaxed);
-            if several && median.abs() > OFFSET_MAX_US {
-                worst_us = median;
-                let better = voters.iter().copied().find(|node| {
-                    *node != self.board.node
-                        && self.board.is_up(*node)
-                        && self
-                            .offset_us(*node)
-                            .is_some_and(|offset| (offset - median).abs() <= OFFSET_MAX_US)
-                });
-                if let Some(better) = better {
-                    group.yield_to(better);
-                }
+                .store(-median, Ordering::Relaxed);
+            // Of two that disagree nobody can tell which one is wrong.
+            if known.len() < 3 {
+                continue;
+            }
+            let is_off = |offset_us: i64| (offset_us - median).abs() > OFFSET_MAX_US;
+            let wrong = known.iter().filter(|(_, offset_us)| is_off(*offset_us));
+            off.extend(wrong.map(|(node, _)| *node));
+            if off.contains(&own) {
+                own_offset_us = -median;
             }
         }
-        let mut is_off = self.is_off.lock();
-        if (worst_us != 0) != *is_off {
-            *is_off = worst_us != 0;
-            if *is_off {
-                tracing::error!(
-                    behind_ms = worst_us / 1_000,
-                    "the wall clock of this node is far from those of the others: it leads nothing until it is set"
-                );
-            } else {
+        self.report_clock(off.contains(&own), own_offset_us);
+        self.board.set_off(off);
+        if self.board.may_lead(own) {
+            return;
+        }
+        for group in &self.groups {
+            let voters = group.voters();
+            if let Some(better) = voters.into_iter().find(|node| self.board.may_lead(*node)) {
+                group.yield_to(better);
+            }
+        }
+    }
+
+    fn report_clock(&self, is_off: bool, offset_us: i64) {
+        let was_off = std::mem::replace(&mut *self.is_off.lock(), is_off);
+        match (was_off, is_off) {
+            (false, true) => tracing::error!(
+                ahead_ms = offset_us / 1_000,
+                "the wall clock of this node is far from those of the others: it leads nothing that another node can lead"
+            ),
+            (true, false) => {
                 tracing::info!("the wall clock of this node agrees with those of the others again");
             }
+            _ => {}
         }
     }
 

@@ -206,3 +206,59 @@ fn dead_letters_cross_shards_that_different_nodes_lead() {
     });
     assert_eq!(target.queue_contents(&to), ["a", "b", "c"]);
 }
+
+#[test]
+fn batches_outlive_leaders_that_are_cut_off_changed_and_killed_again_and_again() {
+    let mut fleet = Fleet::of_three(|config| config.shards = 1);
+    let topic = Name::topic("t").unwrap();
+    let shard = ShardId(1);
+    let mut all = Vec::new();
+    for round in 0..6 {
+        let stop = AtomicBool::new(false);
+        let leader = fleet.leader(shard);
+        let sent: Vec<_> = std::thread::scope(|scope| {
+            let senders: Vec<_> = fleet
+                .nodes()
+                .map(|node| scope.spawn(|| send_until(node, &topic, &stop)))
+                .collect();
+            std::thread::sleep(Duration::from_millis(200));
+            if round % 3 == 0 {
+                fleet.isolate(leader, true);
+                fleet.leader_but(shard, leader);
+                std::thread::sleep(Duration::from_millis(300));
+                fleet.isolate(leader, false);
+            } else {
+                for place in 0..3 {
+                    fleet.make_leader(shard, place);
+                }
+            }
+            std::thread::sleep(Duration::from_millis(300));
+            stop.store(true, Ordering::Relaxed);
+            let join = |sender: std::thread::ScopedJoinHandle<'_, _>| sender.join().unwrap();
+            senders.into_iter().map(join).collect()
+        });
+        if round % 3 == 2 {
+            fleet.kill(leader);
+            fleet.leader_but(shard, leader);
+            fleet.restart(leader);
+        }
+        fleet.wait_until_ready();
+        let reader = fleet.node(fleet.leader(shard));
+        let contents = reader.topic_contents(&topic);
+        for sent in &sent {
+            check_fates(&contents, sent);
+        }
+        let count = sent.iter().map(Vec::len).sum::<usize>();
+        let unknown = sent.iter().flatten();
+        let unknown = unknown
+            .filter(|(_, fate)| matches!(fate, Fate::Unknown))
+            .count();
+        println!("round {round}: {count} sent, {unknown} unknown");
+        all.push(count);
+        let delete = Command::Delete {
+            name: topic.clone(),
+        };
+        reader.propose(&topic, delete, Vec::new());
+    }
+    assert!(all.iter().all(|count| *count > 30), "{all:?}");
+}

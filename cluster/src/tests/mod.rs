@@ -8,6 +8,7 @@ mod many;
 mod node;
 mod outbox;
 pub(crate) mod replay;
+mod silence;
 mod store_suite;
 mod timers;
 
