@@ -19,6 +19,7 @@ use crate::group::{Group, NodeParts};
 use crate::health::{ClusterHealth, ClusterMetrics, cluster_health, cluster_metrics};
 use crate::identity::{ClusterId, Identity, Passport, Standing};
 use crate::intake::Intake;
+use crate::membership::{Gate, Keeper, ReportService, Roster, Steward};
 use crate::net::{Links, ServiceId};
 use crate::outbox::OutboxPump;
 use crate::presence::{Board, Presence};
@@ -68,6 +69,7 @@ pub(crate) struct Inner {
     pub groups: Vec<Arc<Group>>,
     pub board: Arc<Board>,
     pub links: Links,
+    pub roster: Arc<Roster>,
     shards: Arc<[Shard]>,
     tasks: Vec<JoinHandle<()>>,
     _reachable: Reachable,
@@ -132,6 +134,40 @@ impl Cluster {
         // Before the groups have leaders: it tells who leads those that have no replica here.
         let presence = runtime.spawn(presence.run());
         futures::future::join_all(groups.iter().map(Group::start)).await;
+        let roster = Roster::new(
+            groups.clone(),
+            member.links.clone(),
+            board.clone(),
+            member.me,
+            member.addresses,
+        );
+        let report = ReportService {
+            groups: groups.clone(),
+        };
+        member
+            .links
+            .register(ServiceId::METADATA, Arc::new(report));
+        let plan = match member.office.passport().standing {
+            Standing::Member { plan, .. } => plan,
+            Standing::Fresh | Standing::Planned(_) => None,
+        };
+        let steward = Steward {
+            roster: roster.clone(),
+            plan,
+            replicas: config.replicas,
+            repair_after: config.repair_after,
+            leads_since: None,
+        };
+        let mut tasks = vec![
+            presence,
+            runtime.spawn(roster.clone().run()),
+            runtime.spawn(steward.run()),
+            runtime.spawn(Keeper::new(roster.clone()).run()),
+        ];
+        member.forming.serve_joins(Arc::new(Gate {
+            cluster: identity.cluster,
+            roster: roster.clone(),
+        }));
         wait_for_leaders(&groups, &config, &progress).await;
         for group in &groups[1..] {
             let pump = OutboxPump {
@@ -147,11 +183,8 @@ impl Cluster {
             wanted: retention_wanted,
             settled: BTreeMap::new(),
         };
-        let tasks = vec![
-            runtime.spawn(retention.run()),
-            runtime.spawn(watch_log(log.clone(), groups.clone())),
-            presence,
-        ];
+        tasks.push(runtime.spawn(retention.run()));
+        tasks.push(runtime.spawn(watch_log(log.clone(), groups.clone())));
         progress.set(StartStage::Started);
         Ok(Self {
             inner: Arc::new(Inner {
@@ -166,6 +199,7 @@ impl Cluster {
                 groups,
                 board,
                 links: member.links,
+                roster,
                 shards,
                 tasks,
                 _reachable: member.reachable,

@@ -71,6 +71,12 @@ pub enum ClusterError {
         /// Where, precisely.
         what: String,
     },
+    /// A change of the cluster that its records do not allow. Nothing was changed.
+    #[error("refused: {reason}")]
+    Refused {
+        /// Why.
+        reason: String,
+    },
     /// The data directory belongs to someone else, or to a newer version.
     #[error("{what}")]
     Identity {

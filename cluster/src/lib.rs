@@ -60,6 +60,7 @@ pub use config::{CheckpointConfig, ClusterConfig};
 pub use error::ClusterError;
 pub use health::{ClusterHealth, ClusterMetrics, GroupHealth, GroupMetrics};
 pub use identity::ClusterId;
+pub use membership::ClusterNode;
 pub use net::{
     Lane, PeerError, PeerIdentity, PeerService, Peers, ServiceId, Talk, TalkReceiver, TalkSender,
     TrySendError,

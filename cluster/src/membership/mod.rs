@@ -1,3 +1,28 @@
 //! Who belongs to the cluster, and which node holds what.
+//!
+//! ```text
+//!   group 0: nodes, placements  --> Roster (on every node): addresses for the links, view for all
+//!        ^
+//!   Steward (where group 0 is led): first records, nodes that are gone, next placements
+//!   Keeper  (where a shard is led): Raft's members follow the placement, then the leader does
+//! ```
+//!
+//! The records decide, Raft's memberships follow, one change of one replica at a time. What is decided
+//! where is pure: `placement` which nodes hold what, `change` the next step of one group's membership.
 
+mod bootstrap;
+mod change;
+mod join;
+mod keeper;
+mod nodes;
 pub(crate) mod placement;
+mod report;
+mod roster;
+mod steward;
+
+pub use nodes::ClusterNode;
+pub(crate) use join::Gate;
+pub(crate) use keeper::Keeper;
+pub(crate) use report::ReportService;
+pub(crate) use roster::Roster;
+pub(crate) use steward::Steward;

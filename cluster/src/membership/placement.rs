@@ -29,6 +29,8 @@ pub(crate) struct Holder {
     pub is_up: bool,
     /// Its replicas are to go elsewhere.
     pub is_leaving: bool,
+    /// It was asked to leave, and does not come back as one that is only gone may.
+    pub is_draining: bool,
 }
 
 impl Holder {
@@ -52,6 +54,51 @@ pub(crate) fn metadata_voters(nodes: usize) -> usize {
     count - usize::from(count > 0 && count.is_multiple_of(2))
 }
 
+/// Who is to vote on metadata, changing as little as is needed.
+pub(crate) fn metadata_members(
+    holders: &[Holder],
+    voters: &BTreeSet<NodeId>,
+) -> BTreeSet<NodeId> {
+    let votes = |holder: &&Holder| voters.contains(&holder.spot.node);
+    let mut wanted: Vec<&Holder> = holders
+        .iter()
+        .filter(votes)
+        .filter(|holder| !holder.is_leaving)
+        .collect();
+    let count = metadata_voters(holders.iter().filter(|holder| !holder.is_draining).count());
+    // Who answers stays, if some are too many.
+    wanted.sort_by_key(|holder| (!holder.is_up, holder.spot.node));
+    wanted.truncate(count.max(1));
+    let kept = wanted.len();
+    while wanted.len() < count {
+        let zone_crowd = |zone: &str| {
+            let same = wanted.iter().filter(|holder| holder.spot.zone == zone);
+            same.count()
+        };
+        let next = holders
+            .iter()
+            .filter(|holder| holder.takes() && !votes(holder))
+            .filter(|holder| !wanted.contains(holder))
+            .min_by_key(|holder| (zone_crowd(&holder.spot.zone), holder.spot.node));
+        match next {
+            Some(next) => wanted.push(next),
+            None => break,
+        }
+    }
+    // Nobody can take the place of these yet.
+    let gone = holders.iter().filter(votes);
+    let gone = gone.filter(|holder| holder.is_leaving && !holder.is_draining);
+    let room = count.saturating_sub(wanted.len());
+    wanted.extend(gone.take(room));
+    if wanted.len() > kept && wanted.len().is_multiple_of(2) {
+        wanted.pop();
+    }
+    if wanted.is_empty() {
+        return voters.clone();
+    }
+    wanted.iter().map(|holder| holder.spot.node).collect()
+}
+
 /// The first placement of all shards.
 pub(crate) fn initial(spots: &[Spot], shards: u32, replicas: u32) -> Vec<Vec<NodeId>> {
     let holders: Vec<Holder> = spots
@@ -60,6 +107,7 @@ pub(crate) fn initial(spots: &[Spot], shards: u32, replicas: u32) -> Vec<Vec<Nod
             spot: spot.clone(),
             is_up: true,
             is_leaving: false,
+            is_draining: false,
         })
         .collect();
     let mut layout = Layout::new(&holders, vec![Vec::new(); shards as usize]);
