@@ -144,9 +144,7 @@ impl Cluster {
         let report = ReportService {
             groups: groups.clone(),
         };
-        member
-            .links
-            .register(ServiceId::METADATA, Arc::new(report));
+        member.links.register(ServiceId::METADATA, Arc::new(report));
         let plan = match member.office.passport().standing {
             Standing::Member { plan, .. } => plan,
             Standing::Fresh | Standing::Planned(_) => None,

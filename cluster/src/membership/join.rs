@@ -35,7 +35,9 @@ async fn take_in(
 ) -> Result<Joined, NotTaken> {
     // The nodes that it is formed of come first: their ids are planned.
     if !roster.is_complete() {
-        return Err(NotTaken::NotYet("the cluster is still being formed".to_owned()));
+        return Err(NotTaken::NotYet(
+            "the cluster is still being formed".to_owned(),
+        ));
     }
     if candidate.node.address.is_empty() {
         return Err(NotTaken::Refused("it says no address".to_owned()));

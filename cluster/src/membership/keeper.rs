@@ -103,7 +103,8 @@ impl Keeper {
         for group in &self.roster.groups[1..] {
             let id = group.replica.group.0;
             let since = self.leads_since.get(&id);
-            if since.is_none_or(|since| since.elapsed() < LEAD_MIN) || self.steps.contains_key(&id) {
+            if since.is_none_or(|since| since.elapsed() < LEAD_MIN) || self.steps.contains_key(&id)
+            {
                 continue;
             }
             let Some(to) = self.better_leader(group) else {
@@ -174,7 +175,10 @@ fn present(roster: &Roster, raft: &Raft) -> Present {
         voters,
         is_joint: configs.len() > 1,
         caught_up: caught_up.collect(),
-        up: known.into_iter().filter(|node| board.is_up(*node)).collect(),
+        up: known
+            .into_iter()
+            .filter(|node| board.is_up(*node))
+            .collect(),
         leader: board.node,
     }
 }

@@ -20,9 +20,9 @@ mod report;
 mod roster;
 mod steward;
 
-pub use nodes::ClusterNode;
 pub(crate) use join::Gate;
 pub(crate) use keeper::Keeper;
+pub use nodes::ClusterNode;
 pub(crate) use report::ReportService;
 pub(crate) use roster::Roster;
 pub(crate) use steward::Steward;

@@ -158,8 +158,8 @@ impl Cluster {
     /// The groups that a node is to hold or still votes in.
     async fn held_by(&self, node: NodeId) -> Result<Vec<u32>, String> {
         let roster = &self.inner.roster;
-        let placed = holds(&roster.view(), node).map(|shard| shard.0);
-        let mut groups: Vec<u32> = placed.collect();
+        let view = roster.view();
+        let mut groups: Vec<u32> = holds(&view, node).map(|shard| shard.0).collect();
         let reports = super::report::collect(roster).await;
         for group in &roster.groups {
             let id = group.replica.group.0;

@@ -55,10 +55,7 @@ pub(crate) fn metadata_voters(nodes: usize) -> usize {
 }
 
 /// Who is to vote on metadata, changing as little as is needed.
-pub(crate) fn metadata_members(
-    holders: &[Holder],
-    voters: &BTreeSet<NodeId>,
-) -> BTreeSet<NodeId> {
+pub(crate) fn metadata_members(holders: &[Holder], voters: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
     let votes = |holder: &&Holder| voters.contains(&holder.spot.node);
     let mut wanted: Vec<&Holder> = holders
         .iter()

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use flotilla_model::command::Command;
 use flotilla_model::ids::{NodeId, ShardId};
 use flotilla_model::metadata::NodeState;
-use flotilla_model::outcome::{Change, Outcome, Refusal};
-use flotilla_model::query::{self, MetadataView, NodeRecord};
+use flotilla_model::outcome::{Change, Outcome};
+use flotilla_model::query::{self, ClusterRecord, MetadataView, NodeRecord};
 use tokio::sync::{Notify, watch};
 
 use super::nodes::{ClusterNode, describe};
@@ -57,7 +57,7 @@ impl Roster {
             board,
             me,
             addresses,
-            view: watch::Sender::new(Arc::new(MetadataView::default())),
+            view: watch::Sender::new(Arc::new(unknown())),
             nodes: watch::Sender::new(Arc::new([])),
             changed: Notify::new(),
         })
@@ -217,6 +217,21 @@ impl Roster {
             let error = chain(&error);
             tracing::warn!(error, "this node's address could not be recorded yet");
         }
+    }
+}
+
+/// Before anything was read.
+fn unknown() -> MetadataView {
+    MetadataView {
+        cluster: ClusterRecord {
+            shard_count: 0,
+            replicas: 0,
+            feature_level: 0,
+            next_node_id: NodeId(0),
+            version: 0,
+        },
+        nodes: Vec::new(),
+        placements: Vec::new(),
     }
 }
 

@@ -37,7 +37,10 @@ impl Steward {
         loop {
             if let Err(error) = self.look().await {
                 let error = chain(&error);
-                tracing::warn!(error, "the cluster's records could not be brought up to date yet");
+                tracing::warn!(
+                    error,
+                    "the cluster's records could not be brought up to date yet"
+                );
                 tokio::time::sleep(PERIOD).await;
             }
             tokio::select! {
@@ -68,9 +71,7 @@ impl Steward {
                 .heard(node.id)
                 .map_or(leads_since, |heard| heard.at.max(leads_since));
             let state = match node.state {
-                NodeState::Up
-                    if node.id != board.node && heard.elapsed() >= self.repair_after =>
-                {
+                NodeState::Up if node.id != board.node && heard.elapsed() >= self.repair_after => {
                     NodeState::Gone
                 }
                 NodeState::Gone if board.is_up(node.id) => NodeState::Up,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use flotilla_model::name::Name;
 use flotilla_model::query;
+use openraft::async_runtime::watch::WatchReceiver;
 use tempfile::TempDir;
 
 use super::{Node, PATIENCE};
@@ -25,6 +26,8 @@ pub(super) struct Berth {
 pub(super) struct Fleet {
     pub berths: Vec<Berth>,
     pub expect: u32,
+    /// The first three of them, if nothing else is said.
+    pub seeds: Option<Vec<String>>,
     pub tune: fn(&mut ClusterConfig),
 }
 
@@ -34,6 +37,7 @@ impl Fleet {
         Self {
             berths: (0..count).map(|_| Berth::new()).collect(),
             expect: count as u32,
+            seeds: None,
             tune: |_| (),
         }
     }
@@ -73,6 +77,9 @@ impl Fleet {
     }
 
     pub fn seeds(&self) -> Vec<String> {
+        if let Some(seeds) = &self.seeds {
+            return seeds.clone();
+        }
         let seeds = self.berths.iter().take(3);
         seeds.map(|berth| berth.address.clone()).collect()
     }
@@ -112,7 +119,12 @@ impl Fleet {
         while !holds(self) {
             if Instant::now() >= deadline {
                 for node in self.nodes() {
-                    eprintln!("{:#?}", node.cluster.health().groups);
+                    for group in &node.cluster.inner.groups {
+                        if let Some(raft) = group.raft() {
+                            let metrics = raft.metrics();
+                            eprintln!("{}", *metrics.borrow_watched());
+                        }
+                    }
                 }
                 panic!("waited in vain for: {what}");
             }
