@@ -27,7 +27,7 @@ use super::append::{AppendCodec, OutgoingAppend, encode_heartbeat};
 use super::lane::{CONNECT_TIMEOUT, Lane};
 use super::links::Links;
 use super::peers::PeerError;
-use super::wire::proto::{RaftQuestion, RaftRequest};
+use super::wire::proto::RaftQuestion;
 use crate::codec;
 use crate::snapshot::SnapshotHandle;
 use crate::types::{Groups, Peer, Vote};
@@ -100,15 +100,8 @@ impl GroupPeer {
     ) -> Result<T, RPCError<Groups>> {
         let body = body.map_err(|error| NetworkError::new(&error))?;
         let asked = async {
-            let connection = self.links.connection(self.target, Lane::Control).await?;
-            let request = RaftRequest {
-                caller: Some(self.links.caller(self.target)),
-                group: self.group.0,
-                question: question.into(),
-                body,
-            };
-            let answer = connection.client().raft(request).await?;
-            Ok(answer.into_inner().body)
+            let line = self.links.line(self.target).await?;
+            line.ask(self.group.0, question, body).await
         };
         let body = match tokio::time::timeout(option.hard_ttl(), asked).await {
             Ok(Ok(body)) => body,

@@ -9,6 +9,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use flotilla_storage::GroupId;
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use openraft::raft::AppendEntriesRequest;
@@ -30,6 +31,8 @@ use crate::types::Groups;
 /// the disk well within a leader's lease.
 const STREAM_BYTES_MAX: usize = 4 << 20;
 pub(super) const NODE_BYTES_MAX: usize = 64 << 20;
+/// Questions of one node that are answered at a time.
+const QUESTIONS_MAX: usize = 1_024;
 
 /// A group that runs on this node.
 #[derive(Clone)]
@@ -60,8 +63,39 @@ impl Links {
         attached.ok_or_else(|| Status::unavailable(format!("group {number} does not run here")))
     }
 
-    /// Votes, heartbeats and leadership transfers.
-    pub(super) async fn answer_raft(&self, request: RaftRequest) -> Result<RaftAnswer, Status> {
+    /// Votes, heartbeats and leadership transfers, from the first request on.
+    pub(super) fn answer_raft(
+        &self,
+        first: RaftRequest,
+        rest: Streaming<RaftRequest>,
+    ) -> BoxStream<'static, Result<RaftAnswer, Status>> {
+        let links = self.clone();
+        stream::iter([Ok(first)])
+            .chain(rest)
+            .map(move |request| {
+                let links = links.clone();
+                async move {
+                    let request = request?;
+                    let number = request.number;
+                    Ok(match links.answer_question(request).await {
+                        Ok(body) => RaftAnswer {
+                            number,
+                            body,
+                            failure: None,
+                        },
+                        Err(status) => RaftAnswer {
+                            number,
+                            failure: Some(status.message().to_owned()),
+                            ..RaftAnswer::default()
+                        },
+                    })
+                }
+            })
+            .buffer_unordered(QUESTIONS_MAX)
+            .boxed()
+    }
+
+    async fn answer_question(&self, request: RaftRequest) -> Result<Bytes, Status> {
         let raft = self.group(request.group)?.raft;
         let question = request.question();
         let body = request.body;
@@ -152,7 +186,7 @@ impl Intake {
         message: Result<AppendRequest, Status>,
     ) -> Result<AppendEntriesRequest<Groups>, Status> {
         let message = message?;
-        let bytes: usize = message.bodies.iter().map(bytes::Bytes::len).sum();
+        let bytes: usize = message.bodies.iter().map(Bytes::len).sum();
         let bytes = bytes.min(STREAM_BYTES_MAX) as u32;
         let request = append::decode(message).map_err(malformed)?;
         let gone = |_| Status::cancelled("nobody waits for the answers");
@@ -182,13 +216,12 @@ impl Drop for Outlet {
 /// Encodes what Raft says; a Raft that has stopped is as good as not there.
 pub(super) fn answer<T: Serialize, E: fmt::Display>(
     outcome: Result<T, E>,
-) -> Result<RaftAnswer, Status> {
+) -> Result<Bytes, Status> {
     let answer = outcome.map_err(|error| stopped(&error))?;
-    let body = codec::encode(&answer).map_err(internal)?;
-    Ok(RaftAnswer { body })
+    codec::encode(&answer).map_err(internal)
 }
 
-pub(super) fn stopped(error: &impl fmt::Display) -> Status {
+fn stopped(error: &impl fmt::Display) -> Status {
     Status::unavailable(format!("the group has stopped: {error}"))
 }
 

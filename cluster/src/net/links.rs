@@ -18,6 +18,7 @@ use super::connection::Connection;
 use super::groups::{AttachedGroup, NODE_BYTES_MAX};
 use super::identity::LocalIdentity;
 use super::lane::Lane;
+use super::line::Line;
 use super::peers::{PeerError, PeerIdentity, PeerService, Peers, ServiceId};
 use super::server::Incoming;
 use super::slot::Slot;
@@ -62,6 +63,7 @@ struct PeerLinks {
     address: String,
     lanes: [Arc<Slot>; Lane::COUNT],
     calls: Arc<Semaphore>,
+    line: Mutex<Option<Arc<Line>>>,
 }
 
 impl Links {
@@ -262,6 +264,24 @@ impl Links {
         slot.connection(&self.inner.runtime, &peer.address).await
     }
 
+    /// The line to a peer's groups.
+    pub(super) async fn line(&self, node: NodeId) -> Result<Arc<Line>, PeerError> {
+        let peer = self.peer(node)?;
+        let open = |line: &&Arc<Line>| !line.is_closed();
+        if let Some(line) = peer.line.lock().as_ref().filter(open) {
+            return Ok(line.clone());
+        }
+        let connection = self.connection(node, Lane::Control).await?;
+        let mut present = peer.line.lock();
+        // Another question may have opened it meanwhile.
+        if let Some(line) = present.as_ref().filter(open) {
+            return Ok(line.clone());
+        }
+        let line = Line::open(&self.inner.runtime, &connection, self.caller(node));
+        *present = Some(line.clone());
+        Ok(line)
+    }
+
     /// Who asks, if this node listens to it.
     pub(super) fn admit(
         &self,
@@ -285,10 +305,12 @@ impl PeerLinks {
             address,
             lanes: [Lane::Control, Lane::Append, Lane::Bulk].map(Slot::new),
             calls: Arc::new(Semaphore::new(CALLS_UNITS)),
+            line: Mutex::new(None),
         })
     }
 
     fn reset(&self) {
+        self.line.lock().take();
         for slot in &self.lanes {
             slot.reset();
         }

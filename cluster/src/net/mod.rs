@@ -22,6 +22,7 @@ mod group_network;
 mod groups;
 mod identity;
 mod lane;
+mod line;
 mod links;
 mod peers;
 mod server;

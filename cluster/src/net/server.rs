@@ -244,10 +244,16 @@ impl Link for LinkService {
         Ok(Response::new(outgoing.map(Ok).boxed()))
     }
 
-    async fn raft(&self, request: Request<RaftRequest>) -> Result<Response<RaftAnswer>, Status> {
-        let mut request = request.into_inner();
-        self.admit(request.caller.take(), None)?;
-        self.links.answer_raft(request).await.map(Response::new)
+    type RaftStream = BoxStream<'static, Result<RaftAnswer, Status>>;
+
+    async fn raft(
+        &self,
+        request: Request<Streaming<RaftRequest>>,
+    ) -> Result<Response<Self::RaftStream>, Status> {
+        let mut requests = request.into_inner();
+        let mut first = opening(requests.message().await?)?;
+        self.admit(first.caller.take(), None)?;
+        Ok(Response::new(self.links.answer_raft(first, requests)))
     }
 
     type AppendStream = BoxStream<'static, Result<AppendAnswer, Status>>;

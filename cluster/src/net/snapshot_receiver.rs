@@ -130,7 +130,7 @@ impl Transfer {
             .install_full_snapshot(self.head.vote, snapshot)
             .await;
         Ok(SnapshotAnswer {
-            body: answer(installed)?.body,
+            body: answer(installed)?,
             ..SnapshotAnswer::default()
         })
     }

@@ -1,5 +1,6 @@
 //! Nodes in one process with real sockets between them.
 
+mod idle;
 mod raft_nodes;
 mod replicating;
 mod snapshots;
