@@ -2,8 +2,8 @@
 //! mean nothing.
 
 use flotilla_tests::checker::Violation;
-use flotilla_tests::cluster::{Campaign, DiskKind, Fault, Fleet, Layout};
-use flotilla_tests::lossyfs::SyncBehaviour;
+use flotilla_tests::cluster::{Campaign, DiskKind, Fleet, Layout};
+use flotilla_tests::lossyfs::{Survival, SyncBehaviour};
 use flotilla_tests::seed;
 use flotilla_tests::workdir::WorkDir;
 use flotilla_tests::workload::{Plan, Workload};
@@ -16,19 +16,23 @@ fn nodes_without_syncs_are_found_as_a_loss() {
     let layout = (1..=3).fold(Layout::of(3), |layout, node| {
         layout.disk(node, DiskKind::Lossy)
     });
-    let fleet = Fleet::form(&work, &layout);
+    let mut fleet = Fleet::new(&work, &layout);
+    for node in 1..=3 {
+        fleet.node(node).set_syncs(SyncBehaviour::IgnoresAll);
+        fleet.node_mut(node).start();
+    }
+    fleet.wait_until_whole();
     let workload = Workload::start(&fleet.kubemq(), Plan::small(seed));
     let mut campaign = Campaign::new("No syncs", fleet, workload, seed);
     campaign.settle();
-    for node in 1..=3 {
-        campaign
-            .fleet()
-            .node(node)
-            .set_syncs(SyncBehaviour::IgnoresAll);
-    }
-    campaign.round(Fault::CutPowerOfAll);
-    for node in 1..=3 {
-        campaign.fleet().node(node).set_syncs(SyncBehaviour::Honest);
-    }
+    campaign.disturb("power cut of all", &[1, 2, 3], |campaign| {
+        let mut random = seed::random(seed);
+        (1..=3).for_each(|node| campaign.node(node).cut_power());
+        for node in 1..=3 {
+            let node = campaign.node(node);
+            node.after_power_cut(Survival::Nothing, &mut random);
+            node.start();
+        }
+    });
     campaign.finish_broken(|violation| matches!(violation, Violation::Lost(_)));
 }

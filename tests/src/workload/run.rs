@@ -74,6 +74,32 @@ impl Plan {
     }
 }
 
+/// A time in which no send to a topic was accepted.
+#[derive(Clone, Debug)]
+pub struct Gap {
+    pub topic: String,
+    pub began: Moment,
+    pub lasted: Duration,
+}
+
+impl Gap {
+    /// Tells it for a report, with the moments of what was done to the cluster.
+    pub fn describe(&self, faults: &[Fault]) -> String {
+        let ms = |moment: Moment| moment.0 / 1_000_000;
+        let faults: Vec<String> = faults
+            .iter()
+            .map(|one| format!("{} of {:?} at {} ms", one.what, one.nodes, ms(one.from)))
+            .collect();
+        format!(
+            "no write to {} for {} ms from {} ms on; {}",
+            self.topic,
+            self.lasted.as_millis(),
+            ms(self.began),
+            faults.join(", ")
+        )
+    }
+}
+
 /// A running workload.
 pub struct Workload {
     plan: Plan,
@@ -233,11 +259,11 @@ impl Workload {
         found
     }
 
-    /// The longest time in which no send to a topic was accepted, over all topics, after a moment.
-    pub fn longest_gap(&self, since: Moment) -> Duration {
+    /// The longest time in which no send to one of the topics was accepted, after a moment.
+    pub fn longest_gap(&self, since: Moment) -> Gap {
         let now = self.recorder.now();
         let history = self.recorder.history();
-        let gap_of = |topic: &crate::history::TopicHistory| {
+        let gaps = history.topics.iter().flat_map(|(name, topic)| {
             let accepted = topic.sends.iter().filter(|send| send.acknowledged);
             let mut moments: Vec<Moment> = accepted
                 .map(|send| send.answered)
@@ -245,10 +271,15 @@ impl Workload {
                 .collect();
             moments.extend([since, now]);
             moments.sort_unstable();
-            let gaps = moments.windows(2).map(|pair| pair[1].0 - pair[0].0);
-            gaps.max().unwrap_or(0)
-        };
-        Duration::from_nanos(history.topics.values().map(gap_of).max().unwrap_or(0))
+            let gap = |pair: &[Moment]| Gap {
+                lasted: Duration::from_nanos(pair[1].0 - pair[0].0),
+                began: pair[0],
+                topic: name.clone(),
+            };
+            moments.windows(2).map(gap).collect::<Vec<_>>()
+        });
+        gaps.max_by_key(|gap| gap.lasted)
+            .expect("a workload has topics")
     }
 
     /// Sends that were accepted so far.
