@@ -89,6 +89,18 @@ pub const RESOURCES: &[Resource] = &[
         methods: &[(Method::GET, || web::get().to(cluster::node))],
     },
     Resource {
+        path: "/api/v1/nodes/{id}/drain",
+        methods: &[(Method::POST, || web::post().to(cluster::drain))],
+    },
+    Resource {
+        path: "/api/v1/nodes/{id}/undrain",
+        methods: &[(Method::POST, || web::post().to(cluster::undrain))],
+    },
+    Resource {
+        path: "/api/v1/nodes/{id}/leave",
+        methods: &[(Method::POST, || web::post().to(cluster::leave))],
+    },
+    Resource {
         path: "/api/v1/damage",
         methods: &[(Method::GET, || web::get().to(node::damage))],
     },

@@ -20,6 +20,7 @@ impl From<ClusterError> for BrokerError {
             ClusterError::Corrupt { .. } | ClusterError::Absent { .. } => Self::Damaged {
                 what: error.to_string(),
             },
+            ClusterError::Refused { reason } => Self::Conflict { what: reason },
             ClusterError::Stopped => Self::ShuttingDown,
             other => Self::Unavailable {
                 reason: other.to_string(),

@@ -21,7 +21,7 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 #[command(name = "flotilla", version, about)]
 pub enum Command {
     /// Runs a node until it gets SIGTERM or SIGINT.
-    Serve(ServeArguments),
+    Serve(Box<ServeArguments>),
     /// Prints the version.
     Version,
     /// Asks a running node whether it serves: exit code 0 if it does.

@@ -26,7 +26,7 @@ pub enum ClusterCommand {
         json: bool,
     },
     /// Runs a new node that joins a cluster: `serve` with these nodes as cluster.seeds.
-    Join(JoinArguments),
+    Join(Box<JoinArguments>),
     /// Moves everything away from a node; it stays in the cluster.
     Drain(NodeArguments),
     /// Lets a drained node take part again.

@@ -1,6 +1,6 @@
 //! `/api/v1/cluster` and `/api/v1/nodes`.
 
-use actix_web::web;
+use actix_web::{HttpResponse, web};
 use flotilla_broker::{BrokerError, NodeDetail};
 use flotilla_model::ids::NodeId;
 
@@ -24,7 +24,7 @@ pub async fn nodes(
     admin: web::Data<Admin>,
     _query: web::Query<NoQuery>,
 ) -> Result<web::Json<ListView<NodeView>>, AdminError> {
-    Ok(web::Json(ListView::of(admin.broker()?.nodes().await?)))
+    Ok(web::Json(ListView::of(admin.broker()?.nodes())))
 }
 
 /// One node.
@@ -34,10 +34,42 @@ pub async fn node(
     _query: web::Query<NoQuery>,
 ) -> Result<web::Json<NodeView>, AdminError> {
     let id = NodeId(path.into_inner());
-    let nodes = admin.broker()?.nodes().await?;
+    let nodes = admin.broker()?.nodes();
     let found = nodes.into_iter().find(|node| node.id == id);
     let found: NodeDetail = found.ok_or_else(|| BrokerError::NotFound {
         what: format!("node {id}"),
     })?;
     Ok(web::Json(found.into()))
+}
+
+/// Has a node's replicas moved to other nodes.
+pub async fn drain(
+    admin: web::Data<Admin>,
+    path: NodePath,
+    _query: web::Query<NoQuery>,
+) -> Result<HttpResponse, AdminError> {
+    admin.broker()?.drain_node(NodeId(path.into_inner())).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Lets a drained node keep replicas again.
+pub async fn undrain(
+    admin: web::Data<Admin>,
+    path: NodePath,
+    _query: web::Query<NoQuery>,
+) -> Result<HttpResponse, AdminError> {
+    let node = NodeId(path.into_inner());
+    admin.broker()?.undrain_node(node).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Takes a drained node out of the cluster, for ever.
+pub async fn leave(
+    admin: web::Data<Admin>,
+    path: NodePath,
+    _query: web::Query<NoQuery>,
+) -> Result<HttpResponse, AdminError> {
+    let node = NodeId(path.into_inner());
+    admin.broker()?.remove_node(node).await?;
+    Ok(HttpResponse::NoContent().finish())
 }

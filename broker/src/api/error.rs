@@ -53,7 +53,7 @@ pub enum BrokerError {
         what: String,
     },
     /// What was asked of the cluster does not go with its present state.
-    #[error("not possible now: {what}")]
+    #[error("{what}")]
     Conflict {
         /// What is in the way.
         what: String,

@@ -1,97 +1,111 @@
 //! The cluster as operators see and change it.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-use flotilla_cluster::GroupHealth;
+use flotilla_cluster::{ClusterNode, GroupHealth};
 use flotilla_model::ids::{NodeId, ShardId};
-use flotilla_model::metadata::NodeState;
 use flotilla_model::query::{self, MetadataView};
 
 use crate::api::cluster::{ClusterDetail, NodeDetail, ShardDetail};
 use crate::api::error::BrokerError;
 use crate::facade::Broker;
 
+/// A change of the cluster's records is committed by then, or the call fails.
+const CHANGE_WAIT: Duration = Duration::from_secs(10);
+/// A node that leaves may take longer than this to give away what it keeps: then the call is repeated.
+const LEAVE_WAIT: Duration = Duration::from_secs(20);
+
 impl Broker {
     /// The cluster as this node knows it. A node that is cut off knows what was true before.
     pub async fn cluster_detail(&self) -> Result<ClusterDetail, BrokerError> {
         let cluster = &self.inner.core.cluster;
         let view = cluster.metadata().read(query::metadata).await?;
-        let shards = shards(&view, &cluster.health().groups, cluster.node().id);
         Ok(ClusterDetail {
             cluster: cluster.node().cluster.to_string(),
             node: cluster.node().id,
             incarnation: cluster.node().incarnation,
-            nodes: self.nodes_of(&view, &shards),
-            shards,
+            nodes: self.nodes(),
+            shards: shards(&view, cluster.health().groups),
         })
     }
 
     /// The nodes of the cluster, by id; nodes that left are not among them.
-    pub async fn nodes(&self) -> Result<Vec<NodeDetail>, BrokerError> {
-        Ok(self.cluster_detail().await?.nodes)
+    pub fn nodes(&self) -> Vec<NodeDetail> {
+        let nodes = self.inner.core.cluster.nodes();
+        nodes.iter().map(|node| self.node_detail(node)).collect()
     }
 
-    fn nodes_of(&self, view: &MetadataView, shards: &[ShardDetail]) -> Vec<NodeDetail> {
-        let me = self.inner.core.cluster.node();
-        let mut leads: BTreeMap<NodeId, Vec<ShardId>> = BTreeMap::new();
-        for shard in shards.iter().filter(|shard| shard.shard.0 != 0) {
-            if let Some(leader) = shard.leader {
-                leads.entry(leader).or_default().push(shard.shard);
-            }
+    /// Begins to move what a node keeps to other nodes.
+    pub async fn drain_node(&self, node: NodeId) -> Result<(), BrokerError> {
+        self.check_node(node)?;
+        let deadline = Instant::now() + CHANGE_WAIT;
+        Ok(self.inner.core.cluster.drain(node, deadline).await?)
+    }
+
+    /// Lets a node that drains, or has done so, keep replicas again.
+    pub async fn undrain_node(&self, node: NodeId) -> Result<(), BrokerError> {
+        self.check_node(node)?;
+        let deadline = Instant::now() + CHANGE_WAIT;
+        Ok(self.inner.core.cluster.undrain(node, deadline).await?)
+    }
+
+    /// Drains a node and takes it out of the cluster, for ever. To be repeated while it fails as
+    /// unavailable: the node then still keeps something.
+    pub async fn remove_node(&self, node: NodeId) -> Result<(), BrokerError> {
+        self.check_node(node)?;
+        let deadline = Instant::now() + LEAVE_WAIT;
+        Ok(self.inner.core.cluster.leave(node, deadline).await?)
+    }
+
+    fn check_node(&self, node: NodeId) -> Result<(), BrokerError> {
+        self.inner.core.check_open()?;
+        let nodes = self.inner.core.cluster.nodes();
+        if nodes.iter().any(|known| known.id == node) {
+            return Ok(());
         }
-        let mut nodes: Vec<NodeDetail> = view
-            .nodes
-            .iter()
-            .filter(|node| node.state != NodeState::Removed)
-            .map(|node| NodeDetail {
-                id: node.id,
-                name: node.name.clone(),
-                address: node.address.clone(),
-                zone: node.zone.clone(),
-                state: node.state,
-                is_up: node.id == me.id || self.inner.core.cluster.is_up(node.id),
-                silent_ms: (node.id == me.id).then_some(0),
-                is_self: node.id == me.id,
-                leads: leads.remove(&node.id).unwrap_or_default(),
-            })
-            .collect();
-        // The first moments of a cluster: its nodes are not recorded yet.
-        if !nodes.iter().any(|node| node.is_self) {
-            nodes.push(NodeDetail {
-                id: me.id,
-                name: me.name.clone(),
-                address: String::new(),
-                zone: String::new(),
-                state: NodeState::Up,
-                is_up: true,
-                silent_ms: Some(0),
-                is_self: true,
-                leads: leads.remove(&me.id).unwrap_or_default(),
-            });
+        Err(BrokerError::NotFound {
+            what: format!("node {node}"),
+        })
+    }
+
+    fn node_detail(&self, node: &ClusterNode) -> NodeDetail {
+        let heard = self.inner.core.cluster.last_heard(node.id);
+        let silence = match node.is_self {
+            true => Some(Duration::ZERO),
+            false => heard.map(|heard| heard.elapsed()),
+        };
+        NodeDetail {
+            id: node.id,
+            name: node.name.clone(),
+            address: node.address.clone(),
+            zone: node.zone.clone(),
+            state: node.state,
+            is_up: node.is_up,
+            silent_ms: silence.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+            is_self: node.is_self,
+            leads: node.leader_of.clone(),
         }
-        nodes.sort_by_key(|node| node.id);
-        nodes
     }
 }
 
-/// The groups with their places; a group without a recorded place is where it is led.
-fn shards(view: &MetadataView, groups: &[GroupHealth], me: NodeId) -> Vec<ShardDetail> {
+/// The groups with the places that the metadata gives them; without one, with the voters that they have.
+fn shards(view: &MetadataView, groups: Vec<GroupHealth>) -> Vec<ShardDetail> {
     let placed: BTreeMap<ShardId, &Vec<NodeId>> = view
         .placements
         .iter()
         .map(|placement| (placement.shard, &placement.replicas))
         .collect();
-    groups
-        .iter()
-        .map(|group| {
-            let shard = ShardId(group.group);
-            let replicas = placed.get(&shard).map(|replicas| replicas.to_vec());
-            ShardDetail {
-                shard,
-                leader: group.leader,
-                term: group.term,
-                replicas: replicas.unwrap_or_else(|| vec![group.leader.unwrap_or(me)]),
-            }
-        })
-        .collect()
+    let detail = |group: GroupHealth| {
+        let shard = ShardId(group.group);
+        ShardDetail {
+            shard,
+            leader: group.leader,
+            term: group.term,
+            replicas: placed
+                .get(&shard)
+                .map_or(group.voters, |replicas| replicas.to_vec()),
+        }
+    };
+    groups.into_iter().map(detail).collect()
 }

@@ -144,7 +144,7 @@ async fn metrics_and_health_tell_what_happened() {
     let health = node.broker.health();
     assert!(health.alive && health.ready, "{health:?}");
     assert_eq!(health.shards.len(), 5, "metadata and four shards");
-    assert_eq!(node.broker.nodes().await.unwrap()[0].leads.len(), 4);
+    assert_eq!(node.broker.nodes()[0].leads.len(), 4);
     assert_eq!(node.broker.damage(), []);
     node.broker.shutdown().await;
     let health = node.broker.health();
