@@ -46,10 +46,14 @@ pub struct GroupHealth {
     pub leader: Option<NodeId>,
     /// Counts elections.
     pub term: u64,
+    /// Who votes in it, as far as this node was told; empty where it is no member.
+    pub voters: Vec<NodeId>,
     /// The newest entry in the log.
     pub last_log: Option<u64>,
     /// The newest entry that the state has.
     pub last_applied: Option<u64>,
+    /// How far this node's wall clock is ahead of the median of the group's voters.
+    pub clock_offset_us: i64,
     /// Why it is out of service.
     pub failed: Option<String>,
 }
@@ -108,6 +112,7 @@ pub(crate) fn group_health(group: &Group) -> GroupHealth {
             .borrow()
             .filter(|leader| group.node.board.is_up(*leader)),
         term: 0,
+        voters: Vec::new(),
         last_log: None,
         last_applied: replica
             .progress
@@ -116,12 +121,15 @@ pub(crate) fn group_health(group: &Group) -> GroupHealth {
             .log_id
             .as_ref()
             .map(|log_id| log_id.index),
+        clock_offset_us: replica.clock_offset_us.load(Ordering::Relaxed),
         failed: replica.failure(),
     };
     if let Some(raft) = group.raft() {
         let metrics = raft.metrics();
         let metrics = metrics.borrow_watched();
         health.term = metrics.current_term;
+        let membership = metrics.membership_config.membership();
+        health.voters = membership.voter_ids().map(NodeId).collect();
         health.last_log = metrics.last_log_index;
     }
     health

@@ -6,6 +6,7 @@
 //!                   |- data_dir     one process per directory
 //!                   |- listeners    all ports bound before anything starts
 //!                   |- node         cluster, broker, gateways, admin: start and stop
+//!                   |- neighbours   log lines about the other nodes
 //! ```
 //!
 //! Its other commands ask a running node: `health`, `cluster_command`, over `admin_client`. It decides
@@ -21,6 +22,7 @@ mod error;
 mod health;
 mod listeners;
 mod logging;
+mod neighbours;
 mod node;
 mod process;
 mod serve;

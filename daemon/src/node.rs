@@ -20,6 +20,7 @@ use tracing::{error, info, warn};
 use crate::admin_thread::AdminThread;
 use crate::config::Config;
 use crate::error::DaemonError;
+use crate::neighbours;
 
 /// Of the time for a graceful end, one part is kept for the admin interface, which ends last.
 const ADMIN_SHARE: u32 = 10;
@@ -41,6 +42,7 @@ impl Node {
                 path: config.cluster.data_dir.clone(),
                 source,
             })?;
+        tokio::spawn(neighbours::log(cluster.watch_nodes()));
         let broker = Broker::start(cluster.clone(), config.broker.clone())
             .await
             .map_err(DaemonError::Broker)?;

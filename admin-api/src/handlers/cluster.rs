@@ -48,7 +48,10 @@ pub async fn drain(
     path: NodePath,
     _query: web::Query<NoQuery>,
 ) -> Result<HttpResponse, AdminError> {
-    admin.broker()?.drain_node(NodeId(path.into_inner())).await?;
+    admin
+        .broker()?
+        .drain_node(NodeId(path.into_inner()))
+        .await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

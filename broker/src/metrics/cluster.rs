@@ -6,6 +6,20 @@ use crate::metrics::scrape::GAUGE;
 use crate::metrics::text::TextWriter;
 
 pub(super) fn write(writer: &mut TextWriter, cluster: &Cluster) {
+    let nodes = cluster.nodes();
+    let heard = nodes.iter().filter(|node| node.is_up).count();
+    writer.single(
+        "flotilla_nodes",
+        GAUGE,
+        "Nodes of the cluster.",
+        nodes.len(),
+    );
+    writer.single(
+        "flotilla_nodes_up",
+        GAUGE,
+        "Nodes of the cluster that this node hears, itself included.",
+        heard,
+    );
     groups(writer, &cluster.health().groups);
 }
 
@@ -49,5 +63,16 @@ fn groups(writer: &mut TextWriter, groups: &[GroupHealth]) {
             let shard = group.group.to_string();
             writer.sample(family, &[("shard", &shard)], pick(group));
         }
+    }
+    let family = "flotilla_shard_clock_offset_seconds";
+    writer.family(
+        family,
+        GAUGE,
+        "How far this node's wall clock is ahead of the median of the shard's voters.",
+    );
+    for group in groups {
+        let shard = group.group.to_string();
+        let offset = group.clock_offset_us as f64 / 1e6;
+        writer.sample(family, &[("shard", &shard)], offset);
     }
 }
