@@ -397,6 +397,10 @@ async fn watch_log(log: NodeLog, groups: Vec<Arc<Group>>) {
             }
             LogHealth::Failed { reason } => {
                 groups.iter().for_each(|group| group.replica.fail(&reason));
+                // As long as Raft runs it may lead, and nobody else would.
+                for group in &groups {
+                    group.stop_raft().await;
+                }
                 return;
             }
         }

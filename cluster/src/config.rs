@@ -92,6 +92,8 @@ pub struct CheckpointConfig {
     pub interval: Duration,
     /// Log behind the last checkpoint that each group keeps for members that are away.
     pub log_keep_bytes: u64,
+    /// Most bytes that leave this node in snapshots in a second.
+    pub snapshot_bytes_per_second: u64,
     /// A sealed segment is rewritten without its dead messages when fewer than this percentage of
     /// its bytes are live.
     pub compact_below_percent: u8,
@@ -105,6 +107,7 @@ impl Default for CheckpointConfig {
             dirty_bytes: 16 << 20,
             log_bytes: 256 << 20,
             log_keep_bytes: 128 << 20,
+            snapshot_bytes_per_second: 64 << 20,
             interval: Duration::from_secs(10),
             compact_below_percent: 30,
             compact_bytes_per_second: 32 << 20,
@@ -188,6 +191,9 @@ impl ClusterConfig {
         }
         if self.checkpoint.compact_below_percent > 90 {
             return refuse("storage.compact_below_percent", "it must be at most 90");
+        }
+        if self.checkpoint.snapshot_bytes_per_second == 0 {
+            return refuse("storage.snapshot_rate", "it must not be 0");
         }
         if self.checkpoint.compact_bytes_per_second == 0 {
             return refuse("storage.compact_rate", "it must not be 0");

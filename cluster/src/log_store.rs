@@ -10,7 +10,7 @@ use std::io;
 use std::ops::{Bound, Range, RangeBounds};
 use std::sync::Arc;
 
-use flotilla_storage::{GroupId, NodeLog, PurgePoint, StorageError};
+use flotilla_storage::{GroupId, LogHealth, NodeLog, PurgePoint, StorageError};
 use futures::Stream;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use tokio::sync::oneshot;
@@ -43,6 +43,17 @@ impl ShardLog {
         match receiver.await {
             Ok(result) => result.map_err(shared_to_io),
             Err(_) => Err(io::Error::other("the log of this node was closed")),
+        }
+    }
+
+    /// What a log out of service has lost is not to be taken for what was never there: a leader would
+    /// go on as one, with nothing to say.
+    fn check_open(&self) -> io::Result<()> {
+        match self.log.health() {
+            LogHealth::Healthy => Ok(()),
+            LogHealth::Failed { reason } | LogHealth::FullWaiting { reason } => {
+                Err(io::Error::other(reason))
+            }
         }
     }
 
@@ -110,7 +121,11 @@ impl RaftLogReader<Groups> for ShardLog {
         end: u64,
     ) -> Result<Vec<Entry>, io::Error> {
         let range = self.visible(&(start..end))?;
-        self.read_some(range).await
+        let entries = self.read_some(range).await?;
+        if entries.is_empty() {
+            self.check_open()?;
+        }
+        Ok(entries)
     }
 
     async fn entries_stream<RB>(

@@ -53,6 +53,7 @@ impl Reachable {
     ) -> Result<Self, ClusterError> {
         let identity = watch::Sender::new(local_identity(passport));
         let links = Links::new(runtime.clone(), identity.subscribe());
+        links.set_snapshot_rate(config.checkpoint.snapshot_bytes_per_second);
         let listening = match &config.listen {
             Some(listener) => {
                 let listener = listener

@@ -35,7 +35,6 @@ mod talk;
 mod tests;
 mod wire;
 
-pub(crate) use group_network::GroupNetwork;
 pub(crate) use identity::LocalIdentity;
 pub use lane::Lane;
 pub(crate) use links::Links;
