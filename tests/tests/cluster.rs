@@ -52,14 +52,14 @@ fn identity(fleet: &Fleet) -> (String, Vec<u64>) {
     (cluster, ids)
 }
 
-/// The replicas of each shard, as any running node sees them.
-fn replicas(fleet: &Fleet) -> Vec<BTreeSet<u64>> {
+/// The wanted replicas of each shard and the voters, as any running node sees them.
+fn replicas(fleet: &Fleet) -> Vec<[BTreeSet<u64>; 2]> {
     let running = fleet.running();
     let status = running.iter().find_map(|number| fleet.status(*number));
     let shards = status.map_or_else(Vec::new, |status| status.shards);
     shards
         .into_iter()
-        .map(|shard| shard.replicas.into_iter().collect())
+        .map(|shard| [shard.replicas, shard.voters].map(|ids| ids.into_iter().collect()))
         .collect()
 }
 
@@ -68,7 +68,7 @@ fn wait_for_replicas(fleet: &Fleet, nodes: &[u64]) {
     let what = format!("every shard's replicas are on {wanted:?}");
     fleet.wait_until(&what, MOVED_WITHIN, |fleet| {
         let replicas = replicas(fleet);
-        !replicas.is_empty() && replicas.iter().all(|nodes| *nodes == wanted)
+        !replicas.is_empty() && replicas.iter().flatten().all(|nodes| *nodes == wanted)
     });
 }
 

@@ -32,7 +32,10 @@ pub struct Group {
     pub id: u64,
     pub leader: Option<u64>,
     pub term: u64,
+    /// Where replicas are wanted.
     pub replicas: Vec<u64>,
+    /// Who votes now.
+    pub voters: Vec<u64>,
 }
 
 impl Status {
@@ -100,12 +103,16 @@ impl Member {
 
 impl Group {
     fn parse(value: &Value) -> Option<Self> {
-        let replicas = value.get("replicas")?.as_array()?;
+        let ids = |key: &str| {
+            let ids = value.get(key)?.as_array()?.iter();
+            Some(ids.filter_map(Value::as_u64).collect::<Vec<_>>())
+        };
         Some(Self {
             id: value.get("id")?.as_u64()?,
             leader: leader(value),
             term: value.get("term")?.as_u64()?,
-            replicas: replicas.iter().filter_map(Value::as_u64).collect(),
+            replicas: ids("replicas")?,
+            voters: ids("voters").or_else(|| ids("replicas"))?,
         })
     }
 }
@@ -122,7 +129,7 @@ mod tests {
         {"id":1,"name":"a","address":"10.77.0.1:7600","zone":"","state":"up","up":true,"self":false},
         {"id":2,"name":"b","address":"10.77.0.2:7600","zone":"","state":"up","up":true,"self":true},
         {"id":4,"name":"a","address":"10.77.0.1:7600","zone":"","state":"up","up":true,"self":false}],
-        "shards":[{"id":1,"leader":2,"term":3,"replicas":[1,2]},{"id":2,"leader":null,"term":1,"replicas":[1]}],
+        "shards":[{"id":1,"leader":2,"term":3,"replicas":[1,2],"voters":[1]},{"id":2,"leader":null,"term":1,"replicas":[1],"voters":[]}],
         "metadata":{"leader":1},"ready":false}"#;
 
     #[test]
@@ -132,6 +139,7 @@ mod tests {
         assert_eq!((status.led_by(2), status.led_by(1)), (1, 0));
         assert_eq!(status.metadata_leader, Some(1));
         assert_eq!(status.shards[0].replicas, [1, 2]);
+        assert_eq!(status.shards[0].voters, [1]);
         assert_eq!(status.ids()[&Ipv4Addr::new(10, 77, 0, 1)], 4);
     }
 
