@@ -33,6 +33,12 @@ impl Broker {
                 reasons.push(format!("the disk is full: {reason}"));
             }
         }
+        let nodes = core.cluster.nodes();
+        // In the first moments of a cluster no node is recorded.
+        if !nodes.is_empty() && !nodes.iter().any(|node| node.is_self) {
+            ready = false;
+            reasons.push("this node was removed from the cluster".to_owned());
+        }
         for group in &health.groups {
             if let Some(reason) = out_of_service(group) {
                 ready = false;
