@@ -55,6 +55,17 @@ pub(super) const KEYS: &[Key] = &[
             c.cluster.checkpoint.log_bytes = n;
         },
     ),
+    amount("storage.log_keep", "128MiB", Unit::Bytes, 0, TIB, |c, n| {
+        c.cluster.checkpoint.log_keep_bytes = n;
+    }),
+    amount(
+        "storage.snapshot_rate",
+        "64MiB",
+        Unit::Bytes,
+        MIB,
+        TIB,
+        |c, n| c.cluster.checkpoint.snapshot_bytes_per_second = n,
+    ),
     amount(
         "storage.checkpoint_state_size",
         "16MiB",
