@@ -7,25 +7,28 @@ use flotilla_tests::cluster::{Campaign, DiskKind, Fault, Fleet, Layout};
 use flotilla_tests::seed;
 use flotilla_tests::workdir::WorkDir;
 use flotilla_tests::workload::{Plan, Workload};
+use rand::Rng;
 
 const SMALL_DISK_BYTES: u64 = 256 << 20;
 
 fn run(name: &'static str, layout: &Layout, faults: &[Fault]) {
+    let rounds = (0..seed::fault_rounds()).flat_map(|_| faults.iter().copied());
+    run_all(name, layout, seed::seed(), &rounds.collect::<Vec<_>>());
+}
+
+fn run_all(name: &'static str, layout: &Layout, seed: u64, faults: &[Fault]) {
     let work = WorkDir::new("faults");
-    let seed = seed::seed();
     let fleet = Fleet::form(&work, layout);
     let workload = Workload::start(&fleet.kubemq(), Plan::small(seed));
     let mut campaign = Campaign::new(name, fleet, workload, seed).compare_replicas();
-    for _ in 0..seed::fault_rounds() {
-        for fault in faults {
-            campaign.round(*fault);
-        }
+    for fault in faults {
+        campaign.round(*fault);
     }
     campaign.finish();
 }
 
-fn lossy_disks() -> Layout {
-    (1..=3).fold(Layout::of(3), |layout, node| {
+fn lossy_disks(nodes: u32) -> Layout {
+    (1..=nodes).fold(Layout::of(nodes), |layout, node| {
         layout.disk(node, DiskKind::Lossy)
     })
 }
@@ -64,7 +67,7 @@ fn cut_links() {
 fn power_cuts_and_slow_disks() {
     run(
         "Power cuts and slow disks",
-        &lossy_disks(),
+        &lossy_disks(3),
         &[
             Fault::CutPowerOfOne,
             Fault::SlowDiskOfLeader,
@@ -90,4 +93,30 @@ fn a_full_disk_and_wrong_clocks() {
             Fault::MoveClockOfFollower,
         ],
     );
+}
+
+/// Five nodes with three replicas of each shard, so that most calls go to nodes that hold nothing, and
+/// whatever fault comes next.
+#[test]
+fn any_faults_of_five_nodes() {
+    const FAULTS: [Fault; 12] = [
+        Fault::KillLeader,
+        Fault::KillOne,
+        Fault::RestartLeader,
+        Fault::FreezeLeader,
+        Fault::FreezeOne,
+        Fault::IsolateLeader,
+        Fault::IsolateLeaderFromNodes,
+        Fault::CutOneLink,
+        Fault::CutPowerOfOne,
+        Fault::CutPowerOfAll,
+        Fault::SlowDiskOfLeader,
+        Fault::MoveClockOfLeader,
+    ];
+    let seed = seed::seed();
+    let mut random = seed::random(seed);
+    let faults: Vec<Fault> = (0..4 * seed::fault_rounds())
+        .map(|_| FAULTS[random.random_range(0..FAULTS.len())])
+        .collect();
+    run_all("Any faults of five nodes", &lossy_disks(5), seed, &faults);
 }

@@ -17,6 +17,8 @@ pub enum Fault {
     KillLeader,
     KillOne,
     KillAll,
+    /// Asked to end, and started again.
+    RestartLeader,
     FreezeLeader,
     FreezeOne,
     /// From nodes and clients.
@@ -73,6 +75,12 @@ impl Fault {
             Fault::KillLeader => kill(fleet, vec![leader]),
             Fault::KillOne => kill(fleet, vec![one]),
             Fault::KillAll => kill(fleet, all.clone()),
+            Fault::RestartLeader => {
+                let ended = fleet.node_mut(leader).terminate();
+                let status = ended.unwrap_or_else(|error| panic!("node {leader}: {error}"));
+                assert!(status.success(), "node {leader} ended with {status}");
+                (vec![leader], Undo::Start)
+            }
             Fault::FreezeLeader => freeze(fleet, leader),
             Fault::FreezeOne => freeze(fleet, one),
             Fault::IsolateLeader => {
