@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::ClusterConfig;
 use crate::error::ClusterError;
-use crate::forming::{Board, Forming, FormingService, Plan, PlannedNode, Terms};
+use crate::forming::{Board, Forming, FormingService, Plan, PlannedNode, Terms, check_standing};
 use crate::identity::{ClusterId, Identity, Passport, PassportOffice, Standing};
 use crate::net::{Links, LocalIdentity, ServiceId};
 
@@ -105,7 +105,10 @@ pub(crate) async fn become_member(
     let service = FormingService::new(office.clone(), me.clone(), terms, board.clone());
     links.register(ServiceId::FORMING, Arc::new(service.clone()));
     let (identity, addresses) = match passport.identity() {
-        Some(identity) => (identity, BTreeMap::new()),
+        Some(identity) => {
+            check_standing(&links, &config.seeds, service.greeting(), identity.cluster).await?;
+            (identity, BTreeMap::new())
+        }
         None if config.seeds.is_empty() => (form_alone(config, &office).await?, BTreeMap::new()),
         None => {
             let forming = Forming {

@@ -111,7 +111,7 @@ impl Board {
         state.at_address.retain(|_, (_, at)| is_recent(*at));
     }
 
-    pub fn sightings(&self) -> Vec<Sighting> {
+    pub(super) fn sightings(&self) -> Vec<Sighting> {
         self.inner
             .state
             .lock()

@@ -15,6 +15,7 @@
 //! history, so a planned node that is wiped is simply not there: it joins as a new one.
 
 mod board;
+mod check;
 mod decision;
 mod links;
 mod message;
@@ -25,7 +26,10 @@ mod service;
 mod tests;
 
 pub(crate) use board::Board;
+pub(crate) use check::check_standing;
 pub(crate) use message::{Candidate, Joined, Terms};
 pub(crate) use plan::{Plan, PlannedNode};
-pub(crate) use runner::{Ask, Forming};
+#[cfg(test)]
+use runner::Ask;
+pub(crate) use runner::Forming;
 pub(crate) use service::{FormingService, NotTaken, Registrar};

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use flotilla_model::ids::DiskId;
 use futures::future::BoxFuture;
 
 use super::board::Board;
@@ -14,6 +15,9 @@ use crate::identity::{PassportOffice, Standing};
 /// Takes nodes into the cluster that this node is a member of.
 pub(crate) trait Registrar: Send + Sync + 'static {
     fn join(&self, candidate: Candidate) -> BoxFuture<'static, Result<Joined, NotTaken>>;
+
+    /// What speaks against a node for good.
+    fn objection(&self, disk: DiskId) -> Option<String>;
 }
 
 /// Why a candidate was not taken in.
@@ -58,6 +62,12 @@ impl FormingService {
         let _ = self.inner.registrar.set(registrar);
     }
 
+    /// Who this node is now.
+    pub fn greeting(&self) -> Greeting {
+        let inner = &self.inner;
+        greeting(&inner.office, &inner.me, inner.terms, &inner.board)
+    }
+
     /// Answers an encoded question.
     pub async fn answer(self, question: Bytes) -> Result<Bytes, String> {
         let answer = match decode(&question)? {
@@ -66,12 +76,11 @@ impl FormingService {
                 if theirs.node.disk != inner.me.disk {
                     inner.board.heard(&theirs);
                 }
-                Answer::Greeting(greeting(
-                    &inner.office,
-                    &inner.me,
-                    inner.terms,
-                    &inner.board,
-                ))
+                let registrar = inner.registrar.get();
+                match registrar.and_then(|registrar| registrar.objection(theirs.node.disk)) {
+                    Some(objection) => Answer::Refused(objection),
+                    None => Answer::Greeting(self.greeting()),
+                }
             }
             Question::Prepare(plan) => self.prepare(plan).await,
             Question::Join(candidate) => self.join(candidate).await,

@@ -95,6 +95,10 @@ impl Registrar for Numbers {
         };
         Box::pin(async move { Ok(joined) })
     }
+
+    fn objection(&self, _disk: flotilla_model::ids::DiskId) -> Option<String> {
+        None
+    }
 }
 
 struct TestNode {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use flotilla_model::ids::DiskId;
 use flotilla_model::metadata::NodeState;
 use flotilla_model::outcome::Outcome;
 use futures::future::BoxFuture;
@@ -25,6 +26,17 @@ impl Registrar for Gate {
     fn join(&self, candidate: Candidate) -> BoxFuture<'static, Result<Joined, NotTaken>> {
         let (cluster, roster) = (self.cluster, self.roster.clone());
         Box::pin(async move { take_in(cluster, &roster, candidate).await })
+    }
+
+    fn objection(&self, disk: DiskId) -> Option<String> {
+        let view = self.roster.view();
+        let known = view.nodes.iter().find(|node| node.disk == disk)?;
+        (known.state == NodeState::Removed).then(|| {
+            format!(
+                "node {} was removed from the cluster, for ever: empty its data directory to join as a new one",
+                known.id
+            )
+        })
     }
 }
 

@@ -178,6 +178,12 @@ impl Roster {
             .filter(|node| node.state != NodeState::Removed && !node.address.is_empty());
         addresses.extend(present.map(|node| (node.id, node.address.clone())));
         self.links.set_addresses(addresses);
+        for node in &view.nodes {
+            if node.state == NodeState::Removed && node.id != self.board.node {
+                // It may not know yet, and goes on as if it belonged to the cluster.
+                self.links.cut(node.id, true);
+            }
+        }
         self.view.send_if_modified(|known| {
             let is_news = **known != view;
             if is_news {

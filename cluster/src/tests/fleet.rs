@@ -1,16 +1,19 @@
 //! Several nodes in one process, linked over loopback.
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use flotilla_model::ids::NodeId;
 use flotilla_model::name::Name;
 use flotilla_model::query;
 use openraft::async_runtime::watch::WatchReceiver;
 use tempfile::TempDir;
 
 use super::{Node, PATIENCE};
+use crate::ClusterError;
 use crate::{ClusterConfig, ShiftedTimeSource};
 
 /// A place for a node: its directory and its address outlive it.
@@ -52,6 +55,19 @@ impl Fleet {
     pub fn start_all(&mut self) {
         let places: Vec<usize> = (0..self.berths.len()).collect();
         self.start_these(&places);
+    }
+
+    /// Starts a node that may refuse to.
+    pub fn try_start_one(&mut self, place: usize) -> Result<(), ClusterError> {
+        let (seeds, expect) = (self.seeds(), self.expect);
+        let berth = &mut self.berths[place];
+        let listen = berth.listen.clone();
+        berth.node = Some(Node::try_start(berth.dir.path(), |config| {
+            config.listen = Some(listen);
+            config.seeds = seeds;
+            config.expect = expect;
+        })?);
+        Ok(())
     }
 
     /// Starts nodes at the same time, and waits for all of them.
@@ -112,6 +128,34 @@ impl Fleet {
             Ok(Some(_)) => node.topic_contents(topic).len() == messages,
             Ok(None) | Err(_) => messages == 0,
         }
+    }
+
+    /// Every node knows all nodes and the place of every shard, and Raft has got there.
+    pub fn is_settled(&self, nodes: usize, replicas: usize) -> bool {
+        self.nodes().all(|node| {
+            let known = node.cluster.nodes();
+            let view = node.cluster.inner.roster.view();
+            known.len() == nodes
+                && view.placements.len() == 4
+                && view
+                    .placements
+                    .iter()
+                    .all(|place| place.replicas.len() == replicas)
+                && node.cluster.inner.groups[1..].iter().all(|group| {
+                    let Some(raft) = group.raft() else {
+                        return false;
+                    };
+                    let metrics = raft.metrics();
+                    let metrics = metrics.borrow_watched();
+                    // What everyone who holds it has agreed on. Who held it before may not know.
+                    let membership = metrics.committed_membership_config.membership();
+                    let voters = membership.voter_ids().map(NodeId).collect::<BTreeSet<_>>();
+                    let wanted = node.cluster.inner.roster.replicas(group.replica.shard);
+                    let wanted: BTreeSet<NodeId> = wanted.into_iter().flatten().collect();
+                    !wanted.contains(&node.cluster.node().id)
+                        || membership.get_joint_config().len() == 1 && voters == wanted
+                })
+        })
     }
 
     pub fn wait_for(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {

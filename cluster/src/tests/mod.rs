@@ -5,6 +5,7 @@ mod fleet;
 mod forming;
 mod leaders;
 mod many;
+mod membership;
 mod node;
 mod outbox;
 pub(crate) mod replay;
