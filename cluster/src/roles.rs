@@ -20,7 +20,7 @@ use crate::error::{ClusterError, chain};
 use crate::group::{Group, Raft, raft_failure, unavailable};
 use crate::leadership::Lead;
 use crate::observer::Role;
-use crate::presence::{ask_for_time, median_us};
+use crate::presence::{ToldTime, ask_for_time, median_us};
 use crate::time::time_at_take_over;
 use crate::types::Groups;
 
@@ -155,14 +155,13 @@ impl Group {
 
     /// Gets ready to lead: from here on this node's clock is the shard's.
     async fn take_over(&self, raft: &Raft, id: LeaderId) -> Result<(), ClusterError> {
-        raft.wait_for_recovery(None)
-            .await
-            .map_err(|error| unavailable(&error))?;
         let replica = &self.replica;
+        // Both ask other nodes, and neither waits for what the other says.
+        let (recovered, told) = tokio::join!(raft.wait_for_recovery(None), self.ask_for_time());
+        recovered.map_err(|error| unavailable(&error))?;
         let stats = replica.read(|records| query::shard_stats(records)).await?;
         let applied = stats.time.max(replica.applied_time());
-        let begin = self.time_to_begin(applied).await;
-        replica.clock.lead_from(begin);
+        replica.clock.lead_from(self.time_to_begin(applied, told));
         replica.find_next_due().await?;
         replica.set_recovered();
         self.begin_to_lead(Lead {
@@ -174,19 +173,25 @@ impl Group {
         Ok(())
     }
 
-    /// Where this leader's clock begins.
-    async fn time_to_begin(&self, applied: ShardTime) -> ShardTime {
-        let clock = &self.replica.clock;
+    /// What the other voters believe the time to be. Those that are silent are not waited for.
+    async fn ask_for_time(&self) -> Vec<ToldTime> {
         let own = self.node.identity.node;
-        let voters = self.voters();
-        let others = voters.into_iter().filter(|node| *node != own);
+        let board = &self.node.board;
+        let voters = self.voters().into_iter();
+        let others = voters.filter(|node| *node != own && !board.is_silent(*node));
+        let clock = &self.replica.clock;
         let group = self.replica.group.0;
-        let told = ask_for_time(&self.node.links, group, others, || clock.own_wall_us()).await;
+        ask_for_time(&self.node.links, group, others, || clock.own_wall_us()).await
+    }
+
+    /// Where this leader's clock begins.
+    fn time_to_begin(&self, applied: ShardTime, told: Vec<ToldTime>) -> ShardTime {
+        let clock = &self.replica.clock;
         let mut estimates = vec![clock.estimate()];
         let mut walls_us = vec![0];
-        for (estimate, wall_us) in told {
-            estimates.push(estimate);
-            walls_us.push(wall_us);
+        for told in told {
+            estimates.push(told.now());
+            walls_us.push(told.wall_offset_us);
         }
         if let Some(offset_us) = median_us(walls_us) {
             clock.set_wall_offset_us(offset_us);

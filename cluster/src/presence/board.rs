@@ -13,6 +13,8 @@ use super::message::Greeting;
 
 /// A node that was not heard for this long is taken for gone.
 pub(crate) const HEARD_AGE_MAX: Duration = Duration::from_secs(2);
+/// From then on it is not waited for.
+const SILENT_AGE_MIN: Duration = Duration::from_millis(1_200);
 /// Bits of a generation below the start counter.
 const RAISE_BITS: u32 = 20;
 /// Reports that a slow reader may leave unread; after more it is told that it missed some.
@@ -187,6 +189,12 @@ impl Board {
             || self
                 .heard(node)
                 .is_some_and(|heard| heard.at.elapsed() <= HEARD_AGE_MAX)
+    }
+
+    /// Whether a node that was there has missed a round or two: it would not answer quickly.
+    pub fn is_silent(&self, node: NodeId) -> bool {
+        self.heard(node)
+            .is_some_and(|heard| heard.at.elapsed() > SILENT_AGE_MIN)
     }
 
     /// Whether a node is there, will stay, and has a clock that agrees with the others'.

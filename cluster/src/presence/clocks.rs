@@ -3,7 +3,8 @@
 /// Further off than this a node does not lead if another can.
 pub(crate) const OFFSET_MAX_US: i64 = 500_000;
 
-/// The median of clocks given as their leads over this node's, its own 0 among them.
+/// The median of clocks given as their leads over this node's, its own 0 among them. Of two that
+/// disagree nobody can tell which one is wrong, and there is none.
 pub(crate) fn median_us(mut offsets_us: Vec<i64>) -> Option<i64> {
     offsets_us.sort_unstable();
     let middle = offsets_us.len() / 2;
@@ -12,7 +13,8 @@ pub(crate) fn median_us(mut offsets_us: Vec<i64>) -> Option<i64> {
         return Some(upper);
     }
     let lower = *offsets_us.get(middle.checked_sub(1)?)?;
-    Some(lower + (upper - lower) / 2)
+    let apart_us = upper - lower;
+    (offsets_us.len() > 2 || apart_us <= OFFSET_MAX_US).then_some(lower + apart_us / 2)
 }
 
 #[cfg(test)]
@@ -26,6 +28,11 @@ mod tests {
         assert_eq!(median_us(vec![0, day_us, day_us + 10]), Some(day_us));
         assert_eq!(median_us(vec![0, 10]), Some(5));
         assert_eq!(median_us(vec![0]), Some(0));
+        assert_eq!(median_us(vec![0, day_us]), None);
+        assert_eq!(
+            median_us(vec![0, 10, day_us, day_us + 10]),
+            Some(day_us / 2 + 5)
+        );
         assert_eq!(median_us(Vec::new()), None);
     }
 }

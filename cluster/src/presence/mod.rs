@@ -21,4 +21,4 @@ mod sessions;
 pub(crate) use board::Board;
 pub use board::LostShards;
 pub(crate) use clocks::{OFFSET_MAX_US, median_us};
-pub(crate) use round::{Presence, ask_for_time};
+pub(crate) use round::{Presence, ToldTime, ask_for_time};

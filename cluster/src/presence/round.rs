@@ -210,10 +210,6 @@ impl Presence {
                 .replica
                 .clock_offset_us
                 .store(-median, Ordering::Relaxed);
-            // Of two that disagree nobody can tell which one is wrong.
-            if known.len() < 3 {
-                continue;
-            }
             let is_off = |offset_us: i64| (offset_us - median).abs() > OFFSET_MAX_US;
             let wrong = known.iter().filter(|(_, offset_us)| is_off(*offset_us));
             off.extend(wrong.map(|(node, _)| *node));
@@ -282,29 +278,56 @@ impl Presence {
     }
 }
 
-/// What the other voters of a group believe its time to be, with the leads of their wall clocks over
-/// this node's. Who does not answer at once is left out.
+/// What another voter told.
+pub(crate) struct ToldTime {
+    estimate: TimeEstimate,
+    heard: Instant,
+    /// Its wall clock's lead over this node's.
+    pub wall_offset_us: i64,
+}
+
+impl ToldTime {
+    /// What it would tell now.
+    pub fn now(&self) -> TimeEstimate {
+        let since_ms = u64::try_from(self.heard.elapsed().as_millis()).unwrap_or(u64::MAX);
+        TimeEstimate {
+            time: self.estimate.time.plus_ms(since_ms),
+            is_live: self.estimate.is_live,
+        }
+    }
+}
+
+/// Asks other voters of a group what they believe its time to be. Who does not answer at once is left
+/// out.
 pub(crate) async fn ask_for_time(
     links: &Links,
     group: u32,
     voters: impl Iterator<Item = NodeId>,
     own_wall_us: impl Fn() -> i64,
-) -> Vec<(TimeEstimate, i64)> {
+) -> Vec<ToldTime> {
     let question = encode(&Question::Time { group });
-    let asked = voters.map(|node| ask(links, node, question.clone(), TIME_WAIT));
-    let answers = futures::future::join_all(asked).await;
-    let told = answers.into_iter().filter_map(|answer| match answer {
-        Ok(Answer::Time {
-            time_ms,
-            is_live,
-            wall_us,
-        }) => {
+    let own_wall_us = &own_wall_us;
+    let asked = voters.map(|node| {
+        let asked = ask(links, node, question.clone(), TIME_WAIT);
+        async move {
+            let Ok(Answer::Time {
+                time_ms,
+                is_live,
+                wall_us,
+            }) = asked.await
+            else {
+                return None;
+            };
             let time = ShardTime(time_ms);
-            Some((TimeEstimate { time, is_live }, wall_us - own_wall_us()))
+            Some(ToldTime {
+                estimate: TimeEstimate { time, is_live },
+                heard: Instant::now(),
+                wall_offset_us: wall_us - own_wall_us(),
+            })
         }
-        _ => None,
     });
-    told.collect()
+    let told = futures::future::join_all(asked).await;
+    told.into_iter().flatten().collect()
 }
 
 async fn ask(
