@@ -143,16 +143,16 @@ fn a_node_with_nothing_to_do_proposes_nothing() {
     let node = Node::start(dir.path());
     let health = node.cluster.health();
     assert!(health.ready(), "{health:?}");
-    let before: Vec<_> = health.groups.iter().map(|group| group.last_log).collect();
-    std::thread::sleep(Duration::from_millis(500));
-    let after: Vec<_> = node
-        .cluster
-        .health()
-        .groups
-        .iter()
-        .map(|group| group.last_log)
-        .collect();
-    assert_eq!(before, after);
+    let written = |node: &Node| -> Vec<_> {
+        let groups = node.cluster.health().groups;
+        groups.iter().map(|group| group.last_log).collect()
+    };
+    // A new node records itself first.
+    node.wait_for("half a second in which nothing is written", |node| {
+        let before = written(node);
+        std::thread::sleep(Duration::from_millis(500));
+        before == written(node)
+    });
 }
 
 #[test]

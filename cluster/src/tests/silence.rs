@@ -125,7 +125,8 @@ fn a_node_that_falls_silent_loses_what_its_sessions_held_after_five_seconds() {
     assert!(noticed < Duration::from_millis(3_500), "{noticed:?}");
     let came = wait_for_delivery(&fleet, &queue, silent) - begin;
     assert!(came >= Duration::from_millis(4_400), "{came:?}");
-    assert!(came < Duration::from_millis(8_000), "{came:?}");
+    // Longer if the leader changes meanwhile: a new one grants the full time again.
+    assert!(came < Duration::from_secs(14), "{came:?}");
 
     // Back again, its new sessions are as good as any.
     fleet.isolate(silent, false);
