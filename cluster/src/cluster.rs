@@ -391,16 +391,16 @@ async fn watch_log(log: NodeLog, groups: Vec<Arc<Group>>) {
     loop {
         tokio::time::sleep(WATCH_PERIOD).await;
         match log.health() {
-            LogHealth::Healthy => continue,
+            LogHealth::Healthy => {
+                stop_failed(&groups).await;
+                continue;
+            }
             LogHealth::FullWaiting { reason } => {
                 groups.iter().for_each(|group| group.replica.fail(&reason));
             }
             LogHealth::Failed { reason } => {
                 groups.iter().for_each(|group| group.replica.fail(&reason));
-                // As long as Raft runs it may lead, and nobody else would.
-                for group in &groups {
-                    group.stop_raft().await;
-                }
+                stop_failed(&groups).await;
                 return;
             }
         }
@@ -425,6 +425,16 @@ async fn watch_log(log: NodeLog, groups: Vec<Arc<Group>>) {
             if let Err(error) = group.restart().await {
                 group.replica.fail(&crate::error::chain(&error));
             }
+        }
+    }
+}
+
+/// Stops Raft in groups that are out of service here: as long as it runs it may lead, and nobody else
+/// would.
+async fn stop_failed(groups: &[Arc<Group>]) {
+    for group in groups {
+        if group.replica.failure().is_some() && group.raft().is_some() {
+            group.stop_raft().await;
         }
     }
 }

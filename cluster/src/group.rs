@@ -136,6 +136,15 @@ impl Group {
         let group = self.replica.group;
         let state = self.node.log.group_state(group)?;
         if state.suspect {
+            let applied = self.replica.progress.lock().applied.clone();
+            if applied.membership.membership().voter_ids().count() > 1 {
+                // Its vote would count for entries that it may have lost. The others have them.
+                return Err(ClusterError::Unavailable {
+                    reason: "damage to the newest part of the log may have swallowed entries that this \
+                             node acknowledged: empty its data directory, and it joins as a new node"
+                        .to_owned(),
+                });
+            }
             tracing::warn!(
                 group = group.0,
                 "damage to the newest part of the log may have swallowed entries of this group"

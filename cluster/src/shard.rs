@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use flotilla_model::command::{Command, ENTRY_COMMANDS_MAX};
@@ -27,6 +27,9 @@ use crate::state::Pins;
 pub(crate) const QUEUE_BATCHES: usize = 16;
 /// Leaves room for the head and the table of an entry.
 const PAYLOAD_BYTES_MAX: usize = ENTRY_BYTES_MAX / 2;
+
+/// A leader that cannot reach the others for this long is none any more.
+const CONFIRM_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// A handle of one shard's replica on this node. Clones are the same shard.
 #[derive(Clone)]
@@ -80,18 +83,19 @@ impl Shard {
     }
 
     /// Makes sure that this node leads the shard at this moment and has applied all that any node was
-    /// told was applied: what is read after this is the latest. Costs no message within a lease.
+    /// told was applied: what is read after this is the latest. Costs a round of messages: a lease would
+    /// spare it, but a voter that was just started again has forgotten what it granted.
     pub async fn confirm_leadership(&self) -> Result<(), ClusterError> {
         let lead = self.lead.borrow().clone();
         let not_leader = || ClusterError::NotLeader {
             hint: self.leader(),
         };
         let lead = lead.ok_or_else(not_leader)?;
-        lead.raft
-            .ensure_linearizable(ReadPolicy::LeaseRead)
-            .await
-            .map(|_| ())
-            .map_err(|_| not_leader())
+        let confirmed = lead.raft.ensure_linearizable(ReadPolicy::ReadIndex);
+        match tokio::time::timeout(CONFIRM_WAIT_MAX, confirmed).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(not_leader()),
+        }
     }
 
     /// What this node is to the shard.

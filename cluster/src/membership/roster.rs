@@ -168,9 +168,11 @@ impl Roster {
     }
 
     fn take(&self, view: MetadataView) {
-        let mut addresses = match view.nodes.is_empty() {
-            true => self.addresses.clone(),
-            false => BTreeMap::new(),
+        // The nodes of a new cluster are recorded one by one, and each record needs a quorum: until all
+        // are there, the plan tells where the others are.
+        let mut addresses = match view.placements.len() >= self.shard_count() {
+            true => BTreeMap::new(),
+            false => self.addresses.clone(),
         };
         let present = view
             .nodes

@@ -153,7 +153,7 @@ impl GroupPeer {
                 .await?;
             Ok(answers.into_inner())
         };
-        // The first request may have to wait for a disk; a dead link is noticed by its pings.
+        // A dead link is noticed by its pings.
         let patience = option.hard_ttl().max(CONNECT_TIMEOUT * 2);
         let answers = match tokio::time::timeout(patience, opened).await {
             Ok(Ok(answers)) => answers,

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_storage::GroupId;
@@ -33,6 +34,9 @@ const STREAM_BYTES_MAX: usize = 4 << 20;
 pub(super) const NODE_BYTES_MAX: usize = 64 << 20;
 /// Questions of one node that are answered at a time.
 const QUESTIONS_MAX: usize = 1_024;
+/// Longer than any asker waits: a group that is stuck must not collect questions until no other group of
+/// that node is answered.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// A group that runs on this node.
 #[derive(Clone)]
@@ -77,7 +81,10 @@ impl Links {
                 async move {
                     let request = request?;
                     let number = request.number;
-                    Ok(match links.answer_question(request).await {
+                    let answered = links.answer_question(request);
+                    let answered = tokio::time::timeout(ANSWER_WAIT_MAX, answered).await;
+                    let late = |_| Err(Status::deadline_exceeded("the group does not answer"));
+                    Ok(match answered.unwrap_or_else(late) {
                         Ok(body) => RaftAnswer {
                             number,
                             body,
@@ -187,13 +194,16 @@ impl Intake {
     ) -> Result<AppendEntriesRequest<Groups>, Status> {
         let message = message?;
         let bytes: usize = message.bodies.iter().map(Bytes::len).sum();
-        let bytes = bytes.min(STREAM_BYTES_MAX) as u32;
         let request = append::decode(message).map_err(malformed)?;
         let gone = |_| Status::cancelled("nobody waits for the answers");
         let stream = self.stream_room.clone();
-        let stream = stream.acquire_many_owned(bytes).await.map_err(gone)?;
+        let stream = stream
+            .acquire_many_owned(bytes.min(STREAM_BYTES_MAX) as u32)
+            .await.map_err(gone)?;
         let node = self.node_room.clone();
-        let node = node.acquire_many_owned(bytes).await.map_err(gone)?;
+        let node = node
+            .acquire_many_owned(bytes.min(NODE_BYTES_MAX) as u32)
+            .await.map_err(gone)?;
         self.held.lock().push_back([stream, node]);
         Ok(request)
     }

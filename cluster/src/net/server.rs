@@ -8,9 +8,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use flotilla_model::ids::NodeId;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use futures::future::{Either, select};
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -155,6 +155,7 @@ impl Links {
 }
 
 /// Answers on one connection.
+#[derive(Clone)]
 struct LinkService {
     links: Links,
     from: Arc<OnceLock<NodeId>>,
@@ -263,9 +264,14 @@ impl Link for LinkService {
         request: Request<Streaming<AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
         let mut requests = request.into_inner();
-        let mut first = opening(requests.message().await?)?;
-        self.admit(first.caller.take(), None)?;
-        self.links.answer_append(first, requests).map(Response::new)
+        let door = self.clone();
+        // Answered at once: an idle group has no first request for a long time.
+        let answers = stream::once(async move {
+            let mut first = opening(requests.message().await?)?;
+            door.admit(first.caller.take(), None)?;
+            door.links.answer_append(first, requests)
+        });
+        Ok(Response::new(answers.try_flatten().boxed()))
     }
 
     type SnapshotStream = BoxStream<'static, Result<SnapshotAnswer, Status>>;

@@ -113,7 +113,6 @@ impl Transfer {
                 }
             }
         }
-        drop(slot);
         tracing::info!(
             group = self.group.replica.group.0,
             upto = self.head.manifest.upto.index,
@@ -129,6 +128,8 @@ impl Transfer {
             .raft
             .install_full_snapshot(self.head.vote, snapshot)
             .await;
+        // Not before: the next transfer would write over the file that is being installed.
+        drop(slot);
         Ok(SnapshotAnswer {
             body: answer(installed)?,
             ..SnapshotAnswer::default()

@@ -93,8 +93,8 @@ impl SessionWatch {
     /// Once a round.
     pub fn look(&mut self, group: &Arc<Group>, board: &Arc<Board>, awake: Duration) {
         let lead = group.firm_lead();
+        // Not certain for a moment, as on a slow disk: what was heard until then still counts.
         let Some(present) = lead else {
-            self.lead = None;
             return;
         };
         if !self.lead.as_ref().is_some_and(|lead| lead.is(&present)) {
@@ -140,7 +140,8 @@ impl SessionWatch {
         let heard = board.heard(node).map_or(0, |heard| heard.generation);
         let silence = board.silence(node).unwrap_or(Duration::MAX);
         if silence.min(self.listened) >= SILENCE_MAX {
-            return Some(heard.max(highest) + 1);
+            // No higher: a node that was cut off goes on under a generation that holds nothing here yet.
+            return Some(highest + 1);
         }
         // It was started again.
         (heard > 0).then(|| start_of(heard))

@@ -52,6 +52,16 @@ fn a_node_that_was_killed_comes_back_with_its_id_and_catches_up() {
 }
 
 #[test]
+fn five_nodes_form_a_cluster_while_they_are_recorded_one_by_one() {
+    // Three voters of five hold a quorum: whoever forgot the plan after the first record could not
+    // make the second.
+    let fleet = Fleet::start(5);
+    fleet.wait_for("five recorded nodes with three replicas each", |fleet| {
+        is_settled(fleet, 5, 3)
+    });
+}
+
+#[test]
 fn a_formed_cluster_records_its_nodes_and_places() {
     let fleet = Fleet::start(3);
     fleet.wait_for("the records", |fleet| fleet.is_settled(3, 3));
