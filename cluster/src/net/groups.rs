@@ -199,11 +199,13 @@ impl Intake {
         let stream = self.stream_room.clone();
         let stream = stream
             .acquire_many_owned(bytes.min(STREAM_BYTES_MAX) as u32)
-            .await.map_err(gone)?;
+            .await
+            .map_err(gone)?;
         let node = self.node_room.clone();
         let node = node
             .acquire_many_owned(bytes.min(NODE_BYTES_MAX) as u32)
-            .await.map_err(gone)?;
+            .await
+            .map_err(gone)?;
         self.held.lock().push_back([stream, node]);
         Ok(request)
     }

@@ -8,9 +8,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use flotilla_model::ids::NodeId;
-use futures::{StreamExt, TryStreamExt};
 use futures::future::{Either, select};
 use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;

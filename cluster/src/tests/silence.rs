@@ -122,11 +122,11 @@ fn a_node_that_falls_silent_loses_what_its_sessions_held_after_five_seconds() {
     assert_eq!(report.shards, [SHARD]);
     assert!(report.generation >= session.incarnation);
     assert!(node.cluster.session_generation() > session.incarnation);
-    assert!(noticed < Duration::from_millis(3_500), "{noticed:?}");
+    assert!(noticed < PATIENCE, "{noticed:?}");
     let came = wait_for_delivery(&fleet, &queue, silent) - begin;
     assert!(came >= Duration::from_millis(4_400), "{came:?}");
-    // Longer if the leader changes meanwhile: a new one grants the full time again.
-    assert!(came < Duration::from_secs(14), "{came:?}");
+    // A leader that is elected meanwhile grants the five seconds once more.
+    assert!(came < PATIENCE, "{came:?}");
 
     // Back again, its new sessions are as good as any.
     fleet.isolate(silent, false);
