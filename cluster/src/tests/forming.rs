@@ -57,7 +57,7 @@ fn five_nodes_form_a_cluster_while_they_are_recorded_one_by_one() {
     // make the second.
     let fleet = Fleet::start(5);
     fleet.wait_for("five recorded nodes with three replicas each", |fleet| {
-        is_settled(fleet, 5, 3)
+        fleet.is_settled(5, 3)
     });
 }
 
