@@ -33,6 +33,7 @@ mod leading;
 mod log_store;
 mod log_window;
 mod membership;
+mod neighbours;
 mod net;
 mod observer;
 mod outbox;
