@@ -17,6 +17,10 @@ pub struct BrokerConfig {
     pub ingress_wait_max: Duration,
     /// How long a proposal is repeated before its outcome is given up as unknown.
     pub propose_wait_max: Duration,
+    /// How long a call looks for the leader of its shard, beyond the time it may wait anyhow.
+    pub leader_wait_max: Duration,
+    /// How long a subscription looks for the next leader of its shard before it ends.
+    pub subscription_patience: Duration,
     /// Messages that wait in the mailbox of one actor; senders wait while it is full.
     pub mailbox_capacity: usize,
     /// Threads that run actors.
@@ -66,6 +70,8 @@ impl Default for BrokerConfig {
             ingress_bytes_max: 32 * MIB,
             ingress_wait_max: Duration::from_secs(5),
             propose_wait_max: Duration::from_secs(10),
+            leader_wait_max: Duration::from_secs(10),
+            subscription_patience: Duration::from_secs(15),
             mailbox_capacity: 1_024,
             arbiters: processors.min(4),
             idle_actor_timeout: Duration::from_secs(10),

@@ -1,12 +1,12 @@
 //! What all parts of the broker share, and how they reach each other.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
-use actix::{Actor, ArbiterHandle};
+use actix::{Actor, Addr, ArbiterHandle};
 use flotilla_cluster::{Cluster, Shard};
-use flotilla_model::ids::{SessionId, ShardId};
+use flotilla_model::ids::ShardId;
 use flotilla_model::name::{Kind, Name};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -15,10 +15,14 @@ use tokio::sync::{Notify, Semaphore};
 use crate::api::error::BrokerError;
 use crate::config::BrokerConfig;
 use crate::directory::Directory;
+use crate::hub::actor::HubActor;
+use crate::hub::links::HubLinks;
+use crate::hub::listener::{Bounds, Listener};
 use crate::ingress::{ShardIngress, Work};
 use crate::metrics::Metrics;
 use crate::metrics::sample::LastSample;
 use crate::queue::actor::QueueActor;
+use crate::queue::sessions::Sessions;
 use crate::topic::actor::TopicActor;
 use crate::wake::Wake;
 
@@ -38,13 +42,22 @@ pub(crate) struct Core {
     pub queues: Directory<QueueActor>,
     pub metrics: Metrics,
     pub sample: LastSample,
+    pub hubs: HubLinks,
+    hub: OnceLock<Addr<HubActor>>,
+    /// There are other nodes.
+    has_peers: AtomicBool,
     /// Bytes that topic readers may hold, in units.
     read_room: Arc<Semaphore>,
     arbiters: Vec<ArbiterHandle>,
     next_arbiter: AtomicUsize,
-    sessions: AtomicU64,
+    pub sessions: Sessions,
     closing: AtomicBool,
     closed: Notify,
+    /// Subscriptions that are being kept fed.
+    keepings: AtomicUsize,
+    keepings_over: Notify,
+    /// Per shard, how often this node has ceased to lead it.
+    reigns: Vec<AtomicU64>,
     /// An actor that the node cannot do without is gone: which one.
     lost: Mutex<Option<String>>,
 }
@@ -66,6 +79,7 @@ impl Core {
                 ))
             })
             .collect();
+        let reigns = cluster.shards().iter().map(|_| AtomicU64::new(0)).collect();
         let read_units = (config.read_bytes_max / READ_UNIT_BYTES).max(1) as usize;
         Self {
             cluster,
@@ -75,12 +89,18 @@ impl Core {
             queues: Directory::new(config.actors_max),
             metrics,
             sample: LastSample::default(),
+            hubs: HubLinks::new(Bounds::of(&config)),
+            hub: OnceLock::new(),
+            has_peers: AtomicBool::new(false),
             read_room: Arc::new(Semaphore::new(read_units.min(Semaphore::MAX_PERMITS))),
             arbiters,
             next_arbiter: AtomicUsize::new(0),
-            sessions: AtomicU64::new(1),
+            sessions: Sessions::default(),
             closing: AtomicBool::new(false),
             closed: Notify::new(),
+            keepings: AtomicUsize::new(0),
+            keepings_over: Notify::new(),
+            reigns,
             lost: Mutex::new(None),
             config,
         }
@@ -95,6 +115,61 @@ impl Core {
     /// The way into a shard. Shards are numbered from 1 without gaps.
     pub fn ingress(&self, shard: ShardId) -> &Arc<ShardIngress> {
         &self.ingresses[shard.0 as usize - 1]
+    }
+
+    /// The signals' actor is there from now on.
+    pub fn set_hub(&self, hub: Addr<HubActor>) {
+        // Set once, when the broker starts.
+        let _ = self.hub.set(hub);
+    }
+
+    /// The signals' actor.
+    pub fn hub(&self) -> Result<&Addr<HubActor>, BrokerError> {
+        self.hub.get().ok_or(BrokerError::ShuttingDown)
+    }
+
+    /// Waits for a listener that is behind; what it does not take in time is dropped, and counted.
+    pub async fn wait_for_listener(&self, listener: &Listener, deadline: Instant) {
+        let dropped = listener.wait_for_room(deadline).await;
+        if dropped > 0 {
+            self.metrics.signals_dropped(dropped);
+            tracing::warn!(
+                dropped,
+                "signals dropped for a listener that does not keep up"
+            );
+        }
+    }
+
+    /// Whether this node is the only one.
+    pub fn is_alone(&self) -> bool {
+        !self.has_peers.load(Ordering::Acquire)
+    }
+
+    /// Takes in whether there are other nodes.
+    pub fn set_has_peers(&self, has_peers: bool) {
+        self.has_peers.store(has_peers, Ordering::Release);
+    }
+
+    /// How long a call that waits for nothing else looks for a leader.
+    pub fn leader_patience(&self) -> Instant {
+        Instant::now() + self.config.leader_wait_max
+    }
+
+    /// How often this node has ceased to lead a shard.
+    pub fn reign(&self, shard: ShardId) -> u64 {
+        self.reigns[shard.0 as usize - 1].load(Ordering::Acquire)
+    }
+
+    /// This node no longer leads a shard: its actors send those who wait to the next leader.
+    pub fn cease_to_lead(self: &Arc<Self>, shard: ShardId) {
+        self.reigns[shard.0 as usize - 1].fetch_add(1, Ordering::AcqRel);
+        let core = Arc::clone(self);
+        // The caller is the shard itself, which must not wait until many names were looked at.
+        self.runtime.spawn(async move {
+            let of_shard = |name: &Name| core.cluster.shard_of(name) == shard;
+            core.topics.ring_where(of_shard);
+            core.queues.ring_where(of_shard);
+        });
     }
 
     /// The next arbiter, in turn.
@@ -115,16 +190,6 @@ impl Core {
         QueueActor::start_in_arbiter(self.arbiter(), move |_| QueueActor::new(core, name, wake))
     }
 
-    /// A session id that no other session of this node's life has.
-    pub fn next_session(&self) -> SessionId {
-        let node = self.cluster.node();
-        SessionId {
-            node: node.id,
-            incarnation: self.cluster.session_generation(),
-            number: self.sessions.fetch_add(1, Ordering::Relaxed),
-        }
-    }
-
     /// Waits until `bytes` more may be read for topics, and takes them.
     pub async fn read_permit(
         &self,
@@ -139,6 +204,25 @@ impl Core {
             .map_err(|_| BrokerError::ShuttingDown)
     }
 
+    /// Counts one more subscription that is kept fed.
+    pub fn keeping(self: &Arc<Self>) -> Keeping {
+        self.keepings.fetch_add(1, Ordering::AcqRel);
+        Keeping(Arc::clone(self))
+    }
+
+    /// Waits until no subscription is kept fed any more: then their last progress is told.
+    pub async fn keepings_over(&self) {
+        loop {
+            let over = self.keepings_over.notified();
+            tokio::pin!(over);
+            over.as_mut().enable();
+            if self.keepings.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            over.await;
+        }
+    }
+
     /// Refuses calls once the broker is being stopped.
     pub fn check_open(&self) -> Result<(), BrokerError> {
         if self.is_closing() {
@@ -150,6 +234,16 @@ impl Core {
 
     pub fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
+    }
+
+    /// Resolves when the broker is being stopped.
+    pub async fn until_closing(&self) {
+        let closed = self.closed.notified();
+        tokio::pin!(closed);
+        closed.as_mut().enable();
+        if !self.is_closing() {
+            closed.await;
+        }
     }
 
     /// Says that the broker is being stopped; true for the first who says so.
@@ -194,7 +288,6 @@ impl Core {
         let core = Arc::clone(self);
         self.runtime.spawn(async move {
             loop {
-                let closed = core.closed.notified();
                 if core.is_closing() {
                     return;
                 }
@@ -205,11 +298,22 @@ impl Core {
                     Err(error) => tracing::warn!(%shard, what, %error, "will be tried again"),
                 }
                 tokio::select! {
-                    () = closed => return,
+                    () = core.until_closing() => return,
                     () = tokio::time::sleep(RETRY_PAUSE) => {}
                 }
             }
         });
+    }
+}
+
+/// One subscription that is kept fed, as long as this lives.
+pub(crate) struct Keeping(Arc<Core>);
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        if self.0.keepings.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.keepings_over.notify_waiters();
+        }
     }
 }
 

@@ -62,6 +62,15 @@ impl<A: Actor> Directory<A> {
         }
     }
 
+    /// Rings the live names that are chosen.
+    pub fn ring_where(&self, chosen: impl Fn(&Name) -> bool) {
+        for (name, live) in self.live.read().iter() {
+            if chosen(name) {
+                live.wake.ring();
+            }
+        }
+    }
+
     /// Subscriptions or waiting receivers of a name.
     pub fn subscribers(&self, name: &Name) -> u64 {
         self.live

@@ -54,6 +54,12 @@ impl Observer for ShardObserver {
     }
 
     fn role(&self, shard: ShardId, role: Role) {
+        if let Some(core) = self.core.upgrade()
+            && role != Role::Leader
+            && !core.is_alone()
+        {
+            core.cease_to_lead(shard);
+        }
         match role {
             Role::Leader => tracing::info!(%shard, "leads"),
             Role::Follower => tracing::info!(%shard, "follows"),

@@ -40,6 +40,11 @@ impl Wake {
         self.bell.notify_one();
     }
 
+    /// Waits until it is rung; the rings since the last time are one.
+    pub async fn heard(&self) {
+        self.bell.notified().await;
+    }
+
     /// A topic got messages up to before `next`.
     pub fn appended(&self, object: ObjectId, next: Offset) {
         {
@@ -78,7 +83,7 @@ impl Wake {
     /// One item per time the bell was found rung; never ends.
     pub fn stream(self: Arc<Self>) -> impl Stream<Item = Woken> {
         stream::unfold(self, |wake| async move {
-            wake.bell.notified().await;
+            wake.heard().await;
             Some((Woken, wake))
         })
     }

@@ -1,5 +1,6 @@
 //! What operators see: objects, groups, health and damage.
 
+use bincode::{Decode, Encode};
 use flotilla_model::ids::{Offset, Sequence, ShardId, WallTime};
 use flotilla_model::name::Name;
 use flotilla_model::settings::{QueueSettings, TopicSettings};
@@ -14,7 +15,7 @@ pub struct Page<T> {
 }
 
 /// A topic, queue or signal name in a list. What a kind does not have is 0.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct ObjectSummary {
     /// Which.
     pub name: Name,
@@ -40,8 +41,27 @@ pub struct ObjectSummary {
     pub last_published: Option<WallTime>,
 }
 
+impl ObjectSummary {
+    /// Of a name without any figures.
+    pub(crate) fn empty(name: Name) -> Self {
+        Self {
+            name,
+            messages: 0,
+            bytes: 0,
+            available: 0,
+            leased: 0,
+            delayed: 0,
+            published_total: 0,
+            delivered_total: 0,
+            expired_total: 0,
+            subscriber_count: 0,
+            last_published: None,
+        }
+    }
+}
+
 /// Everything about a topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct TopicDetail {
     /// Which.
     pub name: Name,
@@ -66,7 +86,7 @@ pub struct TopicDetail {
 }
 
 /// Everything about a queue.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct QueueDetail {
     /// Which.
     pub name: Name,
@@ -99,7 +119,7 @@ pub struct QueueDetail {
 }
 
 /// A durable cursor of a topic and who shares it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct GroupDetail {
     /// Unique within the topic.
     pub name: String,

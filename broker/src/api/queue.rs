@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bincode::{Decode, Encode};
 use flotilla_model::command::QueuePolicy;
 use flotilla_model::ids::{DedupId, LeaseId, Sequence, WallTime};
 use flotilla_model::message::Message;
@@ -47,7 +48,7 @@ pub struct Receive {
 }
 
 /// When a receive is answered before its wait is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Fill {
     /// When `messages_max` are there.
     Full,

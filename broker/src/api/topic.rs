@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bincode::{Decode, Encode};
 use flotilla_model::ids::{DedupId, Offset, WallTime};
 use flotilla_model::message::Message;
 use flotilla_model::name::Name;
@@ -29,7 +30,7 @@ pub struct Published {
 }
 
 /// Where reading begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Start {
     /// What is stored after the subscription is live.
     NewOnly,
@@ -46,7 +47,7 @@ pub enum Start {
 }
 
 /// Who remembers how far reading has come.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum CursorMode {
     /// Nobody.
     None,
@@ -63,7 +64,7 @@ pub enum CursorMode {
 }
 
 /// What a reader wants.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Encode, Decode)]
 pub struct SubscribeTopic {
     /// From where; created on first use.
     pub topic: Name,

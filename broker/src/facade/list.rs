@@ -3,21 +3,18 @@
 use flotilla_cluster::Shard;
 use flotilla_model::ids::ObjectId;
 use flotilla_model::name::{Kind, Name};
-use flotilla_model::query;
-use flotilla_model::records::{NeedsKeys, Records};
 
 use crate::api::admin::{ObjectSummary, Page};
 use crate::api::error::BrokerError;
 use crate::core::Core;
 use crate::facade::Broker;
-use crate::hub::actor::ListNames;
+use crate::objects::{self, Part};
+use crate::peers::ask::Question;
 
 /// Most items of one page.
 const PAGE_ITEMS_MAX: u32 = 1_000;
 /// Objects that are looked at for one page: a page may be short, but must not take for ever.
 const OBJECTS_PER_PAGE_MAX: usize = 10_000;
-/// Objects that are read at once.
-const OBJECTS_PER_READ: usize = 100;
 
 impl Broker {
     /// Lists topics, queues, or the names of signals used lately, a page at a time.
@@ -48,22 +45,22 @@ impl Broker {
             }
             None => None,
         };
-        let request = ListNames { after, limit };
-        let found = self.inner.hub.send(request).await;
-        let found = found.map_err(|_| BrokerError::ShuttingDown)?;
+        let found = self
+            .inner
+            .core
+            .signal_names_everywhere(after, limit)
+            .await?;
         let next = found
             .last()
             .filter(|_| found.len() == limit)
-            .map(|(name, _, _)| format!("{}/{}", name.namespace(), name.text()));
-        let items = found
-            .into_iter()
-            .map(|(name, seen, listeners)| ObjectSummary {
-                published_total: seen.messages,
-                delivered_total: seen.deliveries,
-                subscriber_count: listeners,
-                last_published: Some(seen.last),
-                ..empty(name.as_ref().clone())
-            });
+            .map(|found| format!("{}/{}", found.name.namespace(), found.name.text()));
+        let items = found.into_iter().map(|found| ObjectSummary {
+            published_total: found.messages,
+            delivered_total: found.deliveries,
+            subscriber_count: found.listeners,
+            last_published: Some(found.last),
+            ..ObjectSummary::empty(found.name)
+        });
         Ok(Page {
             items: items.collect(),
             next,
@@ -85,20 +82,17 @@ async fn list_stored(
     let mut items = Vec::new();
     let mut looked_at = 0;
     while let Some(shard) = core.cluster.shards().get(place) {
-        let part = read_part(shard, kind, last).await?;
-        looked_at += part.objects;
+        let part = next_part(core, shard, kind, last).await?;
+        looked_at += part.found.len();
+        let is_last = part.is_last();
         for (object, summary) in part.found {
             last = Some(object);
-            if let Some(mut summary) = summary {
-                summary.subscriber_count = subscribers(core, &summary.name);
-                items.push(summary);
-            }
+            items.extend(summary);
             if items.len() == limit {
                 break;
             }
         }
-        let shard_done = part.objects < OBJECTS_PER_READ && items.len() < limit;
-        if shard_done {
+        if is_last && items.len() < limit {
             (place, last) = (place + 1, None);
         }
         if items.len() == limit || looked_at >= OBJECTS_PER_PAGE_MAX {
@@ -110,89 +104,21 @@ async fn list_stored(
     Ok(Page { items, next: None })
 }
 
-struct Part {
-    objects: usize,
-    /// Every object, with a summary if it is of the kind that is listed.
-    found: Vec<(ObjectId, Option<ObjectSummary>)>,
-}
-
-async fn read_part(
+async fn next_part(
+    core: &Core,
     shard: &Shard,
     kind: Kind,
     after: Option<ObjectId>,
 ) -> Result<Part, BrokerError> {
-    let found = shard
-        .read(|records| {
-            let objects = query::objects(records, after, OBJECTS_PER_READ)?;
-            let mut found = Vec::with_capacity(objects.len());
-            for object in objects {
-                let summary = if object.name.kind() == kind {
-                    summary(records, kind, object.object)?
-                } else {
-                    None
-                };
-                found.push((object.object, summary));
-            }
-            Ok(found)
-        })
-        .await?;
-    Ok(Part {
-        objects: found.len(),
-        found,
-    })
-}
-
-fn summary(
-    records: &dyn Records,
-    kind: Kind,
-    object: ObjectId,
-) -> Result<Option<ObjectSummary>, NeedsKeys> {
-    if kind == Kind::Topic {
-        let info = query::topic_info_of(records, object)?;
-        return Ok(info.map(|info| ObjectSummary {
-            messages: info.messages(),
-            bytes: info.bytes,
-            published_total: info.next.0.saturating_sub(1),
-            last_published: info.last_wall,
-            ..empty(info.name.as_ref().clone())
-        }));
-    }
-    let info = query::queue_info_of(records, object)?;
-    Ok(info.map(|info| ObjectSummary {
-        messages: info.available + info.leased + info.delayed,
-        bytes: info.bytes,
-        available: info.available,
-        leased: info.leased,
-        delayed: info.delayed,
-        published_total: info.enqueued_total,
-        delivered_total: info.delivered_total,
-        expired_total: info.expired_total,
-        ..empty(info.name.as_ref().clone())
-    }))
-}
-
-fn subscribers(core: &Core, name: &Name) -> u64 {
-    match name.kind() {
-        Kind::Topic => core.topics.subscribers(name),
-        Kind::Queue => core.queues.subscribers(name),
-        Kind::Signal => 0,
-    }
-}
-
-fn empty(name: Name) -> ObjectSummary {
-    ObjectSummary {
-        name,
-        messages: 0,
-        bytes: 0,
-        available: 0,
-        leased: 0,
-        delayed: 0,
-        published_total: 0,
-        delivered_total: 0,
-        expired_total: 0,
-        subscriber_count: 0,
-        last_published: None,
-    }
+    let here = || objects::part(core, shard.id(), kind, after);
+    let question = Question::Objects {
+        shard: shard.id(),
+        kind,
+        after,
+    };
+    let there = |node| core.ask(node, &question);
+    core.at_leader(shard, core.leader_patience(), here, there)
+        .await
 }
 
 fn parse(token: &str) -> Result<(usize, Option<ObjectId>), BrokerError> {

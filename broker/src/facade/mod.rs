@@ -27,6 +27,7 @@ use crate::hub::actor::{self as hub, HubActor};
 use crate::hub::subscription::SignalSubscription;
 use crate::ingress::Work;
 use crate::metrics::{Metrics, sample};
+use crate::nodes;
 use crate::observer::ShardObserver;
 use crate::queue::actor as queue;
 use crate::queue::session::{self, Session};
@@ -46,7 +47,6 @@ pub struct Broker {
 
 struct Inner {
     core: Arc<Core>,
-    hub: Addr<HubActor>,
     shards: Vec<Addr<ShardActor>>,
     threads: ActorThreads,
 }
@@ -79,14 +79,14 @@ impl Broker {
             })
             .collect();
         let hub = HubActor::new(Arc::clone(&core));
-        let hub = HubActor::start_in_arbiter(core.arbiter(), move |_| hub);
+        core.set_hub(HubActor::start_in_arbiter(core.arbiter(), move |_| hub));
         for shard in core.cluster.shards() {
             shard.watch(Arc::new(ShardObserver::new(Arc::downgrade(&core))));
         }
         core.runtime.spawn(sample::run(Arc::downgrade(&core)));
+        nodes::join(&core);
         let inner = Inner {
             core,
-            hub,
             shards,
             threads,
         };
@@ -103,7 +103,9 @@ impl Broker {
             return;
         }
         // An actor that is gone has nothing to end.
-        let _ = inner.hub.send(hub::Stop).await;
+        if let Ok(hub) = inner.core.hub() {
+            let _ = hub.send(hub::Stop).await;
+        }
         for live in inner.core.queues.all() {
             let _ = live.address.send(queue::Stop).await;
         }
@@ -118,6 +120,7 @@ impl Broker {
             futures::future::join_all(stopping),
         )
         .await;
+        wait_for("subscriptions elsewhere", inner.core.keepings_over()).await;
         let mut draining = Vec::new();
         for (shard, ingress) in inner.shards.iter().zip(&inner.core.ingresses) {
             ingress.close();
@@ -154,12 +157,8 @@ impl Broker {
     ) -> Result<TopicSubscription, BrokerError> {
         let core = &self.inner.core;
         core.check_open()?;
-        let name = request.topic.clone();
-        check_kind(&name, Kind::Topic)?;
-        let start = |wake| core.start_topic(&name, wake);
-        let subscribe = || topic::Subscribe(request.clone());
-        let buffer = core.topics.call(&name, start, subscribe).await??;
-        Ok(TopicSubscription::new(Arc::clone(core), name, buffer))
+        check_kind(&request.topic, Kind::Topic)?;
+        TopicSubscription::open(core, request).await
     }
 
     /// Opens a session for one consumer of queues.
@@ -220,21 +219,19 @@ impl Broker {
         if accepted.is_empty() {
             return results;
         }
-        match self.inner.hub.send(hub::Send(accepted)).await {
-            Ok(slow) => {
+        core.hubs.all_known().await;
+        let sent = match core.hub() {
+            Ok(hub) => hub.send(hub::Send(accepted)).await.ok(),
+            Err(_) => None,
+        };
+        match sent {
+            Some(slow) => {
                 let deadline = Instant::now() + core.config.signal_wait_max;
                 for listener in slow {
-                    let dropped = listener.wait_for_room(deadline).await;
-                    if dropped > 0 {
-                        core.metrics.signals_dropped(dropped);
-                        tracing::warn!(
-                            dropped,
-                            "signals dropped for a listener that does not keep up"
-                        );
-                    }
+                    core.wait_for_listener(&listener, deadline).await;
                 }
             }
-            Err(_) => {
+            None => {
                 for result in results.iter_mut().filter(|result| result.is_ok()) {
                     *result = Err(BrokerError::ShuttingDown);
                 }
@@ -243,15 +240,19 @@ impl Broker {
         results
     }
 
-    /// Listens to signals. Live when it returns.
+    /// Listens to signals, of all nodes. Live when it returns, except where a node could not be told in
+    /// a second.
     pub async fn subscribe_signals(
         &self,
         request: SubscribeSignals,
     ) -> Result<SignalSubscription, BrokerError> {
-        self.inner.core.check_open()?;
-        let listening = self.inner.hub.send(hub::Listen(request)).await;
-        let listener = listening.map_err(|_| BrokerError::ShuttingDown)??;
-        Ok(SignalSubscription::new(listener))
+        let core = &self.inner.core;
+        core.check_open()?;
+        let listening = core.hub()?.send(hub::Listen(request)).await;
+        let (listener, version) = listening.map_err(|_| BrokerError::ShuttingDown)??;
+        let subscription = SignalSubscription::new(listener);
+        core.hubs.confirm(version).await;
+        Ok(subscription)
     }
 
     /// Runs one command without payload on the shard of a name.

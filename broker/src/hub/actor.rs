@@ -1,12 +1,13 @@
-//! The actor that knows all listeners of the node.
+//! The actor that matches signals to listeners, of this node and of all others.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
 use actix::prelude::*;
+use flotilla_model::ids::NodeId;
 use flotilla_model::name::{Kind, Name};
-use flotilla_model::pattern::{Pattern, PatternTrie};
+use flotilla_model::pattern::Pattern;
 use futures::stream;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -14,26 +15,61 @@ use tokio::sync::Notify;
 use crate::api::error::BrokerError;
 use crate::api::signal::{Signal, SignalDelivery, SubscribeSignals};
 use crate::core::Core;
-use crate::hub::listener::{Bounds, Listener, Sent};
+use crate::hub::interest::Key;
+use crate::hub::listener::{Away, Bounds, Listener, Sent};
 use crate::hub::names::{Seen, SeenNames};
+use crate::hub::table::Table;
 use crate::wake::Woken;
 
-/// Publishes a batch; answers with the listeners that the publisher should wait for.
+/// Publishes a batch; answers with the buffers that the publisher should wait for.
 #[derive(Message)]
 #[rtype(result = "Vec<Arc<Listener>>")]
 pub(crate) struct Send(pub Vec<Signal>);
 
-/// Adds a listener; it is live when this is answered.
+/// Adds a listener; it is live on this node when this is answered, and everywhere once all peers
+/// know the version of interest that comes with it.
 #[derive(Clone, Message)]
-#[rtype(result = "Result<Arc<Listener>, BrokerError>")]
+#[rtype(result = "Result<(Arc<Listener>, u64), BrokerError>")]
 pub(crate) struct Listen(pub SubscribeSignals);
 
-/// Lists names that were used lately.
+/// Lists names that were used lately, on this node.
 #[derive(Message)]
 #[rtype(result = "Vec<(Arc<Name>, Seen, u64)>")]
 pub(crate) struct ListNames {
     pub after: Option<Name>,
     pub limit: usize,
+}
+
+/// Another node told of its listeners.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Told {
+    pub node: NodeId,
+    /// Of the conversation: a later one has a higher number.
+    pub conversation: u64,
+    /// Nothing told before counts.
+    pub anew: bool,
+    pub entries: Vec<(Key, u32)>,
+}
+
+/// Another node's conversation ended: nobody can be reached there.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Gone {
+    pub node: NodeId,
+    pub conversation: u64,
+}
+
+/// Signals that another node sent for listeners of this one; answers as [`Send`] does.
+#[derive(Message)]
+#[rtype(result = "Vec<Arc<Listener>>")]
+pub(crate) struct Arrived(pub Vec<Arrival>);
+
+/// A signal from another node.
+pub(crate) struct Arrival {
+    pub signal: Signal,
+    pub to_all: bool,
+    pub groups: Vec<Key>,
 }
 
 /// Ends all subscriptions.
@@ -55,38 +91,14 @@ impl HubBell {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Target {
-    Listener(u64),
-    Group(u64),
-}
-
-/// Listeners that share.
-struct Group {
-    key: GroupKey,
-    members: Vec<u64>,
-    turn: usize,
-}
-
-type GroupKey = (String, String, String);
-
-struct Place {
-    listener: Arc<Listener>,
-    namespace: String,
-    pattern: Pattern,
-    group: Option<u64>,
-}
-
 /// The actor of all signals.
 pub(crate) struct HubActor {
     core: Arc<Core>,
     bounds: Bounds,
     bell: Arc<HubBell>,
-    last_id: u64,
-    places: HashMap<u64, Place>,
-    spaces: HashMap<String, PatternTrie<Target>>,
-    groups: HashMap<u64, Group>,
-    group_ids: HashMap<GroupKey, u64>,
+    table: Table,
+    /// The conversation that each node's part of the table comes from.
+    conversations: HashMap<NodeId, u64>,
     names: SeenNames,
     closing: bool,
 }
@@ -95,36 +107,22 @@ impl HubActor {
     pub fn new(core: Arc<Core>) -> Self {
         let config = &core.config;
         Self {
-            bounds: Bounds {
-                messages_soft: config.signal_buffer_messages.max(1),
-                messages_max: config
-                    .signal_messages_max
-                    .max(config.signal_buffer_messages),
-                bytes_max: config.signal_bytes_max,
-            },
+            bounds: Bounds::of(config),
             bell: Arc::default(),
-            last_id: 0,
-            places: HashMap::new(),
-            spaces: HashMap::new(),
-            groups: HashMap::new(),
-            group_ids: HashMap::new(),
+            table: Table::default(),
+            conversations: HashMap::new(),
             names: SeenNames::new(config.signal_names_max, config.signal_name_idle),
             closing: false,
             core,
         }
     }
 
-    fn next_id(&mut self) -> u64 {
-        self.last_id += 1;
-        self.last_id
-    }
-
-    fn listen(&mut self, request: SubscribeSignals) -> Result<Arc<Listener>, BrokerError> {
+    fn listen(&mut self, request: SubscribeSignals) -> Result<(Arc<Listener>, u64), BrokerError> {
         if self.closing {
             return Err(BrokerError::ShuttingDown);
         }
         let listeners_max = self.core.config.signal_listeners_max;
-        if self.places.len() >= listeners_max {
+        if self.table.listeners() >= listeners_max {
             return Err(BrokerError::Busy {
                 what: format!("{listeners_max} listen to signals already"),
             });
@@ -135,126 +133,69 @@ impl HubActor {
             Pattern::parse(&request.pattern).map_err(|error| BrokerError::InvalidRequest {
                 what: error.to_string(),
             })?;
-        let id = self.next_id();
+        let id = self.table.next_id();
         let listener = Arc::new(Listener::new(id, self.bounds, Arc::clone(&self.bell)));
-        let group = request.group.map(|group| {
-            self.join(
-                (request.namespace.clone(), request.pattern, group),
-                &pattern,
-                id,
-            )
-        });
-        if group.is_none() {
-            let space = self.spaces.entry(request.namespace.clone()).or_default();
-            space.insert(&pattern, Target::Listener(id));
-        }
-        self.places.insert(
-            id,
-            Place {
-                listener: Arc::clone(&listener),
-                namespace: request.namespace,
-                pattern,
-                group,
-            },
-        );
-        self.core.metrics.set_signal_listeners(self.places.len());
-        Ok(listener)
-    }
-
-    fn join(&mut self, key: GroupKey, pattern: &Pattern, listener: u64) -> u64 {
-        let id = match self.group_ids.get(&key) {
-            Some(id) => *id,
-            None => {
-                let id = self.next_id();
-                let space = self.spaces.entry(key.0.clone()).or_default();
-                space.insert(pattern, Target::Group(id));
-                self.group_ids.insert(key.clone(), id);
-                let group = Group {
-                    key,
-                    members: Vec::new(),
-                    turn: 0,
-                };
-                self.groups.insert(id, group);
-                id
-            }
+        let key = Key {
+            namespace: request.namespace,
+            pattern: request.pattern,
+            group: request.group,
         };
-        if let Some(group) = self.groups.get_mut(&id) {
-            group.members.push(listener);
-        }
-        id
-    }
-
-    fn leave(&mut self, listener: u64) {
-        let Some(place) = self.places.remove(&listener) else {
-            return;
-        };
-        let mut over = Some(Target::Listener(listener));
-        if let Some(id) = place.group {
-            over = None;
-            if let Some(group) = self.groups.get_mut(&id) {
-                group.members.retain(|member| *member != listener);
-                if group.members.is_empty() {
-                    self.group_ids.remove(&group.key);
-                    self.groups.remove(&id);
-                    over = Some(Target::Group(id));
-                }
-            }
-        }
-        if let (Some(target), Some(space)) = (over, self.spaces.get_mut(&place.namespace)) {
-            space.remove(&place.pattern, &target);
-            if space.is_empty() {
-                self.spaces.remove(&place.namespace);
-            }
-        }
-        self.core.metrics.set_signal_listeners(self.places.len());
+        self.table.join(Arc::clone(&listener), key.clone(), pattern);
+        let version = self.core.hubs.change(|interest| interest.join(key));
+        self.show_listeners();
+        Ok((listener, version))
     }
 
     fn sweep(&mut self) {
         let gone = std::mem::take(&mut *self.bell.gone.lock());
-        for listener in gone {
-            self.leave(listener);
+        if gone.is_empty() {
+            return;
         }
+        for listener in gone {
+            if let Some(place) = self.table.leave(listener) {
+                let key = place.key.as_ref().clone();
+                self.core.hubs.change(|interest| interest.leave(key));
+            }
+        }
+        self.show_listeners();
+    }
+
+    fn show_listeners(&self) {
+        let listeners = self.table.listeners();
+        self.core.metrics.set_signal_listeners(listeners);
     }
 
     fn send(&mut self, batch: Vec<Signal>) -> Vec<Arc<Listener>> {
         let mut outgoing: HashMap<u64, Vec<Sent>> = HashMap::new();
+        let mut away: BTreeMap<NodeId, Vec<Sent>> = BTreeMap::new();
         let now = Instant::now();
         for signal in batch {
-            let bytes = signal.message.encoded_len() as u64;
-            let name = Arc::new(signal.name);
-            let delivery = SignalDelivery {
-                name: Arc::clone(&name),
-                message: signal.message,
-            };
-            let mut deliveries = 0;
-            if let Some(space) = self.spaces.get(name.namespace()) {
-                let (groups, places) = (&mut self.groups, &self.places);
-                space.for_each_match(name.text(), |target| {
-                    let listener = match target {
-                        Target::Listener(id) => Some(*id),
-                        Target::Group(id) => {
-                            groups.get_mut(id).and_then(|group| pick(group, places))
-                        }
-                    };
-                    if let Some(listener) = listener {
-                        deliveries += 1;
-                        let sent = Sent {
-                            delivery: delivery.clone(),
-                            bytes,
-                        };
-                        outgoing.entry(listener).or_default().push(sent);
-                    }
-                });
+            let sent = Sent::new(signal);
+            let name = Arc::clone(&sent.delivery.name);
+            let found = self.table.find(&name);
+            for listener in found.listeners {
+                outgoing.entry(listener).or_default().push(sent.clone());
             }
-            self.names.note(&name, 1, deliveries, now);
+            for (node, (to_all, groups)) in found.nodes {
+                let sent = Sent {
+                    away: Some(Box::new(Away { to_all, groups })),
+                    ..sent.clone()
+                };
+                away.entry(node).or_default().push(sent);
+            }
+            self.names.note(&name, 1, found.count, now);
         }
-        self.push(outgoing)
+        let mut slow = self.push(outgoing);
+        for (node, signals) in away {
+            slow.extend(self.push_away(node, signals));
+        }
+        slow
     }
 
     fn push(&mut self, outgoing: HashMap<u64, Vec<Sent>>) -> Vec<Arc<Listener>> {
         let mut slow = Vec::new();
         for (id, signals) in outgoing {
-            let Some(place) = self.places.get(&id) else {
+            let Some(place) = self.table.place(id) else {
                 continue;
             };
             let bytes: u64 = signals
@@ -266,9 +207,8 @@ impl HubActor {
                 .metrics
                 .signals_sent(pushed.taken, bytes, pushed.dropped);
             if pushed.dropped > 0 {
-                let pattern = place.pattern.as_str();
                 tracing::debug!(
-                    pattern,
+                    pattern = place.key.pattern,
                     dropped = pushed.dropped,
                     "signals dropped for a slow listener"
                 );
@@ -280,35 +220,73 @@ impl HubActor {
         slow
     }
 
-    fn listeners_of(&self, name: &Name) -> u64 {
-        let mut count = 0;
-        if let Some(space) = self.spaces.get(name.namespace()) {
-            space.for_each_match(name.text(), |target| {
-                count += match target {
-                    Target::Listener(_) => 1,
-                    Target::Group(id) => self
-                        .groups
-                        .get(id)
-                        .map_or(0, |group| group.members.len() as u64),
-                };
-            });
+    /// Puts signals on their way to another node; what does not fit is dropped for that node alone.
+    fn push_away(&self, node: NodeId, signals: Vec<Sent>) -> Option<Arc<Listener>> {
+        let outlet = self.core.hubs.outlet(node)?;
+        let pushed = outlet.push(signals);
+        if pushed.dropped > 0 {
+            self.core.metrics.signals_dropped(pushed.dropped);
+            tracing::debug!(%node, dropped = pushed.dropped, "signals dropped for a slow node");
         }
-        count
+        pushed.over.then_some(outlet)
+    }
+
+    fn arrived(&mut self, batch: Vec<Arrival>) -> Vec<Arc<Listener>> {
+        let mut outgoing: HashMap<u64, Vec<Sent>> = HashMap::new();
+        for arrival in batch {
+            let sent = Sent::new(arrival.signal);
+            let name = &sent.delivery.name;
+            for listener in self.table.find_here(name, arrival.to_all, &arrival.groups) {
+                outgoing.entry(listener).or_default().push(sent.clone());
+            }
+        }
+        self.push(outgoing)
+    }
+
+    fn told(&mut self, told: Told) {
+        let known = self.conversations.entry(told.node).or_default();
+        if told.conversation < *known {
+            return;
+        }
+        *known = told.conversation;
+        if told.anew {
+            self.table.forget(told.node);
+        }
+        let keys_max = self.core.config.signal_listeners_max;
+        let mut is_whole = true;
+        for (key, count) in told.entries {
+            is_whole &= self.table.set_remote(told.node, key, count, keys_max);
+        }
+        if !is_whole {
+            tracing::warn!(node = %told.node, keys_max, "a node listens to more than is remembered");
+        }
+    }
+
+    fn gone(&mut self, gone: &Gone) {
+        if self.conversations.get(&gone.node) == Some(&gone.conversation) {
+            self.conversations.remove(&gone.node);
+            self.table.forget(gone.node);
+        }
+    }
+
+    fn end_all(&self, error: &BrokerError) {
+        for place in self.table.places() {
+            place.listener.end(error.clone());
+        }
     }
 }
 
-/// The next member in turn that keeps up; if none does, the next in turn.
-fn pick(group: &mut Group, places: &HashMap<u64, Place>) -> Option<u64> {
-    let count = group.members.len();
-    let first = group.turn;
-    let in_turn = (0..count).map(|step| (first + step) % count);
-    let keeps_up = |place: &usize| {
-        let member = places.get(&group.members[*place]);
-        member.is_some_and(|place| place.listener.has_room())
-    };
-    let chosen = in_turn.clone().find(keeps_up).or(in_turn.clone().next())?;
-    group.turn = (chosen + 1) % count;
-    Some(group.members[chosen])
+impl Sent {
+    fn new(signal: Signal) -> Self {
+        Self {
+            bytes: signal.message.encoded_len() as u64,
+            delivery: SignalDelivery {
+                name: Arc::new(signal.name),
+                message: signal.message,
+            },
+            away: None,
+        }
+    }
 }
 
 impl Actor for HubActor {
@@ -328,10 +306,7 @@ impl Drop for HubActor {
     fn drop(&mut self) {
         let what = "the signals' actor";
         self.core.lose(what);
-        let error = self.core.gone(what);
-        for place in self.places.values() {
-            place.listener.end(error.clone());
-        }
+        self.end_all(&self.core.gone(what));
     }
 }
 
@@ -350,8 +325,33 @@ impl Handler<Send> for HubActor {
     }
 }
 
+impl Handler<Arrived> for HubActor {
+    type Result = MessageResult<Arrived>;
+
+    fn handle(&mut self, message: Arrived, _: &mut Context<Self>) -> Self::Result {
+        self.sweep();
+        MessageResult(self.arrived(message.0))
+    }
+}
+
+impl Handler<Told> for HubActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Told, _: &mut Context<Self>) {
+        self.told(message);
+    }
+}
+
+impl Handler<Gone> for HubActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Gone, _: &mut Context<Self>) {
+        self.gone(&message);
+    }
+}
+
 impl Handler<Listen> for HubActor {
-    type Result = Result<Arc<Listener>, BrokerError>;
+    type Result = Result<(Arc<Listener>, u64), BrokerError>;
 
     fn handle(&mut self, message: Listen, _: &mut Context<Self>) -> Self::Result {
         self.sweep();
@@ -366,7 +366,7 @@ impl Handler<ListNames> for HubActor {
         self.sweep();
         let found = self.names.after(message.after.as_ref(), message.limit);
         let counted = found.into_iter().map(|(name, seen)| {
-            let listeners = self.listeners_of(&name);
+            let listeners = self.table.count(&name);
             (name, seen, listeners)
         });
         MessageResult(counted.collect())
@@ -378,8 +378,6 @@ impl Handler<Stop> for HubActor {
 
     fn handle(&mut self, _: Stop, _: &mut Context<Self>) {
         self.closing = true;
-        for place in self.places.values() {
-            place.listener.end(BrokerError::ShuttingDown);
-        }
+        self.end_all(&BrokerError::ShuttingDown);
     }
 }

@@ -1,6 +1,7 @@
-//! What waits for one listener, with its bounds.
+//! What waits for one listener, or for one other node, with its bounds.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -8,7 +9,9 @@ use tokio::sync::Notify;
 
 use crate::api::error::BrokerError;
 use crate::api::signal::SignalDelivery;
+use crate::config::BrokerConfig;
 use crate::hub::actor::HubBell;
+use crate::hub::interest::Key;
 
 /// Messages that one call of the listener takes.
 const TAKE_MAX: usize = 1_024;
@@ -18,6 +21,17 @@ const TAKE_MAX: usize = 1_024;
 pub(crate) struct Sent {
     pub delivery: SignalDelivery,
     pub bytes: u64,
+    /// Of one that goes to another node.
+    pub away: Option<Box<Away>>,
+}
+
+/// Who of another node gets a signal.
+#[derive(Clone, Debug)]
+pub(crate) struct Away {
+    /// All who listen alone.
+    pub to_all: bool,
+    /// One member of each.
+    pub groups: Vec<Arc<Key>>,
 }
 
 /// The bounds of a listener's buffer.
@@ -29,6 +43,18 @@ pub(crate) struct Bounds {
     pub bytes_max: u64,
 }
 
+impl Bounds {
+    pub fn of(config: &BrokerConfig) -> Self {
+        Self {
+            messages_soft: config.signal_buffer_messages.max(1),
+            messages_max: config
+                .signal_messages_max
+                .max(config.signal_buffer_messages),
+            bytes_max: config.signal_bytes_max,
+        }
+    }
+}
+
 /// One listener's buffer.
 pub(crate) struct Listener {
     pub id: u64,
@@ -36,7 +62,7 @@ pub(crate) struct Listener {
     readable: Notify,
     drained: Notify,
     bounds: Bounds,
-    bell: std::sync::Arc<HubBell>,
+    bell: Arc<HubBell>,
 }
 
 #[derive(Default)]
@@ -65,7 +91,7 @@ pub(crate) struct Pushed {
 }
 
 impl Listener {
-    pub fn new(id: u64, bounds: Bounds, bell: std::sync::Arc<HubBell>) -> Self {
+    pub fn new(id: u64, bounds: Bounds, bell: Arc<HubBell>) -> Self {
         Self {
             id,
             state: Mutex::new(State::default()),
@@ -144,6 +170,12 @@ impl Listener {
 
     /// The listener's side: what is ready, as soon as there is something.
     pub async fn take(&self) -> Result<Vec<SignalDelivery>, BrokerError> {
+        let taken = self.take_sent().await?;
+        Ok(taken.into_iter().map(|sent| sent.delivery).collect())
+    }
+
+    /// The same with what is known of each.
+    pub async fn take_sent(&self) -> Result<Vec<Sent>, BrokerError> {
         loop {
             if let Some(taken) = self.take_now()? {
                 return Ok(taken);
@@ -153,7 +185,7 @@ impl Listener {
         }
     }
 
-    fn take_now(&self) -> Result<Option<Vec<SignalDelivery>>, BrokerError> {
+    fn take_now(&self) -> Result<Option<Vec<Sent>>, BrokerError> {
         let taken = {
             let mut state = self.state.lock();
             if let Some(error) = &state.ended {
@@ -171,7 +203,7 @@ impl Listener {
             taken
         };
         self.drained.notify_waiters();
-        Ok(Some(taken.into_iter().map(|sent| sent.delivery).collect()))
+        Ok(Some(taken))
     }
 
     /// Ends the subscription: its next call gets this error.
@@ -196,7 +228,6 @@ impl Listener {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use flotilla_model::message::Message;
@@ -214,6 +245,7 @@ mod tests {
                     message: Arc::clone(&message),
                 },
                 bytes: 10,
+                away: None,
             })
             .collect()
     }

@@ -15,6 +15,7 @@ use crate::api::error::BrokerError;
 use crate::api::queue::Fill;
 use crate::convert::unexpected;
 use crate::core::Core;
+use crate::fault::Fault;
 use crate::ingress::{EntryReply, SUBMISSION_WORKS_MAX, Work};
 use crate::queue::deliver::{self, Answer, AnswerSlot, LeaseGuard};
 use crate::queue::waiters::{Stock, WaitList, Waiter};
@@ -25,7 +26,7 @@ const EMPTY_ROUND_PAUSE: Duration = Duration::from_millis(50);
 
 /// Waits for messages.
 #[derive(Clone, Debug, Message)]
-#[rtype(result = "Result<oneshot::Receiver<Result<Answer, BrokerError>>, BrokerError>")]
+#[rtype(result = "Result<oneshot::Receiver<Result<Answer, Fault>>, Fault>")]
 pub(crate) struct Wait {
     pub session: SessionId,
     pub messages_max: u32,
@@ -37,7 +38,7 @@ pub(crate) struct Wait {
 
 /// Waits until there is something, and takes nothing.
 #[derive(Clone, Debug, Message)]
-#[rtype(result = "Result<oneshot::Receiver<Result<Answer, BrokerError>>, BrokerError>")]
+#[rtype(result = "Result<oneshot::Receiver<Result<Answer, Fault>>, Fault>")]
 pub(crate) struct Look {
     pub deadline: Instant,
 }
@@ -62,6 +63,8 @@ pub(crate) struct QueueActor {
     name: Name,
     wake: Arc<Wake>,
     waiting: WaitList<Receiver>,
+    /// When this node last led the shard.
+    reign: u64,
     /// A lease round or a look at the queue is under way.
     busy: bool,
     pause_until: Option<Instant>,
@@ -72,6 +75,7 @@ pub(crate) struct QueueActor {
 impl QueueActor {
     pub fn new(core: Arc<Core>, name: Name, wake: Arc<Wake>) -> Self {
         Self {
+            reign: core.reign(core.cluster.shard_of(&name)),
             core,
             name,
             wake,
@@ -85,6 +89,7 @@ impl QueueActor {
 
     /// Serves who can be served. Called whenever anything may have changed.
     fn tend(&mut self, context: &mut Context<Self>) {
+        self.check_reign();
         self.waiting.retain(|waiter| !waiter.tag.slot.is_closed());
         self.wake.set_subscribers(self.waiting.len());
         if !self.busy && !self.waiting.is_empty() {
@@ -93,10 +98,31 @@ impl QueueActor {
             match shard.read_now(|records| query::queue_info(records, name)) {
                 Ok(Some(info)) => self.share_out(stock(info.as_ref()), context),
                 Ok(None) => self.look_up(context),
-                Err(error) => self.answer_all(&BrokerError::from(error)),
+                Err(error) => self.answer_all(&Fault::from(error)),
             }
         }
         self.sleep_soon(context);
+    }
+
+    /// Whether receivers are served here; false once another node may lead the shard.
+    fn serves(&self) -> bool {
+        let (shard, _) = self.core.shard_for(&self.name);
+        self.core.serves(shard) && self.core.reign(shard.id()) == self.reign
+    }
+
+    /// Sends those who wait to the next leader when this node no longer leads the shard, or did not
+    /// for a while. Those who are being served get what is leased for them, from whatever leader.
+    fn check_reign(&mut self) {
+        if self.serves() {
+            return;
+        }
+        self.answer_all(&Fault::Moved);
+        let (shard, _) = self.core.shard_for(&self.name);
+        // Read first: if the role changes in between, the actor is rung once more.
+        let reign = self.core.reign(shard.id());
+        if self.core.serves(shard) {
+            self.reign = reign;
+        }
     }
 
     /// The queue's record is not in memory: have it loaded.
@@ -113,7 +139,7 @@ impl QueueActor {
             actor.busy = false;
             match result {
                 Ok(info) => actor.share_out(stock(info.as_ref()), context),
-                Err(error) => actor.answer_all(&BrokerError::from(error)),
+                Err(error) => actor.answer_all(&Fault::from(error)),
             }
             actor.sleep_soon(context);
         }));
@@ -190,11 +216,11 @@ impl QueueActor {
                     _,
                 )) => (*lease, messages, u64::from(*expired)),
                 Ok((other, _)) => {
-                    drop(waiter.tag.slot.send(Err(unexpected(other))));
+                    drop(waiter.tag.slot.send(Err(unexpected(other).into())));
                     continue;
                 }
                 Err(error) => {
-                    drop(waiter.tag.slot.send(Err(error)));
+                    drop(waiter.tag.slot.send(Err(error.into())));
                     continue;
                 }
             };
@@ -226,9 +252,9 @@ impl QueueActor {
         self.core.runtime.spawn(delivering);
     }
 
-    fn answer_all(&mut self, error: &BrokerError) {
+    fn answer_all(&mut self, fault: &Fault) {
         for waiter in self.waiting.drain() {
-            drop(waiter.tag.slot.send(Err(error.clone())));
+            drop(waiter.tag.slot.send(Err(fault.clone())));
         }
         self.wake.set_subscribers(0);
     }
@@ -237,12 +263,16 @@ impl QueueActor {
         &mut self,
         make: impl FnOnce(AnswerSlot) -> Waiter<Receiver>,
         context: &mut Context<Self>,
-    ) -> Result<oneshot::Receiver<Result<Answer, BrokerError>>, BrokerError> {
+    ) -> Result<oneshot::Receiver<Result<Answer, Fault>>, Fault> {
         self.core.check_open()?;
+        self.check_reign();
+        if !self.serves() {
+            return Err(Fault::Moved);
+        }
         if self.waiting.len() >= self.core.config.waiters_per_name_max {
-            return Err(BrokerError::Busy {
+            return Err(Fault::Failed(BrokerError::Busy {
                 what: format!("{} has too many waiting receivers", self.name),
-            });
+            }));
         }
         let (slot, answer) = oneshot::channel();
         let waiter = make(slot);
@@ -335,7 +365,7 @@ impl Drop for QueueActor {
         // However it ended, the next request must start a new one, and nobody may wait for ever.
         self.core.queues.remove(&self.name, &self.wake);
         let error = self.core.gone("the queue's actor");
-        self.answer_all(&error);
+        self.answer_all(&Fault::Failed(error));
     }
 }
 
@@ -346,7 +376,7 @@ impl StreamHandler<Woken> for QueueActor {
 }
 
 impl Handler<Wait> for QueueActor {
-    type Result = Result<oneshot::Receiver<Result<Answer, BrokerError>>, BrokerError>;
+    type Result = Result<oneshot::Receiver<Result<Answer, Fault>>, Fault>;
 
     fn handle(&mut self, wait: Wait, context: &mut Context<Self>) -> Self::Result {
         let make = |slot| {
@@ -370,7 +400,7 @@ impl Handler<Wait> for QueueActor {
 }
 
 impl Handler<Look> for QueueActor {
-    type Result = Result<oneshot::Receiver<Result<Answer, BrokerError>>, BrokerError>;
+    type Result = Result<oneshot::Receiver<Result<Answer, Fault>>, Fault>;
 
     fn handle(&mut self, look: Look, context: &mut Context<Self>) -> Self::Result {
         let make = |slot| {
@@ -390,6 +420,6 @@ impl Handler<Stop> for QueueActor {
     type Result = ();
 
     fn handle(&mut self, _: Stop, _: &mut Context<Self>) {
-        self.answer_all(&BrokerError::ShuttingDown);
+        self.answer_all(&Fault::Failed(BrokerError::ShuttingDown));
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use crate::api::error::BrokerError;
 use crate::api::queue::{QueueDelivery, Received};
 use crate::core::Core;
+use crate::fault::Fault;
 use crate::payload::{self, Found};
 
 /// A lease that nobody has taken over yet: dropped, it is released.
@@ -86,7 +87,7 @@ impl Answer {
 }
 
 /// Where an answer goes.
-pub(crate) type AnswerSlot = oneshot::Sender<Result<Answer, BrokerError>>;
+pub(crate) type AnswerSlot = oneshot::Sender<Result<Answer, Fault>>;
 
 /// Reads the payloads of a lease and answers its receiver.
 pub(crate) async fn deliver(
@@ -108,7 +109,7 @@ pub(crate) async fn deliver(
             }
             Ok(answer(guard, lease, deliveries, expired))
         }
-        Err(error) => Err(error),
+        Err(error) => Err(Fault::Failed(error)),
     };
     // A receiver that is gone by now drops the answer, and with it the guard.
     drop(slot.send(answer));

@@ -12,5 +12,7 @@
 
 pub(crate) mod actor;
 pub(crate) mod deliver;
+pub(crate) mod local;
 pub(crate) mod session;
+pub(crate) mod sessions;
 pub(crate) mod waiters;

@@ -29,7 +29,7 @@ const READ_FAILURES_MAX: u32 = 25;
 pub(crate) struct TopicActor {
     pub(super) core: Arc<Core>,
     pub(super) name: Name,
-    wake: Arc<Wake>,
+    pub(super) wake: Arc<Wake>,
     /// The incarnation that is read; `None` while the topic does not exist.
     object: Option<ObjectId>,
     /// The offset after the last message known.
@@ -43,11 +43,17 @@ pub(crate) struct TopicActor {
     last_member: MemberId,
     /// Requests being worked on: the actor must not go to sleep meanwhile.
     pub(super) busy: usize,
+    /// When this node last led the shard: readers of an earlier time are gone to another leader.
+    reign: u64,
     /// Positions of cursors whose readers are gone, still to be told.
     pub(super) parting: BTreeMap<String, (Durable, Position)>,
+    /// Positions of cursors whose readers went while another was being added: what that one found in
+    /// the shard may be older.
+    pub(super) departed: BTreeMap<String, Position>,
     pub(super) flushes_in_flight: usize,
     pub(super) flush_timer: Option<SpawnHandle>,
     run_timer: Option<SpawnHandle>,
+    gather_timer: Option<SpawnHandle>,
     idle_timer: Option<SpawnHandle>,
     pub(super) stopping: Vec<oneshot::Sender<()>>,
 }
@@ -55,6 +61,7 @@ pub(crate) struct TopicActor {
 impl TopicActor {
     pub fn new(core: Arc<Core>, name: Name, wake: Arc<Wake>) -> Self {
         Self {
+            reign: core.reign(core.cluster.shard_of(&name)),
             core,
             name,
             wake,
@@ -69,16 +76,14 @@ impl TopicActor {
             last_member: 0,
             busy: 0,
             parting: BTreeMap::new(),
+            departed: BTreeMap::new(),
             flushes_in_flight: 0,
             flush_timer: None,
             run_timer: None,
+            gather_timer: None,
             idle_timer: None,
             stopping: Vec::new(),
         }
-    }
-
-    pub(super) fn wake(&self) -> &Arc<Wake> {
-        &self.wake
     }
 
     pub(super) fn next_member(&mut self) -> MemberId {
@@ -105,6 +110,7 @@ impl TopicActor {
     pub(super) fn tend(&mut self, context: &mut Context<Self>) {
         self.hear_news();
         self.look_at_readers(context);
+        self.check_reign(context);
         self.deliver(context);
         self.flush_soon(context);
         self.sleep_soon(context);
@@ -132,6 +138,7 @@ impl TopicActor {
         self.end = Offset::FIRST;
         self.runs.clear();
         self.parting.clear();
+        self.departed.clear();
         let lost = |durable: &mut Durable| {
             durable.lost = true;
             durable.told = Some((Offset::FIRST, Vec::new()));
@@ -148,12 +155,13 @@ impl TopicActor {
 
     /// Takes in what readers did, and lets go of those that are gone.
     pub(super) fn look_at_readers(&mut self, context: &mut Context<Self>) {
-        let parting = &mut self.parting;
+        let (parting, departed) = (&mut self.parting, &mut self.departed);
         let mut someone_left = false;
         self.readers.retain_mut(|reader| {
             let gone = reader.look();
             if gone && let Some(durable) = reader.durable.take() {
                 let position = reader.position();
+                departed.insert(durable.cursor.clone(), position.clone());
                 if durable.told.as_ref() != Some(&position) {
                     parting.insert(durable.cursor.clone(), (durable, position));
                     someone_left = true;
@@ -165,6 +173,7 @@ impl TopicActor {
             group.look();
             if group.members.is_empty() {
                 let position = group.ledger.position();
+                departed.insert(name.clone(), position.clone());
                 if group.durable.told.as_ref() != Some(&position) {
                     parting.insert(name.clone(), (group.durable.clone(), position));
                     someone_left = true;
@@ -172,8 +181,40 @@ impl TopicActor {
             }
             !group.members.is_empty()
         });
+        if self.busy == 0 {
+            self.departed.clear();
+        }
         if someone_left {
             self.flush(context);
+        }
+    }
+
+    /// Whether the topic's readers are served here; false once another node may lead the shard.
+    pub(super) fn serves(&self) -> bool {
+        let shard = self.core.shard_for(&self.name).0;
+        self.core.serves(shard) && self.core.reign(shard.id()) == self.reign
+    }
+
+    /// Sends all readers to the next leader when this node no longer leads the shard, or did not for
+    /// a while. What they are done with is told first: that may be done from any node.
+    fn check_reign(&mut self, context: &mut Context<Self>) {
+        if self.serves() {
+            return;
+        }
+        self.flush(context);
+        for reader in self.readers.drain(..) {
+            reader.buffer.leave();
+        }
+        for group in std::mem::take(&mut self.groups).values() {
+            group.leave();
+        }
+        self.departed.clear();
+        self.runs.clear();
+        let shard = self.core.shard_for(&self.name).0;
+        // Read first: if the role changes in between, the actor is rung once more.
+        let reign = self.core.reign(shard.id());
+        if self.core.serves(shard) {
+            self.reign = reign;
         }
     }
 
@@ -195,7 +236,13 @@ impl TopicActor {
                 run.last_used = now;
             }
         }
+        let mut gathered_at = None;
         for group in self.groups.values_mut() {
+            if let Some(until) = group.gathers_until(now) {
+                gathered_at = Some(gathered_at.map_or(until, |at: Instant| at.min(until)));
+                continue;
+            }
+            group.gathers_since = None;
             while group.ledger.wanted() < end {
                 let wanted = group.ledger.wanted();
                 let Some(run) = runs.iter_mut().find(|run| run.covers(wanted)) else {
@@ -209,6 +256,15 @@ impl TopicActor {
                 }
                 run.last_used = now;
             }
+        }
+        if let Some(at) = gathered_at
+            && self.gather_timer.is_none()
+        {
+            let after = at.saturating_duration_since(now);
+            self.gather_timer = Some(context.run_later(after, |actor, context| {
+                actor.gather_timer = None;
+                actor.tend(context);
+            }));
         }
         self.drop_runs(now, context);
         for wanted in wants {

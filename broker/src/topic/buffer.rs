@@ -2,25 +2,33 @@
 //!
 //! The actor puts in, the subscription takes out and says what is done. Both sides work on whole
 //! batches under one short lock.
+//!
+//! A buffer outlives its actor: when the shard gets another leader it is left, keeps what it holds,
+//! and is attached to whatever feeds it next, an actor here or a conversation with another node.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use flotilla_model::ids::Offset;
+use bincode::{Decode, Encode};
+use flotilla_model::ids::{ObjectId, Offset};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::api::error::BrokerError;
 use crate::api::topic::TopicDelivery;
+use crate::fault::Fault;
 use crate::topic::run::Item;
 use crate::wake::Wake;
+
+/// Ranges that are remembered as done lately, in case the shard's next leader has not heard of them.
+const RECENT_RANGES_MAX: usize = 1_024;
 
 /// The shared buffer of one subscription.
 pub(crate) struct Buffer {
     state: Mutex<State>,
     readable: Notify,
-    /// The actor's.
-    wake: Arc<Wake>,
+    /// It was left, ended or closed: whoever sees to it looks what to do.
+    turned: Notify,
     messages_max: usize,
     bytes_max: u64,
     /// Its progress becomes the position of a durable cursor.
@@ -34,11 +42,24 @@ struct State {
     /// then what is ready, in the order of delivery.
     unfinished: VecDeque<(Offset, u32)>,
     unfinished_bytes: u64,
-    /// Inclusive ranges that were done since the actor looked last.
+    /// Inclusive ranges that were done since the feeder looked last, and how many messages they are.
     finished: Vec<(Offset, Offset)>,
-    /// The actor had more than fitted, and wants to know of new room.
+    finished_count: u64,
+    /// The last of those that the feeder has seen, and of those that it has not.
+    recent: VecDeque<(Offset, Offset)>,
+    /// Who puts in; nobody while the shard's leader is looked for.
+    feeder: Option<Arc<Wake>>,
+    /// The feeder wants to hear of all progress.
+    reports: bool,
+    /// The incarnation of the topic that it was fed from.
+    object: Option<ObjectId>,
+    /// The offset after the last delivery, or where reading begins.
+    next: Offset,
+    /// Counts the resets.
+    epoch: u64,
+    /// The feeder had more than fitted, and wants to know of new room.
     starved: bool,
-    /// The actor knows that there is progress to record.
+    /// The feeder knows that there is progress to record.
     progress_known: bool,
     /// What the reader took last belongs to a topic or position that is no more.
     stale: bool,
@@ -46,23 +67,136 @@ struct State {
     ended: Option<BrokerError>,
 }
 
-/// What the actor learns about a reader when it looks.
+/// What the feeder learns about a reader when it looks.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     pub finished: Vec<(Offset, Offset)>,
+    /// How many messages those are.
+    pub count: u64,
+    /// Of which they are; see [`Taken::epoch`].
+    pub epoch: u64,
     /// The subscription was dropped.
     pub closed: bool,
 }
 
+/// What a reader takes to the shard's next leader.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Resume {
+    /// What it read; `None` if the topic did not exist.
+    pub object: Option<ObjectId>,
+    /// Where it goes on.
+    pub next: Offset,
+    /// What it has and is not done with, with its bytes, in the order of delivery.
+    pub held: Vec<(Offset, u32)>,
+    /// What it was done with lately.
+    pub finished: Vec<(Offset, Offset)>,
+}
+
+/// Messages on their way to a reader on another node.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub deliveries: Vec<TopicDelivery>,
+    pub object: Option<ObjectId>,
+    /// Changes when all that was delivered before is to be forgotten.
+    pub epoch: u64,
+}
+
+/// What the buffer waits for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// A new feeder.
+    Left,
+    /// Nothing: the reader is gone, or was told that it ends.
+    Over,
+}
+
 impl Buffer {
-    pub fn new(wake: Arc<Wake>, messages_max: u32, bytes_max: u64, durable: bool) -> Self {
+    pub fn new(messages_max: u32, bytes_max: u64, durable: bool) -> Self {
         Self {
             state: Mutex::new(State::default()),
             readable: Notify::new(),
-            wake,
+            turned: Notify::new(),
             messages_max: messages_max.max(1) as usize,
             bytes_max,
             durable,
+        }
+    }
+
+    /// From now on the owner of this bell puts in, beginning at `next` of that incarnation; it hears
+    /// of progress if that is recorded, or if it asks for all.
+    pub fn attach(
+        &self,
+        feeder: Arc<Wake>,
+        object: Option<ObjectId>,
+        next: Offset,
+        reports_all: bool,
+    ) {
+        // What happened meanwhile was not heard by anybody.
+        feeder.ring();
+        let mut state = self.state.lock();
+        state.feeder = Some(feeder);
+        state.reports = self.durable || reports_all;
+        state.progress_known = false;
+        state.starved = false;
+        state.object = object;
+        state.next = next;
+    }
+
+    /// Puts in what a reader on another node holds already.
+    pub fn hold(&self, held: &[(Offset, u32)]) {
+        let mut state = self.state.lock();
+        for (offset, bytes) in held {
+            state.unfinished.push_back((*offset, *bytes));
+            state.unfinished_bytes += u64::from(*bytes);
+        }
+    }
+
+    /// The feeder cannot go on: another takes over.
+    pub fn leave(&self) {
+        self.state.lock().feeder = None;
+        self.readable.notify_one();
+        self.turned.notify_one();
+    }
+
+    /// What the next feeder must know. All that was done until now is in it.
+    pub fn resume(&self) -> Resume {
+        let mut state = self.state.lock();
+        state.finished.clear();
+        state.finished_count = 0;
+        Resume {
+            object: state.object,
+            next: state.next,
+            held: state.unfinished.iter().copied().collect(),
+            finished: state.recent.iter().copied().collect(),
+        }
+    }
+
+    /// Waits until the buffer has lost its feeder, or needs none any more.
+    pub async fn turn(&self) -> Turn {
+        loop {
+            {
+                let state = self.state.lock();
+                if state.closed || state.ended.is_some() {
+                    return Turn::Over;
+                }
+                if state.feeder.is_none() {
+                    return Turn::Left;
+                }
+            }
+            self.turned.notified().await;
+        }
+    }
+
+    /// Waits until it needs no feeder any more.
+    pub async fn over(&self) {
+        loop {
+            {
+                let state = self.state.lock();
+                if state.closed || state.ended.is_some() {
+                    return;
+                }
+            }
+            self.turned.notified().await;
         }
     }
 
@@ -107,13 +241,15 @@ impl Buffer {
     }
 
     /// Puts in what [`Self::fits`] said would fit.
-    pub fn push(&self, items: &[Item]) {
+    pub fn push(&self, object: ObjectId, items: &[Item]) {
         if items.is_empty() {
             return;
         }
         {
             let mut state = self.state.lock();
+            state.object = Some(object);
             for item in items {
+                state.next = state.next.max(Offset(item.delivery.offset.0 + 1));
                 state
                     .unfinished
                     .push_back((item.delivery.offset, item.bytes));
@@ -124,19 +260,26 @@ impl Buffer {
         self.readable.notify_one();
     }
 
-    /// The actor's look: what was done since, and whether the reader is still there.
+    /// The feeder's look: what was done since, and whether the reader is still there.
     pub fn progress(&self) -> Progress {
         let mut state = self.state.lock();
         state.progress_known = false;
         Progress {
             finished: std::mem::take(&mut state.finished),
+            count: std::mem::take(&mut state.finished_count),
+            epoch: state.epoch,
             closed: state.closed,
         }
     }
 
     /// The topic or the position is no more: what was delivered of it is forgotten.
-    pub fn reset(&self) {
+    pub fn reset(&self, next: Offset) {
         let mut state = self.state.lock();
+        state.epoch += 1;
+        state.object = None;
+        state.next = next;
+        state.recent.clear();
+        state.finished_count = 0;
         state.ready.clear();
         state.unfinished.clear();
         state.unfinished_bytes = 0;
@@ -144,10 +287,16 @@ impl Buffer {
         state.stale = true;
     }
 
+    /// How often it was reset.
+    pub fn epoch(&self) -> u64 {
+        self.state.lock().epoch
+    }
+
     /// Ends the subscription: its next call gets this error.
     pub fn end(&self, error: BrokerError) {
         self.state.lock().ended.get_or_insert(error);
         self.readable.notify_one();
+        self.turned.notify_one();
     }
 
     /// Messages that are delivered and not done.
@@ -173,44 +322,105 @@ impl Buffer {
         }
     }
 
-    /// The reader's side: all it took up to this offset, in the order of delivery, is done.
-    pub fn done(&self, upto: Offset) {
-        let ring = {
-            let mut state = self.state.lock();
-            let taken = state.unfinished.len() - state.ready.len();
-            let count = done_count(&state.unfinished, taken, upto);
-            if state.stale || count == 0 {
-                return;
-            }
-            for _ in 0..count {
-                let Some((offset, bytes)) = state.unfinished.pop_front() else {
-                    break;
-                };
-                state.unfinished_bytes -= u64::from(bytes);
-                match state.finished.last_mut() {
-                    Some((_, last)) if last.0 + 1 == offset.0 => *last = offset,
-                    _ => state.finished.push((offset, offset)),
+    /// The same for a reader on another node, which must know more, and hears when it is left.
+    pub async fn take_away(&self) -> Result<Taken, Fault> {
+        loop {
+            {
+                let mut state = self.state.lock();
+                if let Some(error) = &state.ended {
+                    return Err(Fault::Failed(error.clone()));
+                }
+                if state.feeder.is_none() {
+                    return Err(Fault::Moved);
+                }
+                if !state.ready.is_empty() {
+                    state.stale = false;
+                    return Ok(Taken {
+                        deliveries: state.ready.drain(..).collect(),
+                        object: state.object,
+                        epoch: state.epoch,
+                    });
                 }
             }
-            let progress = self.durable && !state.progress_known;
-            state.progress_known |= progress;
-            let ring = progress || state.starved;
-            state.starved = false;
-            ring
-        };
-        if ring {
-            self.wake.ring();
+            self.readable.notified().await;
+        }
+    }
+
+    /// The reader on another node is done with so many messages more, in the order of delivery.
+    pub fn finish(&self, epoch: u64, count: u64) {
+        let mut state = self.state.lock();
+        if state.epoch != epoch || state.stale {
+            return;
+        }
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let ring = self.take_off(&mut state, count);
+        drop(state);
+        self.ring_if(ring);
+    }
+
+    /// The reader's side: all it took up to this offset, in the order of delivery, is done.
+    pub fn done(&self, upto: Offset) {
+        let mut state = self.state.lock();
+        let taken = state.unfinished.len() - state.ready.len();
+        let count = done_count(&state.unfinished, taken, upto);
+        if state.stale {
+            return;
+        }
+        let ring = self.take_off(&mut state, count);
+        drop(state);
+        self.ring_if(ring);
+    }
+
+    /// Takes so many off what was taken first; returns whose bell is to be rung.
+    fn take_off(&self, state: &mut State, count: usize) -> Option<Arc<Wake>> {
+        let taken = state.unfinished.len() - state.ready.len();
+        let count = count.min(taken);
+        if count == 0 {
+            return None;
+        }
+        for _ in 0..count {
+            let Some((offset, bytes)) = state.unfinished.pop_front() else {
+                break;
+            };
+            state.unfinished_bytes -= u64::from(bytes);
+            state.finished_count += 1;
+            match state.finished.last_mut() {
+                Some((_, last)) if last.0 + 1 == offset.0 => *last = offset,
+                _ => state.finished.push((offset, offset)),
+            }
+            if self.durable {
+                match state.recent.back_mut() {
+                    Some((_, last)) if last.0 + 1 == offset.0 => *last = offset,
+                    _ => state.recent.push_back((offset, offset)),
+                }
+            }
+        }
+        while state.recent.len() > RECENT_RANGES_MAX {
+            state.recent.pop_front();
+        }
+        let progress = state.reports && !state.progress_known;
+        state.progress_known |= progress;
+        let ring = progress || state.starved;
+        state.starved = false;
+        if ring { state.feeder.clone() } else { None }
+    }
+
+    fn ring_if(&self, feeder: Option<Arc<Wake>>) {
+        if let Some(feeder) = feeder {
+            feeder.ring();
         }
     }
 
     /// The reader's side: it is gone.
     pub fn close(&self) {
-        {
+        let feeder = {
             let mut state = self.state.lock();
             state.closed = true;
             state.ready.clear();
-        }
-        self.wake.ring();
+            state.feeder.clone()
+        };
+        self.ring_if(feeder);
+        self.turned.notify_one();
     }
 }
 
@@ -255,8 +465,10 @@ mod tests {
             .collect()
     }
 
+    const OBJECT: ObjectId = ObjectId(1);
+
     fn buffer(messages_max: u32, bytes_max: u64) -> Buffer {
-        Buffer::new(Arc::default(), messages_max, bytes_max, true)
+        Buffer::new(messages_max, bytes_max, true)
     }
 
     async fn take(buffer: &Buffer) -> Vec<u64> {
@@ -272,7 +484,7 @@ mod tests {
         let buffer = buffer(3, 1_000);
         let more = items(1..=5, 10);
         assert_eq!(buffer.fits(&more), 3);
-        buffer.push(&more[..3]);
+        buffer.push(OBJECT, &more[..3]);
         assert_eq!(take(&buffer).await, [1, 2, 3]);
         assert_eq!(buffer.fits(&more[3..]), 0, "taking is not yet being done");
         buffer.done(Offset(2));
@@ -285,7 +497,7 @@ mod tests {
         let buffer = buffer(10, 100);
         let large = items(1..=2, 1_000);
         assert_eq!(buffer.fits(&large), 1);
-        buffer.push(&large[..1]);
+        buffer.push(OBJECT, &large[..1]);
         assert_eq!(buffer.fits(&large[1..]), 0);
         take(&buffer).await;
         buffer.done(Offset(1));
@@ -295,9 +507,9 @@ mod tests {
     #[tokio::test]
     async fn what_is_still_in_the_buffer_cannot_be_done() {
         let buffer = buffer(10, 1_000);
-        buffer.push(&items(1..=2, 1));
+        buffer.push(OBJECT, &items(1..=2, 1));
         take(&buffer).await;
-        buffer.push(&items(3..=4, 1));
+        buffer.push(OBJECT, &items(3..=4, 1));
         buffer.done(Offset(4));
         assert_eq!(buffer.progress().finished, [(Offset(1), Offset(2))]);
         assert_eq!(take(&buffer).await, [3, 4]);
@@ -306,14 +518,14 @@ mod tests {
     #[tokio::test]
     async fn messages_that_come_late_are_done_in_the_order_of_delivery() {
         let buffer = buffer(10, 1_000);
-        buffer.push(&items([10, 11, 5, 6], 1));
+        buffer.push(OBJECT, &items([10, 11, 5, 6], 1));
         take(&buffer).await;
         buffer.done(Offset(11));
         assert_eq!(buffer.progress().finished, [(Offset(10), Offset(11))]);
         buffer.done(Offset(6));
         assert_eq!(buffer.progress().finished, [(Offset(5), Offset(6))]);
 
-        buffer.push(&items([10, 11, 5, 6], 1));
+        buffer.push(OBJECT, &items([10, 11, 5, 6], 1));
         take(&buffer).await;
         buffer.done(Offset(5));
         let finished = buffer.progress().finished;
@@ -323,10 +535,10 @@ mod tests {
     #[tokio::test]
     async fn done_for_a_deleted_topic_says_nothing_about_its_successor() {
         let buffer = buffer(10, 1_000);
-        buffer.push(&items(1..=5, 1));
+        buffer.push(OBJECT, &items(1..=5, 1));
         take(&buffer).await;
-        buffer.reset();
-        buffer.push(&items(1..=2, 1));
+        buffer.reset(Offset(1));
+        buffer.push(OBJECT, &items(1..=2, 1));
         buffer.done(Offset(5));
         assert!(buffer.progress().finished.is_empty());
         assert_eq!(take(&buffer).await, [1, 2]);

@@ -148,8 +148,12 @@ impl TopicActor {
         }
     }
 
-    /// Positions that did not get through are told again.
+    /// Positions that did not get through are told again, unless others lead by now: then the readers
+    /// themselves tell how far they are.
     fn not_told(&mut self, told: Vec<Told>) {
+        if !self.serves() && !self.core.is_closing() {
+            return;
+        }
         for told in told {
             match self.durable_mut(&told.durable.cursor) {
                 Some(durable) => durable.told = None,

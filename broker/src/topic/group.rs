@@ -101,6 +101,37 @@ impl GroupLedger {
         self.raise();
     }
 
+    /// A member holds this from before this ledger began; false if another has it or it is done.
+    pub fn claim(&mut self, member: MemberId, offset: Offset) -> bool {
+        self.open_up(offset.0);
+        let free = !self.returned.remove(offset.0, offset.0).is_empty();
+        if free {
+            let held = self.outstanding.entry(member).or_default();
+            held.insert(offset.0, offset.0);
+        }
+        free
+    }
+
+    /// These were done before this ledger began, as far as nobody has them now.
+    pub fn finish(&mut self, from: Offset, to: Offset) {
+        if from > to {
+            return;
+        }
+        self.open_up(to.0);
+        for (from, to) in self.returned.remove(from.0, to.0) {
+            self.settled.insert(from, to);
+        }
+        self.raise();
+    }
+
+    /// Counts everything up to an offset as handed out before and returned.
+    fn open_up(&mut self, to: u64) {
+        if to >= self.next {
+            self.returned.insert(self.next, to);
+            self.next = to + 1;
+        }
+    }
+
     /// A member is gone: what it held is handed out again, lowest first.
     pub fn leave(&mut self, member: MemberId) {
         let Some(held) = self.outstanding.remove(&member) else {
@@ -109,6 +140,11 @@ impl GroupLedger {
         for (from, to) in held.iter() {
             self.returned.insert(from, to);
         }
+    }
+
+    /// Whether there are messages below others that were handed out, and that nobody has.
+    pub fn has_gaps(&self) -> bool {
+        !self.returned.is_empty()
     }
 
     /// What the durable cursor should say: the mark, and what is done above it.
@@ -184,6 +220,14 @@ mod tests {
         Leave {
             member: MemberId,
         },
+        Claim {
+            member: MemberId,
+            offset: u64,
+        },
+        Finish {
+            from: u64,
+            more: u64,
+        },
         Restart,
     }
 
@@ -194,6 +238,8 @@ mod tests {
             4 => (0u64..3, 1u64..60, 0u64..9)
                 .prop_map(|(member, from, more)| Step::Settle { member, from, more }),
             1 => (0u64..3).prop_map(|member| Step::Leave { member }),
+            1 => (0u64..3, 1u64..70).prop_map(|(member, offset)| Step::Claim { member, offset }),
+            1 => (1u64..60, 0u64..9).prop_map(|(from, more)| Step::Finish { from, more }),
             1 => Just(Step::Restart),
         ]
     }
@@ -206,6 +252,13 @@ mod tests {
         }
         model.insert(offset, to);
         offset
+    }
+
+    fn open_up(model: &mut BTreeMap<u64, Place>, next: &mut u64, to: u64) {
+        while *next <= to {
+            model.insert(*next, Place::Returned);
+            *next += 1;
+        }
     }
 
     proptest! {
@@ -246,6 +299,25 @@ mod tests {
                         for place in model.values_mut() {
                             if *place == Place::Held(member) {
                                 *place = Place::Returned;
+                            }
+                        }
+                    }
+                    Step::Claim { member, offset } => {
+                        let low_water = ledger.position().0.0;
+                        open_up(&mut model, &mut next, offset);
+                        let free = model.get(&offset) == Some(&Place::Returned);
+                        prop_assert_eq!(ledger.claim(member, Offset(offset)), free);
+                        prop_assert!(!free || offset >= low_water);
+                        if free {
+                            model.insert(offset, Place::Held(member));
+                        }
+                    }
+                    Step::Finish { from, more } => {
+                        open_up(&mut model, &mut next, from + more);
+                        ledger.finish(Offset(from), Offset(from + more));
+                        for (_, place) in model.range_mut(from..=from + more) {
+                            if *place == Place::Returned {
+                                *place = Place::Settled;
                             }
                         }
                     }

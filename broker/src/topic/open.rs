@@ -10,6 +10,7 @@ use crate::api::error::BrokerError;
 use crate::api::topic::Start;
 use crate::convert::unexpected;
 use crate::core::Core;
+use crate::fault::Fault;
 use crate::ingress::Work;
 use crate::topic::reader::Position;
 
@@ -35,7 +36,7 @@ pub(crate) async fn open(
     topic: &Name,
     start: Start,
     cursor: Option<&str>,
-) -> Result<Opened, BrokerError> {
+) -> Result<Opened, Fault> {
     let mut opened = resolve(core, topic, start).await?;
     if let Some(cursor) = cursor {
         check_cursor_name(cursor)?;
@@ -50,19 +51,17 @@ pub(crate) async fn open(
             Outcome::CursorOpened {
                 low_water, settled, ..
             } => opened.cursor = Some((*low_water, settled.clone())),
-            other => return Err(unexpected(other)),
+            other => return Err(unexpected(other).into()),
         }
     }
     Ok(opened)
 }
 
 /// The offset that a start position means now.
-pub(crate) async fn resolve(
-    core: &Core,
-    topic: &Name,
-    start: Start,
-) -> Result<Opened, BrokerError> {
+pub(crate) async fn resolve(core: &Core, topic: &Name, start: Start) -> Result<Opened, Fault> {
     let (shard, _) = core.shard_for(topic);
+    // Another node may lead already, and know of later messages than this one.
+    core.confirm_leadership(shard).await?;
     let since = match start {
         Start::Wall(wall) => Some(wall),
         Start::Ago(ago) => {

@@ -1,19 +1,26 @@
 //! Places in a topic and who reads on from them: one reader alone, or a group that shares.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use flotilla_model::command::Command;
-use flotilla_model::ids::Offset;
+use flotilla_model::ids::{ObjectId, Offset};
 use flotilla_model::name::Name;
 
 use crate::api::error::BrokerError;
 use crate::ingress::Work;
-use crate::topic::buffer::Buffer;
+use crate::topic::buffer::{Buffer, Resume};
 use crate::topic::group::{GroupLedger, MemberId};
 use crate::topic::run::{Item, Run};
 
 /// Neighbouring messages that one member of a group gets in one turn, at most.
 const TURN_MESSAGES_MAX: usize = 64;
+
+/// After a change of leader a group hands out nothing for so long...
+const GATHER_MIN: Duration = Duration::from_millis(300);
+/// ...and while members seem to be missing no longer than this.
+const GATHER_MAX: Duration = Duration::from_secs(2);
+const GATHER_STEP: Duration = Duration::from_millis(50);
 
 /// All below is done, and these ranges above it.
 pub(crate) type Position = (Offset, Vec<(Offset, Offset)>);
@@ -85,7 +92,7 @@ impl Reader {
     pub fn deliver(&mut self, run: &Run) -> bool {
         let items = run.items_from(self.next);
         let count = self.buffer.fits(items);
-        self.buffer.push(&items[..count]);
+        self.buffer.push(run.object, &items[..count]);
         if let Some(waiting) = items.get(count) {
             self.next = self.next.max(waiting.delivery.offset);
             return count > 0;
@@ -96,7 +103,7 @@ impl Reader {
 
     /// Goes on elsewhere, forgetting what was delivered.
     pub fn move_to(&mut self, offset: Offset) {
-        self.buffer.reset();
+        self.buffer.reset(offset);
         self.next = offset;
         self.done = offset;
     }
@@ -107,6 +114,8 @@ pub(crate) struct Group {
     pub ledger: GroupLedger,
     pub members: Vec<Member>,
     pub durable: Durable,
+    /// Since when its members come from another leader, each with what it holds.
+    pub gathers_since: Option<Instant>,
     /// Whose turn it is.
     turn: usize,
 }
@@ -123,6 +132,7 @@ impl Group {
             ledger: GroupLedger::new(position.0, &position.1),
             members: Vec::new(),
             durable: Durable::new(cursor, position),
+            gathers_since: None,
             turn: 0,
         }
     }
@@ -140,6 +150,19 @@ impl Group {
             }
             !progress.closed
         });
+    }
+
+    /// When to look again whether it hands out; `None` if it does.
+    ///
+    /// What a member still holds that has not come yet must not go to another: as long as there are
+    /// messages that nobody who came knows about, there is a little more time for it.
+    pub fn gathers_until(&self, now: Instant) -> Option<Instant> {
+        let since = self.gathers_since?;
+        if now < since + GATHER_MIN {
+            return Some(since + GATHER_MIN);
+        }
+        let is_complete = !self.ledger.has_gaps() || now >= since + GATHER_MAX;
+        (!is_complete).then(|| now + GATHER_STEP)
     }
 
     pub fn has_room(&self) -> bool {
@@ -167,7 +190,7 @@ impl Group {
             }
             let neighbours = neighbours(items);
             let most = self.ledger.stretch(neighbours.len() as u64) as usize;
-            if !self.give_turn(&neighbours[..most]) {
+            if !self.give_turn(run.object, &neighbours[..most]) {
                 break;
             }
             moved = true;
@@ -176,7 +199,7 @@ impl Group {
     }
 
     /// Gives a fair share of the items to the next member that has room.
-    fn give_turn(&mut self, items: &[Item]) -> bool {
+    fn give_turn(&mut self, object: ObjectId, items: &[Item]) -> bool {
         let share = items
             .len()
             .div_ceil(self.members.len().max(1))
@@ -187,7 +210,7 @@ impl Group {
             let count = member.buffer.fits(&items[..share]);
             if count > 0 {
                 self.ledger.hand_out(member.id, count as u64);
-                member.buffer.push(&items[..count]);
+                member.buffer.push(object, &items[..count]);
                 return true;
             }
         }
@@ -197,9 +220,26 @@ impl Group {
     /// Goes on elsewhere, forgetting what was handed out.
     pub fn move_to(&mut self, offset: Offset) {
         for member in &self.members {
-            member.buffer.reset();
+            member.buffer.reset(offset);
         }
         self.ledger = GroupLedger::new(offset, &[]);
+    }
+
+    /// A member comes from another leader with what it holds and what it was done with there.
+    pub fn claim(&mut self, member: MemberId, resume: &Resume, end: Offset) {
+        for (from, to) in &resume.finished {
+            self.ledger.finish(*from, (*to).min(last_before(end)));
+        }
+        for (offset, _) in resume.held.iter().filter(|(offset, _)| *offset < end) {
+            self.ledger.claim(member, *offset);
+        }
+    }
+
+    /// Every member has to find the shard's next leader.
+    pub fn leave(&self) {
+        for member in &self.members {
+            member.buffer.leave();
+        }
     }
 
     /// Ends every member's subscription.
@@ -208,6 +248,10 @@ impl Group {
             member.buffer.end(error.clone());
         }
     }
+}
+
+fn last_before(end: Offset) -> Offset {
+    Offset(end.0.saturating_sub(1))
 }
 
 /// The items up to the first gap between their offsets.
@@ -246,7 +290,7 @@ mod tests {
         for id in 0..members {
             group.members.push(Member {
                 id,
-                buffer: Arc::new(Buffer::new(Arc::default(), credit, 1_000_000, true)),
+                buffer: Arc::new(Buffer::new(credit, 1_000_000, true)),
             });
         }
         group
@@ -306,7 +350,7 @@ mod tests {
 
     #[test]
     fn a_reader_passes_over_what_is_missing() {
-        let buffer = Arc::new(Buffer::new(Arc::default(), 1, 1_000_000, false));
+        let buffer = Arc::new(Buffer::new(1, 1_000_000, false));
         let mut reader = Reader {
             buffer,
             next: Offset(1),

@@ -31,6 +31,8 @@ pub(crate) struct Item {
 ///
 /// An offset in between without an item will never have one: retention dropped it, or it is damaged.
 pub(crate) struct Run {
+    /// The topic's incarnation.
+    pub object: ObjectId,
     pub from: Offset,
     /// Exclusive.
     pub end: Offset,
@@ -57,6 +59,7 @@ impl Run {
     #[cfg(test)]
     pub fn of(from: u64, end: u64, items: Vec<Item>) -> Self {
         Self {
+            object: ObjectId(1),
             from: Offset(from),
             end: Offset(end),
             items,
@@ -111,6 +114,7 @@ pub(crate) async fn read(
         }
     }
     Ok(Run {
+        object,
         from,
         end,
         items,
@@ -126,6 +130,7 @@ async fn past_retention(shard: &Shard, object: ObjectId, from: Offset) -> Result
         .await?;
     match info {
         Some(info) if info.first > from => Ok(Run {
+            object,
             from,
             end: info.first,
             items: Vec::new(),

@@ -1,14 +1,17 @@
-//! The broker over a real one-node cluster in a temporary directory.
+//! The broker over real clusters in temporary directories: of one node, and of three.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod admin;
 mod faults;
+mod fleet;
 mod groups;
+mod leaders;
 mod node;
 mod publish;
 mod queues;
 mod receivers;
 mod restart;
 mod signals;
+mod signals_afar;
 mod topics;

@@ -119,6 +119,9 @@ impl Conversation {
         let lifecycle = Arc::clone(&self.context.lifecycle);
         let ending = lifecycle.ending();
         tokio::pin!(ending);
+        let session = Arc::clone(&self.session);
+        let lost = session.lost();
+        tokio::pin!(lost);
         loop {
             self.begin_requests();
             if let Some(ended) = inbound.ended() {
@@ -133,6 +136,8 @@ impl Conversation {
                 // The client is gone.
                 () = outgoing.closed() => return Ok(()),
                 () = &mut ending => return Err(RequestError::ShuttingDown.status()),
+                // Nothing that the client holds is its own any more.
+                error = &mut lost => return Err(RequestError::from(error).status()),
                 Some(done) = self.settlements.next() => {
                     self.outbox.extend(settle::finish(&mut self.transactions, done));
                 }
