@@ -253,7 +253,7 @@ impl Cluster {
 
     /// The numbers of the node.
     pub fn metrics(&self) -> Result<ClusterMetrics, ClusterError> {
-        cluster_metrics(&self.inner.log, &self.inner.groups)
+        cluster_metrics(&self.inner.log, &self.inner.links, &self.inner.groups)
     }
 
     /// Writes the state of every group, for a quick next start; nothing acknowledged depends on it.

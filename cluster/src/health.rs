@@ -9,6 +9,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 
 use crate::error::ClusterError;
 use crate::group::Group;
+use crate::net::{LinkMetrics, Links};
 use crate::observer::Role;
 
 /// The condition of a node.
@@ -65,6 +66,8 @@ pub struct ClusterMetrics {
     pub clock_offset_us: i64,
     /// Of the log that all groups share.
     pub log: LogMetrics,
+    /// Of the links to other nodes.
+    pub links: LinkMetrics,
     /// Group 0, which holds metadata, then the shards.
     pub groups: Vec<GroupMetrics>,
 }
@@ -146,6 +149,7 @@ pub(crate) fn cluster_health(log: &NodeLog, groups: &[Arc<Group>]) -> ClusterHea
 
 pub(crate) fn cluster_metrics(
     log: &NodeLog,
+    links: &Links,
     groups: &[Arc<Group>],
 ) -> Result<ClusterMetrics, ClusterError> {
     Ok(ClusterMetrics {
@@ -153,6 +157,7 @@ pub(crate) fn cluster_metrics(
             group.replica.clock_offset_us.load(Ordering::Relaxed)
         }),
         log: log.metrics()?,
+        links: links.metrics(),
         groups: groups.iter().map(|group| group_metrics(group)).collect(),
     })
 }

@@ -63,8 +63,8 @@ pub use health::{ClusterHealth, ClusterMetrics, GroupHealth, GroupMetrics};
 pub use identity::ClusterId;
 pub use membership::ClusterNode;
 pub use net::{
-    Lane, PeerError, PeerIdentity, PeerService, Peers, ServiceId, Talk, TalkReceiver, TalkSender,
-    TrySendError,
+    Lane, LinkMetrics, PeerError, PeerIdentity, PeerService, Peers, ServiceId, Talk, TalkReceiver,
+    TalkSender, TrySendError,
 };
 pub use observer::{Observer, Role};
 pub use presence::LostShards;

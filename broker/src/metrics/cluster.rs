@@ -1,8 +1,8 @@
 //! The part of a scrape that tells about the other nodes, and who leads what.
 
-use flotilla_cluster::{Cluster, GroupHealth, Role};
+use flotilla_cluster::{Cluster, GroupHealth, LinkMetrics, Role};
 
-use crate::metrics::scrape::GAUGE;
+use crate::metrics::scrape::{COUNTER, GAUGE};
 use crate::metrics::text::TextWriter;
 
 pub(super) fn write(writer: &mut TextWriter, cluster: &Cluster) {
@@ -21,6 +21,34 @@ pub(super) fn write(writer: &mut TextWriter, cluster: &Cluster) {
         heard,
     );
     groups(writer, &cluster.health().groups);
+}
+
+pub(super) fn links(writer: &mut TextWriter, links: &LinkMetrics) {
+    let families = [
+        (
+            "flotilla_link_received_bytes_total",
+            "Bytes that came from other nodes.",
+            links.received_bytes,
+        ),
+        (
+            "flotilla_link_sent_bytes_total",
+            "Bytes that went to other nodes.",
+            links.sent_bytes,
+        ),
+        (
+            "flotilla_snapshots_received_total",
+            "Snapshots that came whole from other nodes.",
+            links.snapshots_received,
+        ),
+        (
+            "flotilla_snapshots_sent_total",
+            "Snapshots that other nodes took whole.",
+            links.snapshots_sent,
+        ),
+    ];
+    for (name, help, value) in families {
+        writer.single(name, COUNTER, help, value);
+    }
 }
 
 fn groups(writer: &mut TextWriter, groups: &[GroupHealth]) {

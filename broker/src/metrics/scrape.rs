@@ -24,6 +24,7 @@ pub(crate) fn text(core: &Core) -> String {
         Ok(metrics) => {
             below::log(&mut writer, &metrics);
             below::groups(&mut writer, &metrics.groups);
+            cluster::links(&mut writer, &metrics.links);
         }
         // A closed log has no numbers any more; the rest is still worth showing.
         Err(error) => tracing::debug!(%error, "no metrics of the log"),

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use super::lane::{
     CONNECT_TIMEOUT, FRAME_BYTES, Lane, PING_INTERVAL, PING_TIMEOUT, SEND_BUFFER_BYTES,
     STREAM_WINDOW,
 };
+use super::traffic::{Counted, Traffic};
 use super::wire::MESSAGE_BYTES_MAX;
 use super::wire::proto::link_client::LinkClient;
 
@@ -38,7 +40,12 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Opens a connection to the first address of `address` that answers.
-    pub async fn open(runtime: &Handle, address: &str, lane: Lane) -> io::Result<Self> {
+    pub async fn open(
+        runtime: &Handle,
+        address: &str,
+        lane: Lane,
+        traffic: Arc<Traffic>,
+    ) -> io::Result<Self> {
         let stream = tokio::time::timeout(CONNECT_TIMEOUT, connect(address))
             .await
             .map_err(|_| timed_out(address))??;
@@ -53,7 +60,7 @@ impl Connection {
             .keep_alive_timeout(PING_TIMEOUT)
             .keep_alive_while_idle(true);
         let (requests, connection) = builder
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(Counted::new(stream, traffic)))
             .await
             .map_err(io::Error::other)?;
         let address = address.to_owned();

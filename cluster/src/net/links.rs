@@ -24,6 +24,7 @@ use super::server::Incoming;
 use super::slot::Slot;
 use super::snapshot_sender::SnapshotPace;
 use super::talk::Talk;
+use super::traffic::{LinkMetrics, Traffic};
 use super::wire::CALL_BYTES_MAX;
 use super::wire::proto::link_client::LinkClient;
 use super::wire::proto::{CallRequest, TalkFrame};
@@ -56,6 +57,7 @@ pub(super) struct Inner {
     pub snapshots_in: Arc<Semaphore>,
     pub snapshots_out: Semaphore,
     pub snapshot_pace: SnapshotPace,
+    pub traffic: Arc<Traffic>,
 }
 
 /// The lanes to one peer.
@@ -82,8 +84,14 @@ impl Links {
                 snapshots_in: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),
                 snapshots_out: Semaphore::new(SNAPSHOTS_MAX),
                 snapshot_pace: SnapshotPace::new(SNAPSHOT_BYTES_PER_SECOND),
+                traffic: Arc::default(),
             }),
         }
+    }
+
+    /// What went over the links since the start.
+    pub fn metrics(&self) -> LinkMetrics {
+        self.inner.traffic.metrics()
     }
 
     /// The handle for the floors above.
@@ -110,7 +118,9 @@ impl Links {
             stays
         });
         for (node, address) in addresses {
-            peers.entry(node).or_insert_with(|| PeerLinks::new(address));
+            peers
+                .entry(node)
+                .or_insert_with(|| PeerLinks::new(address, &self.inner.traffic));
         }
     }
 
@@ -154,7 +164,8 @@ impl Links {
         timeout: Duration,
     ) -> Result<Bytes, PeerError> {
         let asked = async {
-            let connection = Connection::open(&self.inner.runtime, address, Lane::Control)
+            let traffic = self.inner.traffic.clone();
+            let connection = Connection::open(&self.inner.runtime, address, Lane::Control, traffic)
                 .await
                 .map_err(|error| {
                     PeerError::unreachable(format!("{address}: {}", crate::error::chain(&error)))
@@ -302,10 +313,10 @@ impl Links {
 }
 
 impl PeerLinks {
-    fn new(address: String) -> Arc<Self> {
+    fn new(address: String, traffic: &Arc<Traffic>) -> Arc<Self> {
         Arc::new(Self {
             address,
-            lanes: [Lane::Control, Lane::Append, Lane::Bulk].map(Slot::new),
+            lanes: [Lane::Control, Lane::Append, Lane::Bulk].map(|lane| Slot::new(lane, traffic)),
             calls: Arc::new(Semaphore::new(CALLS_UNITS)),
             line: Mutex::new(None),
         })

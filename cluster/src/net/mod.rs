@@ -33,6 +33,7 @@ mod snapshot_sender;
 mod talk;
 #[cfg(test)]
 mod tests;
+mod traffic;
 mod wire;
 
 pub(crate) use identity::LocalIdentity;
@@ -40,3 +41,4 @@ pub use lane::Lane;
 pub(crate) use links::Links;
 pub use peers::{PeerError, PeerIdentity, PeerService, Peers, ServiceId};
 pub use talk::{Talk, TalkReceiver, TalkSender, TrySendError};
+pub use traffic::LinkMetrics;

@@ -25,6 +25,7 @@ use super::lane::{
 use super::links::Links;
 use super::peers::{PeerIdentity, PeerService, ServiceId};
 use super::talk::Talk;
+use super::traffic::Counted;
 use super::wire::proto::link_server::{Link, LinkServer};
 use super::wire::proto::{
     AppendAnswer, AppendRequest, CallAnswer, CallRequest, Caller, RaftAnswer, RaftRequest,
@@ -128,8 +129,8 @@ impl Links {
             .auto_date_header(false)
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT);
-        let connection =
-            builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        let stream = TokioIo::new(Counted::new(stream, self.inner.traffic.clone()));
+        let connection = builder.serve_connection(stream, TowerToHyperService::new(service));
         // Under the lock, so that the connection cannot end before it is on the list.
         let mut incoming = self.inner.incoming.lock();
         if incoming.open.len() >= CONNECTIONS_MAX {

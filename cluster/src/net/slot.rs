@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use super::connection::Connection;
 use super::lane::{Lane, RECONNECT_PAUSE_MAX, RECONNECT_PAUSE_MIN};
 use super::peers::PeerError;
+use super::traffic::Traffic;
 use crate::error::chain;
 
 #[derive(Clone)]
@@ -35,13 +36,15 @@ enum Phase {
 
 pub(crate) struct Slot {
     lane: Lane,
+    traffic: Arc<Traffic>,
     phase: watch::Sender<Phase>,
 }
 
 impl Slot {
-    pub fn new(lane: Lane) -> Arc<Self> {
+    pub fn new(lane: Lane, traffic: &Arc<Traffic>) -> Arc<Self> {
         Arc::new(Self {
             lane,
+            traffic: traffic.clone(),
             phase: watch::Sender::new(Phase::Idle),
         })
     }
@@ -107,7 +110,8 @@ impl Slot {
         number: u64,
         pause: Duration,
     ) {
-        let outcome = Connection::open(&runtime, &address, self.lane).await;
+        let traffic = self.traffic.clone();
+        let outcome = Connection::open(&runtime, &address, self.lane, traffic).await;
         let next = match outcome {
             Ok(connection) => Phase::Open(connection),
             Err(error) => Phase::Failed {

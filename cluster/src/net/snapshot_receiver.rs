@@ -15,6 +15,7 @@ use tonic::{Status, Streaming};
 use super::groups::{AttachedGroup, answer, malformed};
 use super::links::Links;
 use super::snapshot_head::SnapshotHead;
+use super::traffic::Traffic;
 use super::wire::proto::{SnapshotAnswer, SnapshotPart};
 use crate::error::chain;
 use crate::snapshot::SnapshotHandle;
@@ -54,6 +55,7 @@ impl Links {
             head,
             meta,
             room: self.inner.snapshots_in.clone(),
+            traffic: self.inner.traffic.clone(),
         };
         // A task of its own: what is installed is installed to the end.
         self.inner.runtime.spawn(async move {
@@ -86,6 +88,7 @@ struct Transfer {
     meta: SnapshotMeta,
     /// Snapshots that this node takes in at a time.
     room: Arc<Semaphore>,
+    traffic: Arc<Traffic>,
 }
 
 impl Transfer {
@@ -119,6 +122,7 @@ impl Transfer {
             chunks = import.chunks_received(),
             "snapshot received"
         );
+        self.traffic.snapshot_received();
         let snapshot = Snapshot {
             meta: self.meta,
             snapshot: SnapshotHandle::Staged(Box::new(import)),

@@ -136,6 +136,7 @@ impl GroupPeer {
             elapsed_ms = begin.elapsed().as_millis() as u64,
             "snapshot sent"
         );
+        self.links.inner.traffic.snapshot_sent();
         codec::decode("answer of a peer", &answer.body)
             .map_err(|error| NetworkError::new(&error).into())
     }
