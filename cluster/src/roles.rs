@@ -20,7 +20,7 @@ use crate::error::{ClusterError, chain};
 use crate::group::{Group, Raft, raft_failure, unavailable};
 use crate::leadership::Lead;
 use crate::observer::Role;
-use crate::presence::{ToldTime, ask_for_time, median_us};
+use crate::presence::{ToldTime, ask_for_time, lower_median_us, median_us};
 use crate::time::time_at_take_over;
 use crate::types::Groups;
 
@@ -157,8 +157,12 @@ impl Group {
     async fn take_over(&self, raft: &Raft, id: LeaderId) -> Result<(), ClusterError> {
         let replica = &self.replica;
         // Both ask other nodes, and neither waits for what the other says.
-        let (recovered, told) = tokio::join!(raft.wait_for_recovery(None), self.ask_for_time());
+        let (recovered, mut told) = tokio::join!(raft.wait_for_recovery(None), self.ask_for_time());
         recovered.map_err(|error| unavailable(&error))?;
+        while !self.may_tell_time(&told) {
+            tokio::time::sleep(RETRY_PAUSE).await;
+            told = self.ask_for_time().await;
+        }
         let stats = replica.read(|records| query::shard_stats(records)).await?;
         let applied = stats.time.max(replica.applied_time());
         replica.clock.lead_from(self.time_to_begin(applied, told));
@@ -184,6 +188,15 @@ impl Group {
         ask_for_time(&self.node.links, group, others, || clock.own_wall_us()).await
     }
 
+    /// Whether what is known is enough to go on from: the time of someone who was there before, or, after
+    /// the whole cluster was down, the clocks of a majority.
+    fn may_tell_time(&self, told: &[ToldTime]) -> bool {
+        let is_live = self.replica.clock.estimate().is_live;
+        is_live
+            || told.iter().any(|told| told.now().is_live)
+            || (told.len() + 1) * 2 > self.voters().len()
+    }
+
     /// Where this leader's clock begins.
     fn time_to_begin(&self, applied: ShardTime, told: Vec<ToldTime>) -> ShardTime {
         let clock = &self.replica.clock;
@@ -193,10 +206,11 @@ impl Group {
             estimates.push(told.now());
             walls_us.push(told.wall_offset_us);
         }
+        let jump_us = lower_median_us(&walls_us);
         if let Some(offset_us) = median_us(walls_us) {
             clock.set_wall_offset_us(offset_us);
         }
-        time_at_take_over(&estimates, applied, clock.wall_as_time())
+        time_at_take_over(&estimates, applied, clock.wall_as_time(jump_us))
     }
 
     /// Tells the shard who leads it.

@@ -249,9 +249,11 @@ impl ShardClock {
         WallTime(wall_us.max(0).unsigned_abs().saturating_mul(1_000))
     }
 
-    /// The same as a shard time: where that begins after the whole cluster was down.
-    pub fn wall_as_time(&self) -> ShardTime {
-        ShardTime(self.wall().0 / 1_000_000)
+    /// This node's wall clock moved by an offset, as a shard time: where that begins after the whole
+    /// cluster was down.
+    pub fn wall_as_time(&self, offset_us: i64) -> ShardTime {
+        let wall_us = self.own_wall_us().saturating_add(offset_us);
+        ShardTime(wall_us.max(0).unsigned_abs() / 1_000)
     }
 
     /// The wall time that goes with a shard time, as far as this node can tell. For display.
@@ -304,7 +306,7 @@ mod tests {
 
     fn leading_at(wall_ms: i64) -> (Arc<ManualSource>, ShardClock) {
         let (source, clock) = clock_at(wall_ms);
-        clock.lead_from(clock.wall_as_time());
+        clock.lead_from(clock.wall_as_time(0));
         (source, clock)
     }
 

@@ -17,9 +17,27 @@ pub(crate) fn median_us(mut offsets_us: Vec<i64>) -> Option<i64> {
     (offsets_us.len() > 2 || apart_us <= OFFSET_MAX_US).then_some(lower + apart_us / 2)
 }
 
+/// The earlier of the two middle ones where there are two: nothing may fall due early by the word of one
+/// clock.
+pub(crate) fn lower_median_us(offsets_us: &[i64]) -> i64 {
+    let mut offsets_us = offsets_us.to_vec();
+    offsets_us.sort_unstable();
+    let middle = offsets_us.len().saturating_sub(1) / 2;
+    offsets_us.get(middle).copied().unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_two_clocks_the_earlier_one_is_jumped_to() {
+        let day_us = 86_400_000_000;
+        assert_eq!(lower_median_us(&[0, day_us]), 0);
+        assert_eq!(lower_median_us(&[0, -day_us]), -day_us);
+        assert_eq!(lower_median_us(&[0, day_us, 7]), 7);
+        assert_eq!(lower_median_us(&[0]), 0);
+    }
 
     #[test]
     fn one_clock_gone_wrong_does_not_move_the_median_of_three() {

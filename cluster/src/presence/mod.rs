@@ -20,5 +20,5 @@ mod sessions;
 
 pub(crate) use board::Board;
 pub use board::LostShards;
-pub(crate) use clocks::{OFFSET_MAX_US, median_us};
+pub(crate) use clocks::{OFFSET_MAX_US, lower_median_us, median_us};
 pub(crate) use round::{Presence, ToldTime, ask_for_time};
