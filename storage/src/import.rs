@@ -66,6 +66,11 @@ impl SnapshotImport {
         self.chunks
     }
 
+    /// Whether the last chunk has arrived, and with it all that it speaks of.
+    pub fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
     /// Takes the next chunk. A chunk that does not check is refused and may be sent again.
     pub fn chunk(&mut self, chunk: &[u8]) -> Result<()> {
         if self.is_complete {

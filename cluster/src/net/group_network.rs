@@ -11,7 +11,7 @@ use bytes::Bytes;
 use flotilla_model::ids::NodeId;
 use flotilla_storage::GroupId;
 use futures::future::BoxFuture;
-use futures::stream::{self, BoxStream, Stream, StreamExt};
+use futures::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
 use openraft::alias::SnapshotOf;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
@@ -121,53 +121,70 @@ impl GroupPeer {
     }
 
     /// A stream of requests, each answered in its turn while later ones are under way.
-    async fn pipeline<S>(
-        &self,
-        requests: S,
-        option: RPCOption,
-    ) -> Result<Answers<'static>, RPCError<Groups>>
+    fn pipeline<S>(&self, requests: S, option: RPCOption) -> Answers<'static>
     where
-        S: Stream<Item = Append> + Send + 'static,
+        S: Stream<Item = Append> + Send + Unpin + 'static,
     {
-        let mut opening = Some((self.links.caller(self.target), self.group.0));
-        let group = self.group.0;
-        let outgoing = requests
-            .map(move |request| OutgoingAppend::new(request, opening.take()))
-            // What cannot be written ends the stream; Raft then finds that entries are unanswered.
-            .scan((), move |(), message| {
-                let message = message.inspect_err(|error| {
-                    tracing::error!(group, %error, "an entry could not be sent");
-                });
-                std::future::ready(message.ok())
-            });
-        let opened = async {
-            let connection = self.links.connection(self.target, Lane::Append).await?;
-            let mut client = connection.grpc();
-            client
-                .ready()
-                .await
-                .map_err(|error| PeerError::unreachable(error.to_string()))?;
-            let path = PathAndQuery::from_static(APPEND_PATH);
-            let answers = client
-                .streaming(Request::new(outgoing), path, AppendCodec)
-                .await?;
-            Ok(answers.into_inner())
-        };
-        // A dead link is noticed by its pings.
-        let patience = option.hard_ttl().max(CONNECT_TIMEOUT * 2);
-        let answers = match tokio::time::timeout(patience, opened).await {
-            Ok(Ok(answers)) => answers,
-            Ok(Err(error)) => return Err(unreachable(error)),
-            Err(_) => return Err(unreachable(PeerError::Timeout)),
-        };
-        Ok(answers
-            .map(|answer| {
-                let answer = answer.map_err(|status| unreachable(status.into()))?;
-                codec::decode("answer of a peer", &answer.body)
-                    .map_err(|error| NetworkError::new(&error).into())
-            })
-            .boxed())
+        let (links, target, group) = (self.links.clone(), self.target, self.group);
+        stream::once(open_pipeline(links, target, group, requests, option))
+            .try_flatten()
+            .boxed()
     }
+}
+
+async fn open_pipeline<S>(
+    links: Links,
+    target: NodeId,
+    group: GroupId,
+    mut requests: S,
+    option: RPCOption,
+) -> Result<Answers<'static>, RPCError<Groups>>
+where
+    S: Stream<Item = Append> + Send + Unpin + 'static,
+{
+    // Before anything else: it is here that Raft waits after errors. To fail without having asked for
+    // a request would make it try again at once, for ever.
+    let Some(first) = requests.next().await else {
+        return Ok(stream::empty().boxed());
+    };
+    let mut opening = Some((links.caller(target), group.0));
+    let outgoing = stream::iter([first])
+        .chain(requests)
+        .map(move |request| OutgoingAppend::new(request, opening.take()))
+        // What cannot be written ends the stream; Raft then finds that entries are unanswered.
+        .scan((), move |(), message| {
+            let message = message.inspect_err(|error| {
+                tracing::error!(group = group.0, %error, "an entry could not be sent");
+            });
+            std::future::ready(message.ok())
+        });
+    let opened = async {
+        let connection = links.connection(target, Lane::Append).await?;
+        let mut client = connection.grpc();
+        client
+            .ready()
+            .await
+            .map_err(|error| PeerError::unreachable(error.to_string()))?;
+        let path = PathAndQuery::from_static(APPEND_PATH);
+        let answers = client
+            .streaming(Request::new(outgoing), path, AppendCodec)
+            .await?;
+        Ok(answers.into_inner())
+    };
+    // A dead link is noticed by its pings.
+    let patience = option.hard_ttl().max(CONNECT_TIMEOUT * 2);
+    let answers = match tokio::time::timeout(patience, opened).await {
+        Ok(Ok(answers)) => answers,
+        Ok(Err(error)) => return Err(unreachable(error)),
+        Err(_) => return Err(unreachable(PeerError::Timeout)),
+    };
+    Ok(answers
+        .map(|answer| {
+            let answer = answer.map_err(|status| unreachable(status.into()))?;
+            codec::decode("answer of a peer", &answer.body)
+                .map_err(|error| NetworkError::new(&error).into())
+        })
+        .boxed())
 }
 
 /// Refusals too: to ask again at once would change nothing.
@@ -186,7 +203,7 @@ impl RaftNetworkV2<Groups> for GroupPeer {
         if request.entries.is_empty() {
             return self.heartbeat(request, &option).await;
         }
-        let mut answers = self.pipeline(stream::iter([request]), option).await?;
+        let mut answers = self.pipeline(stream::iter([request]), option);
         match answers.next().await {
             Some(answer) => Ok(answer?.into()),
             None => Err(NetworkError::from_string("the peer gave no answer").into()),
@@ -202,10 +219,8 @@ impl RaftNetworkV2<Groups> for GroupPeer {
         S: Stream<Item = Append> + Send + Unpin + 'static,
     {
         if self.lane == Lane::Append {
-            return Box::pin(async move {
-                let answers: Answers<'s> = self.pipeline(input, option).await?;
-                Ok(answers)
-            });
+            let answers: Answers<'s> = self.pipeline(input, option);
+            return Box::pin(std::future::ready(Ok(answers)));
         }
         // Heartbeats: one question and one answer, without a stream.
         let answers = input.then(move |request| {

@@ -109,7 +109,11 @@ impl Transfer {
         loop {
             match parts.message().await {
                 Ok(Some(part)) => import = staged(import, part).await?,
-                Ok(None) => break,
+                Ok(None) if import.is_complete() => break,
+                Ok(None) => {
+                    keep(&self.group, slot, import);
+                    return Err(Status::cancelled("the sender has given up"));
+                }
                 Err(status) => {
                     keep(&self.group, slot, import);
                     return Err(status);
