@@ -146,6 +146,26 @@ fn a_rolling_restart_stops_writes_for_less_than_a_second() {
     assert!(gap <= GAP_MAX, "writes to a topic stopped for {gap:?}");
 }
 
+#[test]
+fn leaders_spread_over_the_nodes_without_a_failed_send() {
+    let work = WorkDir::new("balance");
+    let mut campaign = under_load("spreading leaders", &work, &Layout::of(3));
+    let began = campaign.workload().recorder().now();
+    let is_spread = |fleet: &Fleet| fleet.led().values().all(|led| (1..=2).contains(led));
+    let fleet = campaign.fleet();
+    fleet.wait_until(
+        "every node leads one or two of four shards",
+        MOVED_WITHIN,
+        is_spread,
+    );
+    campaign.settle();
+    let gap = longest_gap(&campaign, began);
+    let failures = campaign.workload().failures().counts().clone();
+    campaign.finish();
+    assert!(failures.is_empty(), "{failures:?}");
+    assert!(gap <= GAP_MAX, "writes to a topic stopped for {gap:?}");
+}
+
 /// The real SDK's own clients through a rolling restart and the death of each node.
 #[test]
 fn what_the_sdk_sends_survives_restarts_and_deaths_of_nodes() {
