@@ -19,7 +19,7 @@ use crate::group::{Group, NodeParts};
 use crate::health::{ClusterHealth, ClusterMetrics, cluster_health, cluster_metrics};
 use crate::identity::{ClusterId, Identity, Passport, Standing};
 use crate::intake::Intake;
-use crate::membership::{Gate, Keeper, ReportService, Roster, Steward};
+use crate::membership::{Gate, Keeper, LeadTime, ReportService, Roster, Steward};
 use crate::net::{Links, ServiceId};
 use crate::outbox::OutboxPump;
 use crate::presence::{Board, Presence};
@@ -154,7 +154,7 @@ impl Cluster {
             plan,
             replicas: config.replicas,
             repair_after: config.repair_after,
-            leads_since: None,
+            lead: LeadTime::default(),
         };
         let mut tasks = vec![
             presence,

@@ -90,9 +90,12 @@ impl Keeper {
         }
         let (roster, group) = (self.roster.clone(), group.clone());
         let task = tokio::spawn(async move {
-            tracing::info!(group = id, ?step, "members change");
-            if let Err(error) = take(&roster, &group, &lead.raft, step.clone()).await {
-                tracing::warn!(group = id, ?step, %error, "members could not be changed yet");
+            match take(&roster, &group, &lead.raft, step.clone()).await {
+                Ok(()) => tracing::info!(group = id, ?step, "members changed"),
+                // A change before it may not be agreed on yet.
+                Err(error) => {
+                    tracing::debug!(group = id, ?step, %error, "members could not be changed yet");
+                }
             }
         });
         self.steps.insert(id, task);

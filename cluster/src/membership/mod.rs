@@ -25,4 +25,4 @@ pub(crate) use keeper::Keeper;
 pub use nodes::ClusterNode;
 pub(crate) use report::ReportService;
 pub(crate) use roster::Roster;
-pub(crate) use steward::Steward;
+pub(crate) use steward::{LeadTime, Steward};

@@ -134,6 +134,13 @@ impl Roster {
         }
     }
 
+    /// Takes what is applied here.
+    pub async fn refresh(&self) -> Result<(), ClusterError> {
+        let view = self.metadata().replica.read(query::metadata).await?;
+        self.take(view);
+        Ok(())
+    }
+
     /// Follows the metadata. To be aborted with the node.
     pub async fn run(self: Arc<Self>) {
         self.metadata()
@@ -144,11 +151,8 @@ impl Roster {
         loop {
             let applied = self.metadata().replica.progress.lock().applied.clone();
             if applied != seen || self.view().cluster.version == 0 {
-                match self.metadata().replica.read(query::metadata).await {
-                    Ok(view) => {
-                        seen = applied;
-                        self.take(view);
-                    }
+                match self.refresh().await {
+                    Ok(()) => seen = applied,
                     Err(error) => tracing::warn!(%error, "the metadata could not be read"),
                 }
             }

@@ -26,8 +26,23 @@ pub(crate) struct Steward {
     /// For a cluster that was formed before this was recorded.
     pub replicas: u32,
     pub repair_after: Duration,
-    /// Since when this node leads the metadata: it cannot tell of silence before.
-    pub leads_since: Option<Instant>,
+    pub lead: LeadTime,
+}
+
+/// For how long this node has led the metadata, as far as it was awake: it cannot tell of silence in the
+/// time before, nor while it slept.
+#[derive(Debug, Default)]
+pub(crate) struct LeadTime {
+    looked_at: Option<Instant>,
+    awake: Duration,
+}
+
+impl LeadTime {
+    fn pass(&mut self, now: Instant) {
+        if let Some(before) = self.looked_at.replace(now) {
+            self.awake += now.saturating_duration_since(before).min(PERIOD * 2);
+        }
+    }
 }
 
 impl Steward {
@@ -52,24 +67,27 @@ impl Steward {
 
     async fn look(&mut self) -> Result<(), ClusterError> {
         if !self.roster.metadata().shard.is_leader() {
-            self.leads_since = None;
+            self.lead = LeadTime::default();
             return Ok(());
         }
-        let since = *self.leads_since.get_or_insert_with(Instant::now);
+        self.lead.pass(Instant::now());
+        // What others decided before this node led is not to be decided again.
+        self.roster.refresh().await?;
         if !self.roster.is_complete() {
             return bootstrap::record(&self.roster, self.plan.as_ref(), self.replicas).await;
         }
-        self.mark_nodes(since).await?;
+        self.mark_nodes().await?;
         self.place().await
     }
 
     /// Nodes that are silent for too long are gone, until they are heard again.
-    async fn mark_nodes(&self, leads_since: Instant) -> Result<(), ClusterError> {
+    async fn mark_nodes(&self) -> Result<(), ClusterError> {
         let board = &self.roster.board;
         for node in &self.roster.view().nodes {
-            let heard = board
-                .heard(node.id)
-                .map_or(leads_since, |heard| heard.at.max(leads_since));
+            let silence = match board.silence(node.id) {
+                Some(silence) => silence.min(self.lead.awake),
+                None => self.lead.awake,
+            };
             let state = match node.state {
                 NodeState::Up if node.id != board.node && heard.elapsed() >= self.repair_after => {
                     NodeState::Gone

@@ -130,7 +130,6 @@ impl Links {
     }
 
     /// Exchanges nothing with a node any more, or again.
-    #[cfg_attr(not(test), expect(dead_code, reason = "tests part nodes with it"))]
     pub fn cut(&self, node: NodeId, is_cut: bool) {
         if !is_cut {
             self.inner.cut.write().remove(&node);

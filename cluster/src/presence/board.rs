@@ -1,6 +1,6 @@
 //! What this node knows about the others, and what its own sessions carry.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -207,15 +207,6 @@ impl Board {
     /// These nodes' wall clocks are far from the others'.
     pub fn set_off(&self, nodes: BTreeSet<NodeId>) {
         *self.off.lock() = nodes;
-    }
-
-    /// When each node was last heard.
-    pub fn last_heard(&self) -> BTreeMap<NodeId, Instant> {
-        let heard = self.heard.lock();
-        heard
-            .iter()
-            .map(|(node, heard)| (*node, heard.at))
-            .collect()
     }
 }
 
