@@ -28,6 +28,7 @@ mod handover;
 mod health;
 mod identity;
 mod intake;
+mod launch;
 mod leadership;
 mod leading;
 mod log_store;

@@ -20,6 +20,7 @@ mod decision;
 mod links;
 mod message;
 mod plan;
+mod promise;
 mod runner;
 mod service;
 #[cfg(test)]

@@ -9,6 +9,7 @@ use flotilla_storage::GroupId;
 use crate::config::EXPECT_MAX;
 use crate::identity::{ClusterId, SHARDS_MAX, Standing};
 use crate::membership::placement::{self, Spot};
+use crate::membership::voters;
 use crate::types::Peer;
 
 /// A node of a plan. Its id is its place in the plan, from 1.
@@ -102,7 +103,7 @@ impl Plan {
         let nodes: Vec<NodeId> = match group.0.checked_sub(1) {
             None => {
                 let all: Vec<NodeId> = self.numbered().map(|(node, _)| node).collect();
-                let count = placement::metadata_voters(all.len());
+                let count = voters::metadata_voters(all.len());
                 all.into_iter().take(count).collect()
             }
             Some(shard) => self

@@ -14,6 +14,7 @@ use super::board::Board;
 use super::decision::{PartyView, Seeds, Step, fresh_step, planned_step};
 use super::message::{Answer, Candidate, Question, Terms, decode, encode};
 use super::plan::{Plan, PlannedNode};
+use super::promise::{drop_plan, promise, promised_to};
 use super::service::greeting;
 use crate::error::ClusterError;
 use crate::identity::{ClusterId, Identity, Passport, PassportOffice, Standing};
@@ -385,44 +386,5 @@ impl Forming {
             join_all(others.map(|node| self.greet(&node.address))).await;
         }
         Ok(Some((identity, plan.addresses())))
-    }
-}
-
-/// Promises this node to a plan, if it is free. Answers whether it is promised to it now.
-pub(super) async fn promise(office: &PassportOffice, plan: Plan) -> Result<bool, ClusterError> {
-    let step = move |present: &Passport| match &present.standing {
-        Standing::Fresh => Some(Passport {
-            standing: Standing::Planned(plan),
-            ..present.clone()
-        }),
-        Standing::Planned(known) if *known == plan => Some(present.clone()),
-        Standing::Member { cluster, .. } if *cluster == plan.cluster => Some(present.clone()),
-        Standing::Planned(_) | Standing::Member { .. } => None,
-    };
-    let (_, promised) = office.update(step).await?;
-    Ok(promised)
-}
-
-async fn drop_plan(
-    office: &PassportOffice,
-    cluster: ClusterId,
-    why: &str,
-) -> Result<(), ClusterError> {
-    tracing::warn!(%cluster, why, "the plan for a cluster is dropped");
-    let step = move |present: &Passport| match &present.standing {
-        Standing::Planned(plan) if plan.cluster == cluster => Some(Passport {
-            standing: Standing::Fresh,
-            ..present.clone()
-        }),
-        _ => None,
-    };
-    office.update(step).await?;
-    Ok(())
-}
-
-fn promised_to(passport: &Passport) -> Option<ClusterId> {
-    match &passport.standing {
-        Standing::Planned(plan) => Some(plan.cluster),
-        Standing::Fresh | Standing::Member { .. } => None,
     }
 }

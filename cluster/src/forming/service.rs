@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use super::board::Board;
 use super::message::{Answer, Candidate, Claim, Greeting, Joined, Question, Terms, decode, encode};
 use super::plan::{Plan, PlannedNode};
-use super::runner::promise;
+use super::promise::promise;
 use crate::identity::{PassportOffice, Standing};
 
 /// Takes nodes into the cluster that this node is a member of.

@@ -10,9 +10,9 @@ use openraft::async_runtime::watch::WatchReceiver;
 use tokio::task::JoinHandle;
 
 use super::change::{Present, Step, Wanted, next_step};
-use super::placement;
 use super::roster::Roster;
 use super::steward::holders;
+use super::voters;
 use crate::error::ClusterError;
 use crate::group::{Group, Raft, unavailable};
 use crate::presence::OFFSET_MAX_US;
@@ -195,7 +195,7 @@ fn wanted(roster: &Roster, group: &Group, present: &Present) -> Option<Wanted> {
         });
     }
     let holders = holders(roster);
-    let voters = placement::metadata_members(&holders, &present.voters);
+    let voters = voters::metadata_members(&holders, &present.voters);
     let all: BTreeSet<NodeId> = holders.iter().map(|holder| holder.spot.node).collect();
     Some(Wanted {
         learners: &all - &voters,

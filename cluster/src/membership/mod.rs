@@ -19,6 +19,7 @@ pub(crate) mod placement;
 mod report;
 mod roster;
 mod steward;
+pub(crate) mod voters;
 
 pub(crate) use join::Gate;
 pub(crate) use keeper::Keeper;

@@ -11,8 +11,6 @@ use flotilla_model::ids::NodeId;
 
 /// More replicas than these on the move at one node would compete with its clients.
 const MOVES_PER_NODE_MAX: usize = 2;
-/// Nodes that vote on metadata: more would only make every write of it wait for more disks.
-const METADATA_VOTERS_MAX: usize = 5;
 
 /// A node to place replicas on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +32,8 @@ pub(crate) struct Holder {
 }
 
 impl Holder {
-    fn takes(&self) -> bool {
+    /// New replicas may go to it.
+    pub fn takes(&self) -> bool {
         self.is_up && !self.is_leaving
     }
 }
@@ -46,54 +45,6 @@ pub(crate) struct Placed {
     pub replicas: Vec<NodeId>,
     /// Its membership has not reached what was decided before, or is not known.
     pub is_moving: bool,
-}
-
-/// How many of so many nodes vote on metadata: an odd number, since an even one survives no more.
-pub(crate) fn metadata_voters(nodes: usize) -> usize {
-    let count = nodes.min(METADATA_VOTERS_MAX);
-    count - usize::from(count > 0 && count.is_multiple_of(2))
-}
-
-/// Who is to vote on metadata, changing as little as is needed.
-pub(crate) fn metadata_members(holders: &[Holder], voters: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
-    let votes = |holder: &&Holder| voters.contains(&holder.spot.node);
-    let mut wanted: Vec<&Holder> = holders
-        .iter()
-        .filter(votes)
-        .filter(|holder| !holder.is_leaving)
-        .collect();
-    let count = metadata_voters(holders.iter().filter(|holder| !holder.is_draining).count());
-    // Who answers stays, if some are too many.
-    wanted.sort_by_key(|holder| (!holder.is_up, holder.spot.node));
-    wanted.truncate(count.max(1));
-    let kept = wanted.len();
-    while wanted.len() < count {
-        let zone_crowd = |zone: &str| {
-            let same = wanted.iter().filter(|holder| holder.spot.zone == zone);
-            same.count()
-        };
-        let next = holders
-            .iter()
-            .filter(|holder| holder.takes() && !votes(holder))
-            .filter(|holder| !wanted.contains(holder))
-            .min_by_key(|holder| (zone_crowd(&holder.spot.zone), holder.spot.node));
-        match next {
-            Some(next) => wanted.push(next),
-            None => break,
-        }
-    }
-    // Nobody can take the place of these yet.
-    let gone = holders.iter().filter(votes);
-    let gone = gone.filter(|holder| holder.is_leaving && !holder.is_draining);
-    let room = count.saturating_sub(wanted.len());
-    wanted.extend(gone.take(room));
-    if wanted.len() > kept && wanted.len().is_multiple_of(2) {
-        wanted.pop();
-    }
-    if wanted.is_empty() {
-        return voters.clone();
-    }
-    wanted.iter().map(|holder| holder.spot.node).collect()
 }
 
 /// The first placement of all shards.

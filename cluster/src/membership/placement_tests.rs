@@ -197,28 +197,3 @@ fn what_is_on_the_move_is_left_alone() {
     ];
     assert_eq!(next(&holders, &shards, 3), []);
 }
-
-#[test]
-fn metadata_is_voted_on_by_an_odd_number() {
-    let votes: Vec<usize> = (0..8).map(metadata_voters).collect();
-    assert_eq!(votes, [0, 1, 1, 3, 3, 5, 5, 5]);
-}
-
-#[test]
-fn metadata_gets_voters_as_nodes_come_and_go() {
-    let mut nodes = holders(&[0, 0, 0, 0]);
-    let ids = |ids: &[u64]| ids.iter().copied().map(NodeId).collect::<BTreeSet<_>>();
-    assert_eq!(metadata_members(&nodes[..1], &ids(&[1])), ids(&[1]));
-    assert_eq!(metadata_members(&nodes[..2], &ids(&[1])), ids(&[1]));
-    assert_eq!(metadata_members(&nodes[..3], &ids(&[1])), ids(&[1, 2, 3]));
-    assert_eq!(metadata_members(&nodes, &ids(&[1, 2, 3])), ids(&[1, 2, 3]));
-    nodes[1].is_leaving = true;
-    // It may come back, but there is one that can stand in.
-    assert_eq!(metadata_members(&nodes, &ids(&[1, 2, 3])), ids(&[1, 3, 4]));
-    assert_eq!(
-        metadata_members(&nodes[..3], &ids(&[1, 2, 3])),
-        ids(&[1, 2, 3])
-    );
-    nodes[1].is_draining = true;
-    assert!(!metadata_members(&nodes[..3], &ids(&[1, 2, 3])).contains(&NodeId(2)));
-}

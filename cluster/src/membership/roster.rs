@@ -25,6 +25,8 @@ use crate::types::Peer;
 const LOOK_PERIOD: Duration = Duration::from_millis(500);
 /// For this node's word about itself.
 const REGISTER_DEADLINE: Duration = Duration::from_secs(10);
+/// For the first records.
+const COMPLETE_WAIT: Duration = Duration::from_secs(5);
 /// After it was not heard.
 const REGISTER_PAUSE: Duration = Duration::from_secs(2);
 
@@ -87,6 +89,16 @@ impl Roster {
     /// Whether every shard has a place: then all nodes that the cluster was formed of are recorded, too.
     pub fn is_complete(&self) -> bool {
         self.view().placements.len() >= self.shard_count()
+    }
+
+    /// Waits for the first records of a new cluster, not for ever: they need a leader.
+    pub async fn wait_until_complete(&self) {
+        let mut view = self.watch();
+        let shards = self.shard_count();
+        let complete = view.wait_for(|view| view.placements.len() >= shards);
+        if tokio::time::timeout(COMPLETE_WAIT, complete).await.is_err() {
+            tracing::warn!("the places of the shards are not known yet, starting all the same");
+        }
     }
 
     /// A node that may still take part.

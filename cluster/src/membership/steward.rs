@@ -89,7 +89,7 @@ impl Steward {
                 None => self.lead.awake,
             };
             let state = match node.state {
-                NodeState::Up if node.id != board.node && heard.elapsed() >= self.repair_after => {
+                NodeState::Up if node.id != board.node && silence >= self.repair_after => {
                     NodeState::Gone
                 }
                 NodeState::Gone if board.is_up(node.id) => NodeState::Up,
