@@ -186,3 +186,15 @@ pub(crate) async fn watch_log(log: NodeLog, groups: Vec<Arc<Group>>) {
                 group.replica.fail(&crate::error::chain(&error));
             }
         }
+    }
+}
+
+/// Stops Raft in groups that are out of service here: as long as it runs it may lead, and nobody else
+/// would.
+async fn stop_failed(groups: &[Arc<Group>]) {
+    for group in groups {
+        if group.replica.failure().is_some() && group.raft().is_some() {
+            group.stop_raft().await;
+        }
+    }
+}
