@@ -65,6 +65,7 @@ impl Presence {
         let mut watches: Vec<SessionWatch> =
             self.groups.iter().map(|_| SessionWatch::new()).collect();
         let mut before = Instant::now();
+        self.board.hurry.notify_one();
         loop {
             let hurried = tokio::select! {
                 () = tokio::time::sleep_until((before + PERIOD).into()) => false,
