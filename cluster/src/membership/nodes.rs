@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::roster::Roster;
 use crate::cluster::Cluster;
 use crate::error::ClusterError;
+use crate::net::{PeerService, Peers, ServiceId};
 
 /// How often a node that leaves is looked after.
 const LEAVE_PERIOD: Duration = Duration::from_millis(200);
@@ -85,6 +86,16 @@ impl Cluster {
     /// When a node was last heard; `None` for this node, and for one that was never heard since the start.
     pub fn last_heard(&self, node: NodeId) -> Option<Instant> {
         self.inner.board.heard(node).map(|heard| heard.at)
+    }
+
+    /// The links to the other nodes.
+    pub fn peers(&self) -> Peers {
+        self.inner.links.peers()
+    }
+
+    /// What answers other nodes' brokers here.
+    pub fn serve_broker(&self, answers: Arc<dyn PeerService>) {
+        self.inner.links.register(ServiceId::BROKER, answers);
     }
 
     /// Moves everything that a node holds to others. It goes on serving clients, and takes no new
