@@ -54,7 +54,8 @@ fn send_until(node: &Node, topic: &Name, stop: &AtomicBool) -> Vec<(String, Fate
     let mut sent = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         let payload = format!("{} {:05}", node.cluster.node().id, sent.len());
-        let deadline = Instant::now() + Duration::from_secs(5);
+        // Longer than any election: what has no outcome by then is stuck.
+        let deadline = Instant::now() + Duration::from_secs(20);
         let call = shard.propose(vec![append_command(topic, 1)], slots(&[&payload]), deadline);
         let fate = match node.runtime.block_on(call) {
             Ok(_) => Fate::Acknowledged,
