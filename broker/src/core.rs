@@ -140,9 +140,9 @@ impl Core {
         }
     }
 
-    /// Whether this node is the only one.
-    pub fn is_alone(&self) -> bool {
-        !self.has_peers.load(Ordering::Acquire)
+    /// Whether there are other nodes.
+    pub fn has_peers(&self) -> bool {
+        self.has_peers.load(Ordering::Acquire)
     }
 
     /// Takes in whether there are other nodes.

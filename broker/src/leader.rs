@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use flotilla_cluster::Shard;
+use flotilla_cluster::{Role, Shard};
 use flotilla_model::ids::NodeId;
 
 use crate::api::error::BrokerError;
@@ -26,10 +26,15 @@ pub(crate) enum Seat {
 }
 
 impl Core {
-    /// Whether the actors of a shard's names may live here. A node alone has nowhere else to send
-    /// anybody, so it answers as well as it can whatever its role.
+    /// Whether the actors of a shard's names may live here. A node that has nowhere else to send
+    /// anybody answers as well as it can, whatever its role.
     pub fn serves(&self, shard: &Shard) -> bool {
-        shard.is_leader() || self.is_alone()
+        shard.is_leader() || self.is_last_resort(shard)
+    }
+
+    /// Whether nobody else can serve a shard.
+    pub fn is_last_resort(&self, shard: &Shard) -> bool {
+        shard.is_alone() || (shard.role() == Role::Failed && !self.has_peers())
     }
 
     /// Where a shard is served, as far as this node knows.
@@ -82,7 +87,7 @@ impl Core {
 
     /// Makes sure that no other node leads a shard that this node believes to lead.
     pub async fn confirm_leadership(&self, shard: &Shard) -> Result<(), Fault> {
-        if self.is_alone() {
+        if self.is_last_resort(shard) {
             return Ok(());
         }
         shard.confirm_leadership().await.map_err(|_| Fault::Moved)

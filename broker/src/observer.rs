@@ -25,11 +25,20 @@ impl ShardObserver {
 }
 
 impl Observer for ShardObserver {
-    fn applied(&self, _: ShardId, changes: &[Change]) {
+    fn applied(&self, shard: ShardId, changes: &[Change]) {
         let Some(core) = self.core.upgrade() else {
             return;
         };
+        let is_led = core
+            .cluster
+            .shard(shard)
+            .is_some_and(|shard| core.serves(shard));
         for change in changes {
+            if let Change::Appended { name, .. } | Change::Available { name, .. } = change
+                && is_led
+            {
+                core.metrics.used(name);
+            }
             match change {
                 Change::Appended { object, name, next } => {
                     core.topics
@@ -56,7 +65,8 @@ impl Observer for ShardObserver {
     fn role(&self, shard: ShardId, role: Role) {
         if let Some(core) = self.core.upgrade()
             && role != Role::Leader
-            && !core.is_alone()
+            && let Some(led) = core.cluster.shard(shard)
+            && !core.is_last_resort(led)
         {
             core.cease_to_lead(shard);
         }

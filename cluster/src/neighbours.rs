@@ -1,24 +1,13 @@
-//! What the broker has of the links to other nodes.
+//! What the broker must know of other nodes to find who answers.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use flotilla_model::ids::NodeId;
 
 use crate::cluster::Cluster;
-use crate::net::{PeerService, Peers, ServiceId};
+use crate::shard::Shard;
 
 impl Cluster {
-    /// The links to all other nodes.
-    pub fn peers(&self) -> Peers {
-        self.inner.links.peers()
-    }
-
-    /// Has the broker answer other nodes.
-    pub fn serve_broker(&self, service: Arc<dyn PeerService>) {
-        self.inner.links.register(ServiceId::BROKER, service);
-    }
-
     /// The other nodes that this one has links to, and whether each was heard lately.
     pub fn neighbours(&self) -> BTreeMap<NodeId, bool> {
         let me = self.node().id;
@@ -27,5 +16,12 @@ impl Cluster {
             .filter(|node| *node != me)
             .map(|node| (node, self.is_up(node)))
             .collect()
+    }
+}
+
+impl Shard {
+    /// Whether no other node has a vote in it: then nobody else can lead it.
+    pub fn is_alone(&self) -> bool {
+        self.replica().is_alone()
     }
 }

@@ -149,6 +149,11 @@ impl Metrics {
         self.changed();
     }
 
+    /// A name that this node leads is in use, if only by clients of other nodes.
+    pub fn used(&self, name: &Name) {
+        self.0.named.count(name, |_| {});
+    }
+
     /// A message was not accepted.
     pub fn refused(&self, kind: Kind, error: &BrokerError) {
         let labels = [kind_label(kind), reason_label(error)];

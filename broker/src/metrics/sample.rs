@@ -76,12 +76,17 @@ pub(crate) async fn run(core: Weak<Core>) {
 
 async fn take(core: &Core) -> Result<Sample, BrokerError> {
     let mut sample = Sample::default();
-    for shard in core.cluster.shards() {
+    // What other nodes lead is shown there: a sum over all nodes counts nothing twice.
+    let led = core.cluster.shards().iter();
+    for shard in led.filter(|shard| core.serves(shard)) {
         let stats = shard.read(|records| query::shard_stats(records)).await?;
         sample.shards.push((shard.id().0, stats));
     }
     for name in core.metrics.named() {
         let (shard, _) = core.shard_for(&name);
+        if !core.serves(shard) {
+            continue;
+        }
         match name.kind() {
             Kind::Queue => {
                 let found = shard
