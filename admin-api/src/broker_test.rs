@@ -334,6 +334,7 @@ fn the_cluster_is_shown_with_its_nodes_and_shards() {
         let places: Vec<_> = shards.iter().map(|s| (&s["id"], &s["leader"])).collect();
         assert_eq!(places, [(&json!(1), &json!(1)), (&json!(2), &json!(1))]);
         assert_eq!(shards[0]["replicas"], json!([1]));
+        assert_eq!(shards[0]["voters"], json!([1]));
         let shown = node.get("/api/v1/nodes/1").await;
         assert_eq!(shown, cluster["nodes"][0]);
         assert_eq!(shown["state"], "up");

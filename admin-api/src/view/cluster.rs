@@ -58,6 +58,7 @@ struct PlaceView {
     leader: Option<u64>,
     term: u64,
     replicas: Vec<u64>,
+    voters: Vec<u64>,
 }
 
 impl From<ShardDetail> for PlaceView {
@@ -67,6 +68,7 @@ impl From<ShardDetail> for PlaceView {
             leader: shard.leader.map(number),
             term: shard.term,
             replicas: shard.replicas.into_iter().map(number).collect(),
+            voters: shard.voters.into_iter().map(number).collect(),
         }
     }
 }

@@ -35,8 +35,10 @@ pub struct ShardDetail {
     pub leader: Option<NodeId>,
     /// Counts elections, as far as the node that was asked took part.
     pub term: u64,
-    /// The nodes that keep it; the first should lead.
+    /// The nodes that should keep it; the first should lead.
     pub replicas: Vec<NodeId>,
+    /// The nodes that vote in it now; others than the replicas while they move.
+    pub voters: Vec<NodeId>,
 }
 
 /// The cluster as one of its nodes knows it.

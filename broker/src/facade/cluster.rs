@@ -104,7 +104,8 @@ fn shards(view: &MetadataView, groups: Vec<GroupHealth>) -> Vec<ShardDetail> {
             term: group.term,
             replicas: placed
                 .get(&shard)
-                .map_or(group.voters, |replicas| replicas.to_vec()),
+                .map_or_else(|| group.voters.clone(), |replicas| replicas.to_vec()),
+            voters: group.voters,
         }
     };
     groups.into_iter().map(detail).collect()
