@@ -83,6 +83,9 @@ impl GroupPeer {
     async fn transfer(&self, vote: Vote, snapshot: SnapshotOf<Groups, SnapshotHandle>) -> Outcome {
         let turn = self.links.inner.snapshots_out.acquire().await;
         let _turn = turn.map_err(|_| Unreachable::<Groups>::from_string("this node stops"))?;
+        // First, since to freeze a checkpoint for a node that is away is work for nothing.
+        let connection = self.links.connection(self.target, Lane::Bulk).await;
+        let mut client = connection.map_err(unreachable)?.client();
         let export = snapshot.snapshot.freeze_as(&snapshot.meta).await;
         // Another one is the newest by now, or too many run: Raft asks again.
         let export = export.map_err(|error| NetworkError::<Groups>::from_string(chain(&error)))?;
@@ -109,8 +112,6 @@ impl GroupPeer {
             Some((part, (queue, links)))
         });
         let parts = stream::once(async move { first }).chain(paced);
-        let connection = self.links.connection(self.target, Lane::Bulk).await;
-        let mut client = connection.map_err(unreachable)?.client();
         let refused = |status: tonic::Status| unreachable(status.into());
         let answers = client.snapshot(parts).await.map_err(refused)?;
         let mut answers = answers.into_inner();

@@ -1,12 +1,21 @@
 //! Raft over the links: elections, replication, followers that go and come back.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use bytes::Bytes;
 use flotilla_storage::GroupId;
+use futures::StreamExt;
+use openraft::errors::RPCError;
+use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::AppendEntriesRequest;
 
 use super::raft_nodes::{RaftNode, Writer, converges, message};
-use super::{eventually, introduce};
+use super::{CLUSTER, Node, eventually, introduce};
 use crate::checkpoint::checkpoint;
 use crate::release::release_log;
+use crate::types::{Groups, Peer, Vote};
 
 const GROUPS: u32 = 3;
 
@@ -170,4 +179,36 @@ async fn a_node_that_was_away_for_a_moment_needs_no_snapshot() {
     for node in nodes {
         node.stop().await;
     }
+}
+
+/// Raft pauses after errors where it makes requests: who fails without asking for one is called again at
+/// once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_peer_is_reported_only_for_a_request() {
+    let node = Node::start(Some(CLUSTER), 1);
+    let mut network = node.links.network(GroupId(1));
+    let mut peer = network.new_client(9, &Peer::default()).await;
+    let is_asked = Arc::new(AtomicBool::new(false));
+    let asked = is_asked.clone();
+    let requests = futures::stream::once(async move {
+        asked.store(true, Ordering::Relaxed);
+        AppendEntriesRequest::<Groups> {
+            vote: Vote::new_committed(1, 1),
+            prev_log_id: None,
+            leader_commit: None,
+            entries: Vec::new(),
+        }
+    });
+    let option = RPCOption::new(Duration::from_millis(150));
+    let answers = peer
+        .stream_append(Box::pin(requests), option)
+        .await
+        .unwrap();
+    assert!(!is_asked.load(Ordering::Relaxed));
+    let answers: Vec<_> = answers.collect().await;
+    assert!(is_asked.load(Ordering::Relaxed));
+    assert!(
+        matches!(&answers[..], [Err(RPCError::Unreachable(_))]),
+        "{answers:?}"
+    );
 }

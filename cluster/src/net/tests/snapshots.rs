@@ -136,6 +136,13 @@ async fn a_transfer_that_broke_off_goes_on_where_it_was() {
     nodes[0].net.links.set_snapshot_rate(1 << 30);
     nodes[1].net.links.cut(NodeId(1), false);
     converges(&nodes[1], GROUP, &written).await;
+    // The first part came once only.
+    let snapshot_bytes = (written.len() * MESSAGE_BYTES) as u64;
+    let received_bytes = nodes[1].net.links.metrics().received_bytes;
+    assert!(
+        received_bytes < snapshot_bytes + (3 << 20),
+        "{received_bytes}"
+    );
     assert_eq!(staging_bytes(dir.path(), 2).await, 0);
     stop(nodes).await;
 }
