@@ -370,3 +370,82 @@ impl Group {
         Some(self.members[chosen])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::BrokerConfig;
+    use crate::hub::listener::Bounds;
+
+    const KEYS_MAX: usize = 100;
+
+    fn key(pattern: &str, group: Option<&str>) -> Key {
+        Key {
+            namespace: "default".to_owned(),
+            pattern: pattern.to_owned(),
+            group: group.map(str::to_owned),
+        }
+    }
+
+    fn join(table: &mut Table, key: Key) -> u64 {
+        let id = table.next_id();
+        let bounds = Bounds::of(&BrokerConfig::default());
+        let listener = Arc::new(Listener::new(id, bounds, Arc::default()));
+        let pattern = Pattern::parse(&key.pattern).expect("a pattern");
+        table.join(listener, key, pattern);
+        id
+    }
+
+    fn name(text: &str) -> Name {
+        Name::signal(text).expect("a name")
+    }
+
+    #[test]
+    fn a_group_takes_turns_by_the_members_of_each_node() {
+        let mut table = Table::default();
+        let (here, two, three) = (NodeId(1), NodeId(2), NodeId(3));
+        join(&mut table, key("a.*", Some("g")));
+        table.set_remote(two, key("a.*", Some("g")), 2, KEYS_MAX);
+        table.set_remote(three, key("a.*", Some("g")), 1, KEYS_MAX);
+        let mut chosen: BTreeMap<NodeId, u32> = BTreeMap::new();
+        for _ in 0..40 {
+            let found = table.find(&name("a.b"));
+            let node = found.nodes.keys().next().copied().unwrap_or(here);
+            assert_eq!(found.listeners.len() + found.nodes.len(), 1, "exactly one");
+            *chosen.entry(node).or_default() += 1;
+        }
+        assert_eq!(chosen, BTreeMap::from([(here, 10), (two, 20), (three, 10)]));
+        assert_eq!(table.count(&name("a.b")), 4);
+    }
+
+    #[test]
+    fn a_node_gets_a_signal_once_and_nothing_when_it_is_forgotten() {
+        let mut table = Table::default();
+        let node = NodeId(2);
+        table.set_remote(node, key("a.>", None), 3, KEYS_MAX);
+        table.set_remote(node, key("a.b", None), 1, KEYS_MAX);
+        table.set_remote(node, key("a.b", Some("g")), 1, KEYS_MAX);
+        let found = table.find(&name("a.b"));
+        assert_eq!(found.nodes.len(), 1);
+        let (to_all, groups) = &found.nodes[&node];
+        assert_eq!((*to_all, groups.len(), found.count), (true, 1, 5));
+        table.set_remote(node, key("a.>", None), 0, KEYS_MAX);
+        assert_eq!(table.count(&name("a.b")), 2);
+        table.forget(node);
+        assert!(table.find(&name("a.b")).nodes.is_empty());
+        assert!(table.spaces.is_empty() && table.groups.is_empty() && table.remotes.is_empty());
+    }
+
+    #[test]
+    fn what_another_node_sent_goes_to_the_listeners_here_alone() {
+        let mut table = Table::default();
+        let alone = join(&mut table, key("a", None));
+        let member = join(&mut table, key("a", Some("g")));
+        table.set_remote(NodeId(2), key("a", Some("g")), 5, KEYS_MAX);
+        let group = [key("a", Some("g"))];
+        assert_eq!(table.find_here(&name("a"), true, &group), [alone, member]);
+        assert_eq!(table.find_here(&name("a"), true, &[]), [alone]);
+        table.leave(member);
+        assert!(table.find_here(&name("a"), false, &group).is_empty());
+    }
+}

@@ -1,5 +1,7 @@
 //! A conversation with another broker, in values instead of bytes.
 
+use std::time::Duration;
+
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use flotilla_cluster::{Lane, PeerError, ServiceId, Talk, TalkReceiver, TalkSender};
@@ -10,6 +12,9 @@ use crate::api::error::BrokerError;
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::peers::wire::{self, Opening, WireError};
+
+/// How long a conversation may take to begin: a link holds only so many at a time.
+const BEGIN_MAX: Duration = Duration::from_secs(5);
 
 /// Why a conversation cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +93,10 @@ impl Core {
         opening: &Opening,
     ) -> Result<(Outgoing, Incoming), Broken> {
         let peers = self.cluster.peers();
-        let talk = peers.talk(node, Lane::Bulk, ServiceId::BROKER).await?;
+        let beginning = peers.talk(node, Lane::Bulk, ServiceId::BROKER);
+        let talk = tokio::time::timeout(BEGIN_MAX, beginning)
+            .await
+            .map_err(|_| PeerError::Timeout)??;
         let (outgoing, incoming) = halves(talk);
         outgoing.send(opening).await?;
         Ok((outgoing, incoming))

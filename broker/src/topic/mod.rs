@@ -13,6 +13,8 @@
 
 pub(crate) mod actor;
 pub(crate) mod buffer;
+#[cfg(test)]
+mod buffer_test;
 pub(crate) mod flush;
 pub(crate) mod group;
 pub(crate) mod open;
