@@ -49,7 +49,8 @@ struct State {
 
 impl Board {
     /// A node answered.
-    pub fn reached(&self, address: &str, greeting: Greeting, asked_at: Instant) {
+    pub fn reached(&self, address: &str, mut greeting: Greeting, asked_at: Instant) {
+        greeting.sees.truncate(NODES_MAX);
         let mut state = self.inner.state.lock();
         let disk = greeting.node.disk;
         if state.sightings.len() >= NODES_MAX && !state.sightings.contains_key(&disk) {

@@ -127,7 +127,8 @@ impl Cluster {
     pub async fn leave(&self, node: NodeId, deadline: Instant) -> Result<(), ClusterError> {
         let roster = &self.inner.roster;
         let record = find(roster, node)?;
-        if record.state == NodeState::Up {
+        // One that is gone may come back; one that drains does not vote any more once others can.
+        if record.state != NodeState::Draining {
             self.drain(node, deadline).await?;
         }
         loop {

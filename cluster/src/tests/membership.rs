@@ -110,6 +110,24 @@ fn a_node_that_stays_away_is_replaced_and_is_welcome_when_it_comes_back() {
 }
 
 #[test]
+fn a_node_that_never_comes_back_is_taken_out_when_others_have_its_part() {
+    let mut fleet = Fleet::start(4);
+    fleet.wait_for("the records", |fleet| fleet.is_settled(4, 3));
+    let dead = fleet.node(3).cluster.node().id;
+    fleet.kill(3);
+    let node = fleet.node(0);
+    let deadline = Instant::now() + PATIENCE;
+    node.runtime
+        .block_on(node.cluster.leave(dead, deadline))
+        .unwrap();
+    fleet.wait_for("three nodes with everything", |fleet| {
+        fleet.is_settled(3, 3) && fleet.nodes().all(|node| node.cluster.nodes().len() == 3)
+    });
+    let topic = Name::topic("topic").unwrap();
+    fleet.node(1).append(&topic, &["one"]);
+}
+
+#[test]
 fn a_node_of_another_cluster_is_refused() {
     let fleet = Fleet::start(3);
     let mut other = Fleet::new(1);
