@@ -66,8 +66,10 @@ pub(crate) struct Inner {
 }
 
 impl Cluster {
-    /// Opens the data directory and starts its groups on a multi-thread runtime, which must outlive
-    /// the node. Returns once every group takes commands, or has failed: [`Self::health`] tells which.
+    /// Opens the data directory, becomes a member of a cluster, and starts its groups on a multi-thread
+    /// runtime, which must outlive the node. Forming a cluster waits for the other nodes as long as they
+    /// need; [`ClusterConfig::progress`] tells what for. Then every group is waited for until it has a
+    /// leader or has failed, among other nodes for 30 s at most: [`Self::health`] tells which have none.
     pub async fn start(config: ClusterConfig, runtime: Handle) -> Result<Self, ClusterError> {
         config.check()?;
         let progress = config.progress.clone();

@@ -11,8 +11,16 @@
 //!                  (one for all groups)            '--> purge, drop and compact segments
 //! ```
 //!
-//! A node runs one Raft group for metadata and one per shard; today it is the only voter of each, and
-//! the interface is the one that many nodes need. Only this crate names Raft's types.
+//! Every node runs one Raft group for metadata and one per shard, and votes in those that it is to hold;
+//! in the others it waits until it is made a member. Beside the groups:
+//!
+//! ```text
+//!   forming: fresh nodes become a cluster, or join one      net: links to the other nodes
+//!   membership: which node holds what, and Raft's members   presence: who is there, and who leads
+//!   forward, intake: batches on their way to the leader     handover: leaders go elsewhere
+//! ```
+//!
+//! Only this crate names Raft's types.
 
 mod attempt;
 mod checkpoint;
