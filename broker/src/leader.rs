@@ -25,6 +25,9 @@ pub(crate) enum Seat {
     Vacant,
 }
 
+/// How long a node that no longer leads is still listened to.
+const SUCCESSION_GRACE: Duration = Duration::from_millis(300);
+
 impl Core {
     /// Whether the actors of a shard's names may live here. A node that has nowhere else to send
     /// anybody answers as well as it can, whatever its role.
@@ -65,7 +68,10 @@ impl Core {
             leaders.borrow_and_update();
             let answer = match self.seat(shard) {
                 Seat::Here => here().await,
-                Seat::At(node) => there(node).await,
+                Seat::At(node) => tokio::select! {
+                    answer = there(node) => answer,
+                    () = succeeded(shard, node) => Err(Fault::Moved),
+                },
                 Seat::Vacant => Err(Fault::Moved),
             };
             match answer {
@@ -91,6 +97,23 @@ impl Core {
             return Ok(());
         }
         shard.confirm_leadership().await.map_err(|_| Fault::Moved)
+    }
+}
+
+/// Resolves when another node has led the shard for a while: this one may be frozen, and never answer.
+/// What it still has to say when it steps down in order is heard before.
+pub(crate) async fn succeeded(shard: &Shard, node: NodeId) {
+    let mut leaders = shard.leader_changes();
+    let is_other = |leader: &Option<NodeId>| leader.is_some_and(|leader| leader != node);
+    loop {
+        if leaders.wait_for(is_other).await.is_err() {
+            // The shard is gone, and whoever asks is told so elsewhere.
+            return std::future::pending().await;
+        }
+        tokio::time::sleep(SUCCESSION_GRACE).await;
+        if is_other(&leaders.borrow()) {
+            return;
+        }
     }
 }
 

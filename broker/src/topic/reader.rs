@@ -19,7 +19,7 @@ const TURN_MESSAGES_MAX: usize = 64;
 /// After a change of leader a group hands out nothing for so long...
 const GATHER_MIN: Duration = Duration::from_millis(300);
 /// ...and while members seem to be missing no longer than this.
-const GATHER_MAX: Duration = Duration::from_secs(2);
+const GATHER_MAX: Duration = Duration::from_secs(3);
 const GATHER_STEP: Duration = Duration::from_millis(50);
 
 /// All below is done, and these ranges above it.

@@ -8,14 +8,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use flotilla_model::ids::Offset;
+use flotilla_model::ids::{NodeId, Offset};
 use flotilla_model::name::{Kind, Name};
 
 use crate::api::error::BrokerError;
 use crate::api::topic::{CursorMode, SubscribeTopic, TopicDelivery};
 use crate::core::{Core, Keeping};
 use crate::fault::Fault;
-use crate::leader::PAUSE;
+use crate::leader::{PAUSE, succeeded};
 use crate::peers::subscribe::{RemoteFeed, attach_there};
 use crate::topic::buffer::{Buffer, Resume, Turn};
 use crate::topic::requests::{Attached, Subscribe};
@@ -112,7 +112,7 @@ pub(crate) async fn attach_here(
 /// Who puts into the buffer.
 enum Feed {
     Here,
-    There(RemoteFeed),
+    There(NodeId, RemoteFeed),
 }
 
 /// Sees to it that a buffer is fed as long as its reader is there.
@@ -140,7 +140,7 @@ impl Keeper {
         let there = |node| async move {
             let attaching = attach_there(core, node, request, buffer, resume());
             let (feed, attached) = attaching.await?;
-            Ok((Feed::There(feed), attached))
+            Ok((Feed::There(node, feed), attached))
         };
         let (feed, attached) = core.at_leader(shard, until, here, there).await?;
         if attached.is_apart {
@@ -154,7 +154,16 @@ impl Keeper {
         loop {
             let turn = match feed {
                 Feed::Here => self.buffer.turn().await,
-                Feed::There(remote) => remote.run(&self.core, &self.buffer).await,
+                Feed::There(node, remote) => {
+                    let (shard, _) = self.core.shard_for(&self.request.topic);
+                    tokio::select! {
+                        turn = remote.run(&self.core, &self.buffer) => turn,
+                        () = succeeded(shard, node) => {
+                            self.buffer.leave();
+                            Turn::Left
+                        }
+                    }
+                }
             };
             if turn == Turn::Over {
                 return;
