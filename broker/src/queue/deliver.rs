@@ -100,7 +100,7 @@ pub(crate) async fn deliver(
     if slot.is_closed() {
         return;
     }
-    let answer = match read(&guard.core, &guard.queue, lease, messages).await {
+    let answer = match read_surely(&guard.core, &guard.queue, lease, messages).await {
         Ok((deliveries, damaged)) => {
             if !damaged.is_empty() {
                 // Nobody can ever read them: they would come back for ever.
@@ -109,7 +109,7 @@ pub(crate) async fn deliver(
             }
             Ok(answer(guard, lease, deliveries, expired))
         }
-        Err(error) => Err(Fault::Failed(error)),
+        Err(fault) => Err(fault),
     };
     // A receiver that is gone by now drops the answer, and with it the guard.
     drop(slot.send(answer));
@@ -137,35 +137,56 @@ fn answer(
     }
 }
 
-/// The messages that can be read, and the sequences of those that cannot.
+/// The messages that can be read, and the sequences of those that nobody can.
+///
+/// A node that has lost the lead since it asked for the lease may lack what the others have: that is
+/// no damage, and the messages are for the next leader to hand out.
+async fn read_surely(
+    core: &Core,
+    queue: &Name,
+    lease: LeaseId,
+    messages: Vec<LeasedMessage>,
+) -> Result<(Vec<QueueDelivery>, Vec<Sequence>), Fault> {
+    let (mut deliveries, unreadable) = read(core, queue, lease, messages).await?;
+    if unreadable.is_empty() {
+        return Ok((deliveries, Vec::new()));
+    }
+    let (shard, _) = core.shard_for(queue);
+    core.confirm_leadership(shard).await?;
+    let unreadable = unreadable.into_iter().map(|(message, _)| message).collect();
+    // Now all that was ever applied is here.
+    let (late, unreadable) = read(core, queue, lease, unreadable).await?;
+    deliveries.extend(late);
+    deliveries.sort_by_key(|delivery| delivery.sequence);
+    let damaged = unreadable.into_iter().map(|(message, reason)| {
+        let sequence = message.sequence;
+        core.metrics.damaged_message();
+        tracing::error!(%queue, %sequence, reason, "a damaged message is removed");
+        sequence
+    });
+    Ok((deliveries, damaged.collect()))
+}
+
+/// The messages that can be read here, and those that cannot, with the reason.
 pub(crate) async fn read(
     core: &Core,
     queue: &Name,
     lease: LeaseId,
     messages: Vec<LeasedMessage>,
-) -> Result<(Vec<QueueDelivery>, Vec<Sequence>), BrokerError> {
+) -> Result<(Vec<QueueDelivery>, Vec<(LeasedMessage, String)>), BrokerError> {
     let (shard, _) = core.shard_for(queue);
     let runs = payload::runs_of(messages.iter().map(|message| message.at));
     let found = payload::read(shard, runs).await?;
     let mut deliveries = Vec::with_capacity(messages.len());
-    let mut damaged = Vec::new();
+    let mut unreadable = Vec::new();
     for (leased, found) in messages.into_iter().zip(found) {
-        let reason = match found {
-            Found::Message { message, .. } => {
-                deliveries.push(delivery(lease, leased, message));
-                continue;
-            }
-            Found::Gone => "its bytes are gone".to_owned(),
-            Found::Damaged(reason) => reason,
-        };
-        // A peeked message may be gone because another took it, which is no damage.
-        if lease != LeaseId(0) {
-            core.metrics.damaged_message();
-            tracing::error!(%queue, sequence = %leased.sequence, reason, "a damaged message is removed");
-            damaged.push(leased.sequence);
+        match found {
+            Found::Message { message, .. } => deliveries.push(delivery(lease, leased, message)),
+            Found::Gone => unreadable.push((leased, "its bytes are gone".to_owned())),
+            Found::Damaged(reason) => unreadable.push((leased, reason)),
         }
     }
-    Ok((deliveries, damaged))
+    Ok((deliveries, unreadable))
 }
 
 fn delivery(lease: LeaseId, leased: LeasedMessage, message: Message) -> QueueDelivery {

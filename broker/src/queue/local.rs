@@ -73,6 +73,7 @@ pub(crate) async fn peek_here(
         });
         let fitting = fitting.count();
         found.truncate(fitting);
+        // A message may be gone because another receiver took it, which is no damage.
         let (deliveries, _) = deliver::read(core, queue, LeaseId(0), found).await?;
         if !deliveries.is_empty() || Instant::now() >= until {
             return Ok(deliveries);
