@@ -25,6 +25,8 @@ const BYTES_MAX: u64 = 1 << 20;
 const DEADLINE: Duration = Duration::from_secs(30);
 /// After a target or the source did not take a batch.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// After a message was found damaged that other replicas have.
+const DAMAGE_PAUSE: Duration = Duration::from_secs(30);
 
 pub(crate) struct OutboxPump {
     pub source: Shard,
@@ -38,8 +40,18 @@ impl OutboxPump {
             let leads = *role.borrow_and_update() == Role::Leader;
             let mut wake_at = None;
             if leads && let Err(error) = self.empty().await {
-                tracing::debug!(shard = %self.source.id(), %error, "outbox waits");
-                wake_at = Some(Instant::now() + RETRY_PAUSE);
+                let is_damage = matches!(
+                    error,
+                    ClusterError::Corrupt { .. } | ClusterError::Absent { .. }
+                );
+                let shard = self.source.id();
+                if is_damage {
+                    tracing::error!(%shard, %error, "moves wait for a leader that can read them");
+                } else {
+                    tracing::debug!(%shard, %error, "outbox waits");
+                }
+                let pause = if is_damage { DAMAGE_PAUSE } else { RETRY_PAUSE };
+                wake_at = Some(Instant::now() + pause);
             }
             tokio::select! {
                 () = self.source.replica().outbox_wake.notified() => {}
@@ -104,12 +116,15 @@ impl OutboxPump {
         Ok(true)
     }
 
-    /// `None` for a message whose bytes are damaged or gone: one of those must not hold up the rest.
+    /// `None` for a message whose bytes are damaged or gone: where no other replica can have them, one
+    /// of those must not hold up the rest.
     async fn payload(&self, to: ShardId, item: &OutboxItem) -> Result<Option<Bytes>, ClusterError> {
         let slots = item.at.slot..item.at.slot.saturating_add(1);
         match self.source.read_slots(item.at.index, slots).await {
             Ok(mut payload) => Ok(payload.pop()),
-            Err(error @ (ClusterError::Corrupt { .. } | ClusterError::Absent { .. })) => {
+            Err(error @ (ClusterError::Corrupt { .. } | ClusterError::Absent { .. }))
+                if self.source.replica().is_alone() =>
+            {
                 self.drop_item(to, &error.to_string());
                 Ok(None)
             }

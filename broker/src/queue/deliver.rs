@@ -140,7 +140,8 @@ fn answer(
 /// The messages that can be read, and the sequences of those that nobody can.
 ///
 /// A node that has lost the lead since it asked for the lease may lack what the others have: that is
-/// no damage, and the messages are for the next leader to hand out.
+/// no damage, and the messages are for the next leader to hand out. What is damaged here may be whole
+/// on another replica, so only a node without any others gives a message up.
 async fn read_surely(
     core: &Core,
     queue: &Name,
@@ -156,6 +157,19 @@ async fn read_surely(
     let unreadable = unreadable.into_iter().map(|(message, _)| message).collect();
     // Now all that was ever applied is here.
     let (late, unreadable) = read(core, queue, lease, unreadable).await?;
+    if let Some((message, reason)) = unreadable.first()
+        && !shard.is_alone()
+    {
+        // Other replicas have it: it is handed out again once one of them leads.
+        let sequence = message.sequence;
+        core.metrics.damaged_message();
+        tracing::error!(%queue, %sequence, reason, "a message cannot be read on this node");
+        return Err(Fault::Failed(BrokerError::Unavailable {
+            reason: format!(
+                "message {sequence} of {queue} is damaged on this node, and kept: {reason}"
+            ),
+        }));
+    }
     deliveries.extend(late);
     deliveries.sort_by_key(|delivery| delivery.sequence);
     let damaged = unreadable.into_iter().map(|(message, reason)| {
