@@ -249,7 +249,7 @@ fn timers_hold_whatever_happens_to_wall_clocks_and_leaders() {
             }
         }
         until_ok("the message comes", delay * 3, || {
-            let messages = calls.receive(client, "timed", 1)?;
+            let messages = calls.receive(client, "timed", 10)?;
             (messages.len() == 1)
                 .then_some(())
                 .ok_or(format!("{messages:?}"))

@@ -112,7 +112,7 @@ impl Group {
             leader: leader(value),
             term: value.get("term")?.as_u64()?,
             replicas: ids("replicas")?,
-            voters: ids("voters").or_else(|| ids("replicas"))?,
+            voters: ids("voters")?,
         })
     }
 }

@@ -167,7 +167,7 @@ impl Calls {
         })
     }
 
-    /// Receives and removes messages, waiting for the first one.
+    /// Receives and removes a message, waiting for it. (A receive of more waits until it has all.)
     pub fn receive(
         &self,
         node: SocketAddr,
@@ -179,7 +179,7 @@ impl Calls {
                 request_id: "1".to_owned(),
                 client_id: "caller".to_owned(),
                 channel: queue.to_owned(),
-                max_number_of_messages: 100,
+                max_number_of_messages: 1,
                 wait_time_seconds: wait_s,
                 is_peak: false,
             };
