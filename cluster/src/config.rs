@@ -212,6 +212,10 @@ impl ClusterConfig {
             heartbeat_interval: election_timeout_ms * 15 / 100,
             heartbeat_min_interval: Some(election_timeout_ms * 15 / 100),
             enable_pre_vote: Some(true),
+            // Entries go to the others while this node's disk still writes them. A leader that was killed
+            // may have lost some that others hold: if it went on in its term, it would give their ids
+            // to other entries, and the replicas would differ for ever.
+            enable_leader_restore: Some(false),
             // Snapshots are checkpoints, and those are made by bytes and time.
             snapshot_policy: openraft::SnapshotPolicy::Never,
             // Purging is asked for explicitly, after a checkpoint.

@@ -263,3 +263,20 @@ fn batches_outlive_leaders_that_are_cut_off_changed_and_killed_again_and_again()
     }
     assert!(all.iter().all(|count| *count > 3), "{all:?}");
 }
+
+#[test]
+fn nobody_leads_on_in_a_term_of_an_earlier_life() {
+    let mut fleet = Fleet::of_three(|_| ());
+    let terms = |fleet: &Fleet| -> Vec<u64> {
+        let health = fleet.node(0).cluster.health();
+        health.groups.iter().map(|group| group.term).collect()
+    };
+    let before = terms(&fleet);
+    // All at once: whoever led finds nobody who knows better.
+    (0..3).for_each(|place| fleet.kill(place));
+    fleet.start_these(&[0, 1, 2]);
+    fleet.wait_until_ready();
+    for (group, (before, after)) in before.iter().zip(terms(&fleet)).enumerate() {
+        assert!(after > *before, "group {group} goes on in term {after}");
+    }
+}
