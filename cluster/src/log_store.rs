@@ -7,7 +7,7 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::ops::{Bound, Range, RangeBounds};
+use std::ops::{Bound, Range, RangeBounds, RangeInclusive};
 use std::sync::Arc;
 
 use flotilla_storage::{GroupId, LogHealth, NodeLog, PurgePoint, StorageError};
@@ -55,6 +55,34 @@ impl ShardLog {
                 Err(io::Error::other(reason))
             }
         }
+    }
+
+    fn log_id(&self, index: u64) -> io::Result<LogId> {
+        let point = self.log.point(self.group, index).map_err(to_io)?;
+        Ok(codec::log_id(point.index, point.term, point.leader))
+    }
+
+    /// The last entry of each leader in a range, by the index alone. Leaders follow each other in the
+    /// order of the log.
+    fn last_of_each_leader(&self, range: &RangeInclusive<LogId>) -> io::Result<Vec<LogId>> {
+        let (mut first, last) = (*range.start(), *range.end());
+        let mut found = Vec::new();
+        while first.leader_id != last.leader_id {
+            let mut end = first;
+            let mut next = last;
+            while end.index + 1 < next.index {
+                let middle = self.log_id(end.index + (next.index - end.index) / 2)?;
+                if middle.leader_id == first.leader_id {
+                    end = middle;
+                } else {
+                    next = middle;
+                }
+            }
+            found.push(end);
+            first = next;
+        }
+        found.push(last);
+        Ok(found)
     }
 
     /// The part of a range that this log shows to Raft: purged entries are not.
@@ -139,6 +167,17 @@ impl RaftLogReader<Groups> for ShardLog {
         let begin = self.visible(&range).map(|rest| (log, rest));
         // Some entries at a time: a restart may replay hundreds of MiB.
         futures::stream::unfold(Some(begin), read_next_chunk).flat_map_chunks()
+    }
+
+    /// Raft's own way reads whole entries, and would find a group with one damaged message unusable.
+    async fn get_key_log_ids(
+        &mut self,
+        range: RangeInclusive<LogId>,
+    ) -> Result<Vec<LogId>, io::Error> {
+        let log = self.clone();
+        tokio::task::spawn_blocking(move || log.last_of_each_leader(&range))
+            .await
+            .map_err(io::Error::other)?
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
