@@ -23,6 +23,7 @@
 //! Only this crate names Raft's types.
 
 mod attempt;
+mod blocking;
 mod checkpoint;
 mod cluster;
 mod codec;

@@ -13,6 +13,7 @@ use flotilla_model::query;
 use flotilla_storage::{GroupId, LiveSlots, NodeLog, SegmentId, SegmentInfo};
 use tokio::sync::mpsc;
 
+use crate::blocking::blocking;
 use crate::config::CheckpointConfig;
 use crate::error::{ClusterError, chain};
 use crate::replica::Replica;
@@ -51,9 +52,12 @@ impl Retention {
 
     async fn look(&mut self) -> Result<(), ClusterError> {
         let log = self.log.clone();
-        blocking(move || Ok(log.drop_dead_segments()?)).await?;
+        blocking("looking after segments", move || {
+            Ok(log.drop_dead_segments()?)
+        })
+        .await?;
         let log = self.log.clone();
-        let segments = blocking(move || Ok(log.segments()?)).await?;
+        let segments = blocking("looking after segments", move || Ok(log.segments()?)).await?;
         self.settled
             .retain(|id, _| segments.iter().any(|segment| segment.id == *id));
         for segment in segments {
@@ -96,7 +100,7 @@ impl Retention {
                 (replica.group, (replica.clone(), covered.unwrap_or(0)))
             })
             .collect();
-        let report = blocking(move || {
+        let report = blocking("looking after segments", move || {
             let live = |group: GroupId, index: u64| live_slots(&checkpoints, group, index);
             Ok(log.compact(id, &live)?)
         })
@@ -139,14 +143,4 @@ fn live_slots(
             LiveSlots::All
         }
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ClusterError> + Send + 'static,
-) -> Result<T, ClusterError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| ClusterError::Unavailable {
-            reason: format!("work was broken off: {error}"),
-        })?
 }

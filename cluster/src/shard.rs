@@ -14,6 +14,7 @@ use flotilla_storage::{ENTRY_BYTES_MAX, StorageError};
 use openraft::ReadPolicy;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use crate::blocking::blocking;
 use crate::config::INFLIGHT_ENTRIES;
 use crate::error::ClusterError;
 use crate::leadership::Lead;
@@ -302,11 +303,7 @@ impl Shard {
             .acquire()
             .await
             .map_err(|_| ClusterError::Stopped)?;
-        tokio::task::spawn_blocking(read)
-            .await
-            .map_err(|error| ClusterError::Unavailable {
-                reason: format!("reading messages was broken off: {error}"),
-            })?
+        blocking("reading messages", read).await
     }
 
     /// Shard time now, as the next entry would carry it.

@@ -20,6 +20,7 @@ use flotilla_storage::{
 };
 use openraft::RaftSnapshotBuilder;
 
+use crate::blocking::blocking;
 use crate::checkpoint::checkpoint;
 use crate::error::{ClusterError, chain};
 use crate::replica::{AppliedMark, Replica};
@@ -53,14 +54,14 @@ impl SnapshotHandle {
             Self::Checkpoint(_) => {
                 let export = self.freeze_as(meta).await?;
                 let log = replica.log.clone();
-                blocking(move || stage(&export, &log)).await?
+                blocking("installing a snapshot", move || stage(&export, &log)).await?
             }
         };
         // In this order everywhere: no checkpoint, then no entry.
         let mut unfinished = replica.checkpointing.lock().await;
         let _between_entries = replica.entry_gate.lock().await;
         let was_recovered = replica.is_recovered();
-        blocking(move || Ok(import.install()?)).await?;
+        blocking("installing a snapshot", move || Ok(import.install()?)).await?;
         *unfinished = None;
         replica.reset()?;
         if was_recovered {
@@ -95,16 +96,6 @@ impl SnapshotHandle {
         };
         Ok(source.log.export_snapshot(source.group, upto)?)
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ClusterError> + Send + 'static,
-) -> Result<T, ClusterError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| ClusterError::Unavailable {
-            reason: format!("installing a snapshot was broken off: {error}"),
-        })?
 }
 
 fn snapshot(replica: &Arc<Replica>, mark: AppliedMark) -> Snapshot {
