@@ -209,8 +209,10 @@ impl ClusterConfig {
             cluster_name: name,
             election_timeout_min: election_timeout_ms * 6 / 10,
             election_timeout_max: election_timeout_ms,
-            heartbeat_interval: election_timeout_ms * 15 / 100,
-            heartbeat_min_interval: Some(election_timeout_ms * 15 / 100),
+            // A little less than three lines of the grid of `runtime` with the default, so that one is
+            // due at the third.
+            heartbeat_interval: election_timeout_ms * 14 / 100,
+            heartbeat_min_interval: Some(election_timeout_ms * 14 / 100),
             enable_pre_vote: Some(true),
             // Entries go to the others while this node's disk still writes them. A leader that was killed
             // may have lost some that others hold: if it went on in its term, it would give their ids

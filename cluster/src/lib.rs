@@ -56,6 +56,7 @@ mod release;
 mod replica;
 mod retention;
 mod roles;
+mod runtime;
 mod shard;
 mod snapshot;
 mod start;

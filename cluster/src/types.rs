@@ -16,6 +16,7 @@ openraft::declare_raft_types!(
         R = BatchOutcome,
         NodeId = u64,
         Node = Peer,
+        AsyncRuntime = crate::runtime::Runtime,
 );
 
 /// The id of a log entry.
