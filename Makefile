@@ -22,10 +22,11 @@ run: ## build the server and run it with its defaults, data in ./data
 	exec "$(CARGO_TARGET_DIR)/release/flotilla" serve
 
 # The tested binary is the one of the dev profile, in which dependencies are optimised: it is built
-# with the same packages selected as the tests are, so that nothing is compiled twice.
+# with the same packages selected as the tests are, so that nothing is compiled twice. Some tests need
+# another build of it too, which the script makes first.
 test: ## run every test, the end-to-end tests with the real SDKs too
 	scripts/test-deps.sh
-	cargo build --locked --workspace --bins
+	scripts/test-variants.sh
 ifneq ($(NEXTEST),)
 	cargo nextest run --locked --workspace
 else

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flotilla_model::mutation::{self, Mutation};
 use flotilla_model::settings::{QueueSettings, TopicSettings};
 use flotilla_storage::{Disk, LogConfig, RealDisk};
 
@@ -218,6 +219,8 @@ impl ClusterConfig {
             // may have lost some that others hold: if it went on in its term, it would give their ids
             // to other entries, and the replicas would differ for ever.
             enable_leader_restore: Some(false),
+            // Who was taken for having stored an entry is found without it later.
+            allow_log_reversion: Some(mutation::is_chosen(Mutation::Quorum)),
             // Snapshots are checkpoints, and those are made by bytes and time.
             snapshot_policy: openraft::SnapshotPolicy::Never,
             // Purging is asked for explicitly, after a checkpoint.

@@ -18,7 +18,7 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A clustered message broker.
 #[derive(Debug, Parser)]
-#[command(name = "flotilla", version, about)]
+#[command(name = "flotilla", version = serve::VERSION, about)]
 pub enum Command {
     /// Runs a node until it gets SIGTERM or SIGINT.
     Serve(Box<ServeArguments>),
@@ -142,7 +142,7 @@ pub fn run(command: Command) -> Result<(), DaemonError> {
             serve::run(config, &layers)
         }
         Command::Version => {
-            print_line(&format!("flotilla {}", env!("CARGO_PKG_VERSION")));
+            print_line(&format!("flotilla {}", serve::VERSION));
             Ok(())
         }
         Command::Health { admin } => {

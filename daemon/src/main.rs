@@ -22,6 +22,7 @@ mod error;
 mod health;
 mod listeners;
 mod logging;
+mod mutation;
 mod neighbours;
 mod node;
 mod process;

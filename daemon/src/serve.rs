@@ -15,18 +15,23 @@ use crate::error::DaemonError;
 use crate::listeners::Listeners;
 use crate::node::{Node, Running};
 use crate::shutdown::Signals;
-use crate::{logging, process};
+use crate::{logging, mutation, process};
 
 /// Of the time for a graceful end, one part is for connections; the parts below have the rest.
 const CONNECTIONS_SHARE: u32 = 4;
 
-/// The program's version.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The program's version. A build that can break promises says so wherever it is asked.
+pub const VERSION: &str = if cfg!(feature = "mutations") {
+    concat!(env!("CARGO_PKG_VERSION"), " for tests, with mutations")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
 
 /// Runs a node until a signal, or until a part of it ends that should not.
 pub fn run(config: Config, layers: &Layers) -> Result<(), DaemonError> {
     process::bound_malloc_arenas();
     logging::start(&config.log);
+    mutation::choose()?;
     process::log_panics();
     process::raise_open_files();
     let data_dir = DataDir::open(&config.data_dir)?;

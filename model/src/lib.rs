@@ -10,6 +10,7 @@
 //!     apply ─► topic, queue, cursor, session, outbox, metadata, ...
 //!                 └─► overlay ─► records, key, record        state, a small record at a time
 //!   query                                     reads the state
+//!   mutation                                  checks that a build for tests can leave out
 //! ```
 
 pub mod batch;
@@ -21,6 +22,7 @@ pub mod key;
 pub mod machine;
 pub mod message;
 pub mod metadata;
+pub mod mutation;
 pub mod name;
 pub mod outcome;
 pub mod pattern;

@@ -170,8 +170,7 @@ impl EntryRun {
                     origin, sequence, ..
                 } = head.proposals[number];
                 self.unit(state, |work| {
-                    origin::keep(work, origin, sequence, outcomes.clone());
-                    Ok(())
+                    origin::keep(work, origin, sequence, outcomes.clone())
                 })?;
                 self.applied.outcomes.push(outcomes);
                 self.stage = Stage::Proposal { number: number + 1 };

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::ids::Origin;
 use crate::key::{Key, OriginKey};
+use crate::mutation::{self, Mutation};
 use crate::outcome::{Outcome, Refusal};
 use crate::overlay::Work;
 use crate::record::{OriginSlot, OriginState};
@@ -43,6 +44,9 @@ pub(crate) fn judge(work: &Work<'_>, origin: Origin, sequence: u64) -> Result<Ve
     if sequence == 0 || sequence > last || last - sequence >= OUTCOMES_KEPT {
         return Ok(refuse(last, sequence));
     }
+    if mutation::is_chosen(Mutation::Dedup) {
+        return Ok(Verdict::Apply);
+    }
     let slot = work.find::<OriginSlot>(slot_key(key, sequence))?;
     Ok(
         match slot.filter(|slot| slot.sequence == sequence && slot.incarnation == incarnation) {
@@ -53,13 +57,21 @@ pub(crate) fn judge(work: &Work<'_>, origin: Origin, sequence: u64) -> Result<Ve
 }
 
 /// Keeps the outcomes of a batch that was applied.
-pub(crate) fn keep(work: &mut Work<'_>, origin: Origin, sequence: u64, outcomes: Arc<[Outcome]>) {
+pub(crate) fn keep(
+    work: &mut Work<'_>,
+    origin: Origin,
+    sequence: u64,
+    outcomes: Arc<[Outcome]>,
+) -> Result<(), NeedsKeys> {
     let (key, incarnation) = parts(origin);
-    let state = OriginState {
-        incarnation,
-        last: sequence,
-    };
-    work.put(Key::Origin(key), state);
+    let mut last = sequence;
+    if mutation::is_chosen(Mutation::Dedup) {
+        // A repeat that was applied must not take back the numbers after it.
+        let state = work.find::<OriginState>(Key::Origin(key))?;
+        let state = state.filter(|state| state.incarnation == incarnation);
+        last = last.max(state.map_or(0, |state| state.last));
+    }
+    work.put(Key::Origin(key), OriginState { incarnation, last });
     work.put(
         slot_key(key, sequence),
         OriginSlot {
@@ -68,6 +80,7 @@ pub(crate) fn keep(work: &mut Work<'_>, origin: Origin, sequence: u64, outcomes:
             outcomes,
         },
     );
+    Ok(())
 }
 
 fn refuse(last: u64, got: u64) -> Verdict {

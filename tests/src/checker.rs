@@ -96,6 +96,15 @@ pub enum Violation {
     },
 }
 
+impl Violation {
+    /// What kind it is, in one word.
+    pub fn kind(&self) -> String {
+        let shown = format!("{self:?}");
+        let word = shown.split(|letter: char| !letter.is_alphanumeric()).next();
+        word.unwrap_or_default().to_owned()
+    }
+}
+
 /// A log that was read from its first entry: nothing is ever removed from it.
 pub fn check_topic(attempts: &[Attempt], read: &[Seen]) -> Vec<Violation> {
     let mut violations = dense_sequences(read, 1);

@@ -22,7 +22,11 @@ pub const SHUTDOWN_SECONDS_MAX: u64 = 10;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    #[error("could not run {}: build it with `cargo build -p flotilla-daemon`", .binary.display())]
+    #[error(
+        "could not run {}: build it with `cargo build -p flotilla-daemon`, a variant with \
+         scripts/test-variants.sh",
+        .binary.display()
+    )]
     Spawn {
         binary: PathBuf,
         #[source]
@@ -45,6 +49,17 @@ pub struct Options {
     arguments: Vec<OsString>,
     log_path: PathBuf,
     namespace: Option<Arc<Namespace>>,
+    build: Build,
+}
+
+/// Which build of the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Build {
+    /// The one that users have.
+    #[default]
+    Normal,
+    /// The one that `scripts/test-variants.sh` makes.
+    Variant,
 }
 
 impl Options {
@@ -55,6 +70,7 @@ impl Options {
             arguments: vec!["serve".into()],
             log_path: log_path.to_owned(),
             namespace: None,
+            build: Build::Normal,
         };
         options
             .set("FLOTILLA_NODE_DATA_DIR", data_dir.as_os_str())
@@ -78,15 +94,26 @@ impl Options {
         self
     }
 
+    /// Starts another build of it.
+    pub fn build(mut self, build: Build) -> Self {
+        self.build = build;
+        self
+    }
+
     /// Starts it in another network.
     pub fn namespace(mut self, namespace: Arc<Namespace>) -> Self {
         self.namespace = Some(namespace);
         self
     }
 
+    /// The program alone, without arguments or settings.
+    pub fn program(&self) -> Command {
+        Command::new(binary(self.build))
+    }
+
     /// The program with its environment, for a test that runs it by itself.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = self.program();
         command.args(&self.arguments).stdin(Stdio::null());
         for (key, _) in std::env::vars_os() {
             if key.to_string_lossy().starts_with("FLOTILLA_") {
@@ -128,7 +155,7 @@ impl Options {
             .stderr(log.try_clone()?)
             .spawn()
             .map_err(|source| ServerError::Spawn {
-                binary: binary(),
+                binary: binary(self.build),
                 source,
             })?;
         let stdout = child
@@ -144,9 +171,14 @@ impl Options {
     }
 }
 
-/// The binary under test: `FLOTILLA_TEST_BINARY`, or the one built beside the running test.
-fn binary() -> PathBuf {
-    if let Some(binary) = std::env::var_os("FLOTILLA_TEST_BINARY") {
+/// The binary under test: the one built beside the running test, or the one that `FLOTILLA_TEST_BINARY`
+/// or `FLOTILLA_TEST_VARIANT` names.
+fn binary(build: Build) -> PathBuf {
+    let named = match build {
+        Build::Normal => "FLOTILLA_TEST_BINARY",
+        Build::Variant => "FLOTILLA_TEST_VARIANT",
+    };
+    if let Some(binary) = std::env::var_os(named) {
         return binary.into();
     }
     let test = std::env::current_exe().expect("a running test knows its own path");
@@ -154,7 +186,10 @@ fn binary() -> PathBuf {
         .ancestors()
         .nth(2)
         .expect("tests run in PROFILE/deps of the target folder");
-    profile.join("flotilla")
+    match build {
+        Build::Normal => profile.join("flotilla"),
+        Build::Variant => profile.join("variant/flotilla"),
+    }
 }
 
 /// Copies what the server prints to its log, and hands the lines out.

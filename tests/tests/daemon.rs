@@ -1,7 +1,7 @@
 //! The process: configuration errors, locks, versions, health, a graceful end.
 
 use flotilla_tests::admin;
-use flotilla_tests::server::{Options, SHUTDOWN_SECONDS_MAX, Server, free_port, wait};
+use flotilla_tests::server::{Build, Options, SHUTDOWN_SECONDS_MAX, Server, free_port, wait};
 use flotilla_tests::workdir::WorkDir;
 use std::net::TcpListener;
 use std::process::Stdio;
@@ -62,6 +62,24 @@ fn an_impossible_value_is_refused_with_its_key() {
         assert_eq!(code, 2, "{text}");
         assert_names(&text, &[key, value]);
     }
+}
+
+/// The build that tests other tests has a variable more, and calls itself what it is.
+#[test]
+fn only_a_build_for_tests_can_be_told_to_break_promises() {
+    let work = WorkDir::new("mutation");
+    let told = options(&work).set("FLOTILLA_MUTATION", "dedup");
+    let (code, text) = refusal(&told);
+    assert_eq!(code, 2, "{text}");
+    assert_names(&text, &["FLOTILLA_MUTATION"]);
+
+    let variant = options(&work).build(Build::Variant);
+    let output = variant.program().arg("--version").output();
+    let output = output.expect("scripts/test-variants.sh has built it");
+    assert_names(
+        &String::from_utf8_lossy(&output.stdout),
+        &["with mutations"],
+    );
 }
 
 #[test]

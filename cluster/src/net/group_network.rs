@@ -6,9 +6,11 @@
 
 use std::future::Future;
 use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_model::ids::NodeId;
+use flotilla_model::mutation::{self, Mutation};
 use flotilla_storage::GroupId;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
@@ -117,7 +119,11 @@ impl GroupPeer {
         option: &RPCOption,
     ) -> Result<AppendEntriesResponse<Groups>, RPCError<Groups>> {
         let body = encode_heartbeat(request);
-        self.ask(RaftQuestion::Heartbeat, body, option).await
+        let answer = self.ask(RaftQuestion::Heartbeat, body, option).await;
+        match answer {
+            Err(_) if mutation::is_chosen(Mutation::Quorum) => Ok(AppendEntriesResponse::Success),
+            answer => answer,
+        }
     }
 
     /// A stream of requests, each answered in its turn while later ones are under way.
@@ -147,6 +153,9 @@ where
     let Some(first) = requests.next().await else {
         return Ok(stream::empty().boxed());
     };
+    if mutation::is_chosen(Mutation::Quorum) && !is_reached(&links, target).await {
+        return Ok(taken_for_stored(first, requests));
+    }
     let mut opening = Some((links.caller(target), group.0));
     let outgoing = stream::iter([first])
         .chain(requests)
@@ -185,6 +194,33 @@ where
                 .map_err(|error| NetworkError::new(&error).into())
         })
         .boxed())
+}
+
+/// How long a build that does not count its quorum waits for a node, and then does without it.
+const UNCOUNTED_WAIT: Duration = Duration::from_millis(300);
+
+async fn is_reached(links: &Links, target: NodeId) -> bool {
+    let connection = links.connection(target, Lane::Append);
+    matches!(
+        tokio::time::timeout(UNCOUNTED_WAIT, connection).await,
+        Ok(Ok(_))
+    )
+}
+
+/// What a build that does not count its quorum answers for a node that it does not reach. It looks for it
+/// again after a while.
+fn taken_for_stored<S>(first: Append, requests: S) -> Answers<'static>
+where
+    S: Stream<Item = Append> + Send + Unpin + 'static,
+{
+    stream::iter([first])
+        .chain(requests)
+        .map(|request| {
+            let last = request.entries.last().map(|entry| entry.log_id);
+            Ok(Ok(last.or(request.prev_log_id)))
+        })
+        .take_until(tokio::time::sleep(UNCOUNTED_WAIT * 3))
+        .boxed()
 }
 
 /// Refusals too: to ask again at once would change nothing.

@@ -10,6 +10,7 @@ use super::origin::Origin;
 use super::sections::Config;
 use super::{ENVIRONMENT_FILE, ENVIRONMENT_PREFIX};
 use crate::error::DaemonError;
+use crate::mutation;
 
 /// A value from the command line.
 #[derive(Clone, Debug)]
@@ -72,7 +73,8 @@ impl Layers {
             let Some(name) = name.to_str().filter(|n| n.starts_with(ENVIRONMENT_PREFIX)) else {
                 continue;
             };
-            if name == ENVIRONMENT_FILE || is_service_link(name, &value) {
+            let is_no_key = name == ENVIRONMENT_FILE || mutation::is_variable(name);
+            if is_no_key || is_service_link(name, &value) {
                 continue;
             }
             let origin = Origin::Environment(name.to_owned());

@@ -3,8 +3,10 @@
 use super::LEASE_MESSAGES_MAX;
 use super::open::OpenQueue;
 use super::page::{pages_ahead, sequence_at, tidy};
+use super::settle::release_newest;
 use crate::ids::{LeaseId, SessionId};
 use crate::key::{Key, TrieId};
+use crate::mutation::{self, Mutation};
 use crate::name::{Kind, Name};
 use crate::objects::check_name;
 use crate::outcome::{LeasedMessage, Outcome, Refusal};
@@ -37,6 +39,9 @@ pub(crate) fn lease(
         return Ok(Outcome::Refused(Refusal::Invalid {
             what: "the session's node has started again since".to_owned(),
         }));
+    }
+    if mutation::is_chosen(Mutation::Lease) {
+        release_newest(work, name, wanted.session)?;
     }
     let Some(mut queue) = OpenQueue::find(work, name)? else {
         return Ok(nothing(0));

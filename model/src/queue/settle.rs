@@ -13,6 +13,7 @@ use super::page::{place_of, tidy};
 use crate::command::{Selection, Settlement};
 use crate::ids::{LeaseId, ObjectId, Sequence, SessionId};
 use crate::key::Key;
+use crate::mutation::{self, Mutation};
 use crate::name::{Kind, Name};
 use crate::objects::{check_name, not_found};
 use crate::outcome::{Change, Outcome, Refusal};
@@ -35,6 +36,13 @@ pub(crate) fn settle(
     }
     let (mut queue, state) = match held_by(work, name, session, lease)? {
         Ok(found) => found,
+        Err(Refusal::StaleLease { .. }) if mutation::is_chosen(Mutation::Lease) => {
+            return Ok(Outcome::Settled {
+                count: 0,
+                not_held: Vec::new(),
+                remaining: 0,
+            });
+        }
         Err(refusal) => return Ok(Outcome::Refused(refusal)),
     };
     let (chosen, not_held, rest) = choose(&state.held, which);
@@ -143,6 +151,23 @@ fn end_whole(
     });
     queue.close(work)?;
     depart(work, &from, departures)
+}
+
+/// Ends the newest lease of a queue if another session holds it, as if nobody did.
+pub(super) fn release_newest(
+    work: &mut Work<'_>,
+    name: &Name,
+    session: SessionId,
+) -> Result<(), NeedsKeys> {
+    let Some(queue) = OpenQueue::find(work, name)? else {
+        return Ok(());
+    };
+    let (object, lease) = (queue.object, queue.state.last_lease);
+    let state = work.take::<LeaseState>(Key::Lease(object, lease))?;
+    match state.filter(|state| state.session != session) {
+        Some(state) => end_whole(work, object, lease, state, &Settlement::Release),
+        None => Ok(()),
+    }
 }
 
 /// The queue and the lease, if this session holds it.

@@ -191,6 +191,9 @@ impl Campaign {
             println!("{count} sends failed with {reason:?}");
         }
         println!("{report}");
+        for (kind, count) in report.kinds() {
+            println!("{count} broken promises of the kind {kind}");
+        }
         for broken in report.broken.iter().take(SHOWN_MAX) {
             println!("{broken}");
         }
@@ -250,6 +253,14 @@ struct Report {
 }
 
 impl Report {
+    fn kinds(&self) -> BTreeMap<String, usize> {
+        let mut kinds = BTreeMap::new();
+        for broken in &self.broken {
+            *kinds.entry(broken.violation.kind()).or_default() += 1;
+        }
+        kinds
+    }
+
     fn median(&mut self) -> Option<Duration> {
         self.survived.sort_by_key(|one| one.accepted_after);
         let middle = self.survived.len() / 2;

@@ -1,0 +1,44 @@
+//! Builds for tests that leave a check out when they are told to: see [`flotilla_model::mutation`].
+//!
+//! No other build has the feature, or takes the variable for anything but an unknown key.
+
+use crate::error::DaemonError;
+
+/// Which check to leave out.
+pub const ENVIRONMENT: &str = "FLOTILLA_MUTATION";
+
+/// Whether a variable of the environment is for this module.
+pub fn is_variable(name: &str) -> bool {
+    cfg!(feature = "mutations") && name == ENVIRONMENT
+}
+
+/// Leaves the check out that the environment names.
+#[cfg(feature = "mutations")]
+pub fn choose() -> Result<(), DaemonError> {
+    use crate::config::Origin;
+    use flotilla_model::mutation;
+
+    tracing::warn!("this build is for tests: it can be told to break promises");
+    let Some(value) = std::env::var_os(ENVIRONMENT) else {
+        return Ok(());
+    };
+    let value = value.to_string_lossy();
+    let chosen: mutation::Mutation =
+        value
+            .parse()
+            .map_err(|error: mutation::UnknownMutation| DaemonError::Config {
+                key: "mutation".to_owned(),
+                value: value.clone().into_owned(),
+                origin: Origin::Environment(ENVIRONMENT.to_owned()),
+                allowed: error.to_string(),
+            })?;
+    mutation::choose(chosen);
+    tracing::error!(check = %chosen, "this node breaks promises: a check is left out");
+    Ok(())
+}
+
+/// There is nothing to leave out.
+#[cfg(not(feature = "mutations"))]
+pub fn choose() -> Result<(), DaemonError> {
+    Ok(())
+}
