@@ -89,6 +89,7 @@ fn a_full_disk_and_wrong_clocks() {
         &layout,
         &[
             Fault::FillDiskOfLeader,
+            Fault::FillDiskOfFollower,
             Fault::MoveClockOfLeader,
             Fault::MoveClockOfFollower,
         ],

@@ -37,6 +37,7 @@ pub enum Fault {
     SlowDiskOfLeader,
     SlowDiskOfFollower,
     FillDiskOfLeader,
+    FillDiskOfFollower,
     MoveClockOfLeader,
     MoveClockOfFollower,
 }
@@ -121,11 +122,8 @@ impl Fault {
             Fault::CutPowerOfAll => cut_power(fleet, all.clone(), random),
             Fault::SlowDiskOfLeader => slow_disk(fleet, leader),
             Fault::SlowDiskOfFollower => slow_disk(fleet, follower),
-            Fault::FillDiskOfLeader => {
-                let disk = fleet.node(leader).small_disk();
-                disk.fill(&disk.path().join(FILLING));
-                (vec![leader], Undo::FreeDisk)
-            }
+            Fault::FillDiskOfLeader => fill_disk(fleet, leader),
+            Fault::FillDiskOfFollower => fill_disk(fleet, follower),
             Fault::MoveClockOfLeader => move_clock(fleet, leader, random),
             Fault::MoveClockOfFollower => move_clock(fleet, follower, random),
         };
@@ -209,6 +207,12 @@ fn cut_power(fleet: &mut Fleet, nodes: Vec<u32>, random: &mut StdRng) -> (Vec<u3
 fn slow_disk(fleet: &mut Fleet, node: u32) -> (Vec<u32>, Undo) {
     fleet.node(node).set_sync_delay(SLOW_SYNC);
     (vec![node], Undo::HurryDisk)
+}
+
+fn fill_disk(fleet: &mut Fleet, node: u32) -> (Vec<u32>, Undo) {
+    let disk = fleet.node(node).small_disk();
+    disk.fill(&disk.path().join(FILLING));
+    (vec![node], Undo::FreeDisk)
 }
 
 fn move_clock(fleet: &mut Fleet, node: u32, random: &mut StdRng) -> (Vec<u32>, Undo) {
