@@ -33,9 +33,7 @@ impl Broker {
                 reasons.push(format!("the disk is full: {reason}"));
             }
         }
-        let nodes = core.cluster.nodes();
-        // In the first moments of a cluster no node is recorded.
-        if !nodes.is_empty() && !nodes.iter().any(|node| node.is_self) {
+        if core.cluster.was_removed() {
             ready = false;
             reasons.push("this node was removed from the cluster".to_owned());
         }

@@ -20,6 +20,7 @@ pub(crate) async fn check_standing(
     me: Greeting,
     cluster: ClusterId,
 ) -> Result<(), ClusterError> {
+    let disk = me.node.disk;
     let Ok(question) = encode(&Question::Greet(me)) else {
         return Ok(());
     };
@@ -36,6 +37,8 @@ pub(crate) async fn check_standing(
     let mut complaint = None;
     for (seed, answer) in answers.into_iter().flatten() {
         match answer {
+            // A seed may be this node itself, which knows nothing better than it does.
+            Answer::Greeting(Greeting { node, .. }) if node.disk == disk => {}
             Answer::Greeting(Greeting {
                 claim: Claim::Member { cluster: other, .. },
                 ..

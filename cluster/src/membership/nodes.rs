@@ -78,7 +78,19 @@ impl Cluster {
         self.inner.roster.nodes().borrow().clone()
     }
 
-    /// The same, from now on.
+    /// Whether this node left the cluster, as far as it has heard. A new one is not recorded for a moment,
+    /// which is another thing.
+    pub fn was_removed(&self) -> bool {
+        let roster = &self.inner.roster;
+        let view = roster.view();
+        let mut removed = view
+            .nodes
+            .iter()
+            .filter(|node| node.state == NodeState::Removed);
+        removed.any(|node| node.disk == roster.me.disk)
+    }
+
+    /// The same as [`Self::nodes`], from now on.
     pub fn watch_nodes(&self) -> watch::Receiver<Arc<[ClusterNode]>> {
         self.inner.roster.nodes()
     }

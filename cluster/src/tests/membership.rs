@@ -76,6 +76,8 @@ fn a_wiped_node_joins_as_a_new_one() {
     fleet.berths[2].dir = tempfile::tempdir().unwrap();
     fleet.start_these(&[2]);
     assert_eq!(fleet.node(2).cluster.node().id, NodeId(4));
+    // It may not have heard yet that it was taken in.
+    assert!(!fleet.node(2).cluster.was_removed());
     fleet.wait_for("the message", |fleet| {
         fleet.holds(0, &topic, 1) && fleet.nodes().all(|node| node.cluster.nodes().len() == 4)
     });
@@ -134,7 +136,9 @@ fn a_node_of_another_cluster_is_refused() {
     other.seeds = Some(Vec::new());
     other.start_all();
     other.kill(0);
-    other.seeds = Some(fleet.seeds());
+    // Its own word about itself must not be taken for that of a member of its cluster.
+    let own = other.berths[0].address.clone();
+    other.seeds = Some([own].into_iter().chain(fleet.seeds()).collect());
     let complaint = other.try_start_one(0).err().unwrap().to_string();
     assert!(
         complaint.contains("belongs to a node of cluster"),
