@@ -72,6 +72,9 @@ pub(crate) struct Pending {
     pub stage: Stage,
     /// Some attempt may have reached the log.
     pub maybe_logged: bool,
+    /// Why a later attempt was refused for good. Only the log can tell whether an earlier one reached it,
+    /// so the batch goes on, emptied: what comes back is the outcome that it had, or that of nothing.
+    refused: Option<ClusterError>,
     /// Given back when the batch is over.
     pub _budget: OwnedSemaphorePermit,
 }
@@ -93,6 +96,7 @@ impl Pending {
             reply: Some(submission.reply),
             stage: Stage::Waiting,
             maybe_logged: false,
+            refused: None,
             _budget: budget,
         }
     }
@@ -112,6 +116,19 @@ impl Pending {
         if let From::Elsewhere(proposals) = &mut self.from {
             proposals.clear();
         }
+    }
+
+    /// An attempt was refused, and asking again would not change that. What was never logged is over; of
+    /// what may have been the log is asked, with nothing in hand that could be refused again.
+    pub fn refuse(&mut self, error: ClusterError) {
+        let is_numbered = matches!(self.from, From::Node { sequence: Some(_) });
+        // A foreign batch is repeated by whoever numbered it.
+        if self.maybe_logged && is_numbered {
+            self.refused = Some(error);
+        } else {
+            self.answer(Err(error));
+        }
+        self.hollow();
     }
 
     /// Nothing needs to be put into the log any more.
@@ -172,7 +189,7 @@ impl Pending {
     }
 
     /// Reads the answer of the state machine.
-    pub fn judge(&self, outcomes: Outcomes) -> Verdict {
+    pub fn judge(&mut self, outcomes: Outcomes) -> Verdict {
         let From::Node {
             sequence: Some(sequence),
         } = self.from
@@ -187,6 +204,10 @@ impl Pending {
             });
         match gap {
             Some(last) if last < sequence => Verdict::Again,
+            // No batch with a payload, and only those are refused, has the outcome of nothing.
+            None if self.refused.is_some() && is_of_nothing(&outcomes) => {
+                Verdict::Over(self.refused.take().map_or(Ok(outcomes), Err))
+            }
             Some(_) => Verdict::Over(Err(ClusterError::OutcomeUnknown {
                 reason: "the batch was applied, and its outcome is no longer kept".to_owned(),
             })),
@@ -202,6 +223,11 @@ pub(crate) fn no_operation() -> Command {
         node: NodeId(0),
         incarnation: 0,
     }
+}
+
+/// Whether these are the outcomes of [`no_operation`] alone.
+fn is_of_nothing(outcomes: &Outcomes) -> bool {
+    matches!(&outcomes[..], [only] if **only == [Outcome::Done])
 }
 
 fn foreign_proposals(foreign: &mut [ForeignProposal]) -> Vec<Proposal> {
@@ -225,6 +251,7 @@ fn foreign_proposals(foreign: &mut [ForeignProposal]) -> Vec<Proposal> {
 mod tests {
     use super::*;
     use flotilla_model::format::decode_head;
+    use flotilla_model::ids::Offset;
     use tokio::sync::Semaphore;
 
     const ORIGIN: Origin = Origin::Node {
@@ -280,6 +307,31 @@ mod tests {
         let body = encode(&mut pending, &mut number);
         assert_eq!((number, body.slot_count()), (1, 0));
         assert_eq!(proposal_of(&body).commands, [no_operation()]);
+    }
+
+    #[test]
+    fn what_is_refused_after_it_may_have_been_logged_is_asked_of_the_log_without_its_payload() {
+        let begin = || {
+            let mut pending = pending(vec![Bytes::from_static(b"slot")]);
+            encode(&mut pending, &mut 0);
+            pending.maybe_logged = true;
+            pending.refuse(ClusterError::Busy);
+            assert!(pending.reply.is_some(), "nothing is known yet");
+            let body = encode(&mut pending, &mut 1);
+            assert_eq!(body.slot_count(), 0, "it could be refused again");
+            pending
+        };
+        let never_logged: Outcomes = vec![Arc::new([Outcome::Done])];
+        assert!(matches!(
+            begin().judge(never_logged),
+            Verdict::Over(Err(ClusterError::Busy))
+        ));
+        let logged: Outcomes = vec![Arc::new([Outcome::Appended {
+            first: Offset(1),
+            at: WallTime(1),
+            duplicates: Vec::new(),
+        }])];
+        assert!(matches!(begin().judge(logged), Verdict::Over(Ok(_))));
     }
 
     #[test]

@@ -293,12 +293,7 @@ impl Proposer {
                 *told = Some(reason);
                 return RETRY_PAUSE_LONG;
             }
-            // After an attempt that may have been logged only the log can tell.
-            NotWritten::Refused(_) if pending.maybe_logged => {}
-            NotWritten::Refused(error) => {
-                pending.hollow();
-                pending.answer(Err(error));
-            }
+            NotWritten::Refused(error) => pending.refuse(error),
             NotWritten::Stopped { logged } => {
                 pending.maybe_logged |= logged;
                 // Where there are other nodes, one of them will lead.
