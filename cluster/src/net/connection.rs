@@ -13,10 +13,13 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
 
+use super::doorway::name_cluster;
+use super::identity::LocalIdentity;
 use super::lane::{
     CONNECT_TIMEOUT, FRAME_BYTES, Lane, PING_INTERVAL, PING_TIMEOUT, SEND_BUFFER_BYTES,
     STREAM_WINDOW,
@@ -36,16 +39,21 @@ pub(crate) struct Connection {
     requests: SendRequest<Body>,
     origin: http::Uri,
     driver: AbortHandle,
+    me: watch::Receiver<LocalIdentity>,
 }
 
-impl Connection {
+/// Opens a node's connections.
+#[derive(Clone)]
+pub(super) struct Dialer {
+    pub runtime: Handle,
+    /// Who the node is; it may be in no cluster yet.
+    pub me: watch::Receiver<LocalIdentity>,
+    pub traffic: Arc<Traffic>,
+}
+
+impl Dialer {
     /// Opens a connection to the first address of `address` that answers.
-    pub async fn open(
-        runtime: &Handle,
-        address: &str,
-        lane: Lane,
-        traffic: Arc<Traffic>,
-    ) -> io::Result<Self> {
+    pub async fn open(&self, address: &str, lane: Lane) -> io::Result<Connection> {
         let stream = tokio::time::timeout(CONNECT_TIMEOUT, connect(address))
             .await
             .map_err(|_| timed_out(address))??;
@@ -60,23 +68,26 @@ impl Connection {
             .keep_alive_timeout(PING_TIMEOUT)
             .keep_alive_while_idle(true);
         let (requests, connection) = builder
-            .handshake(TokioIo::new(Counted::new(stream, traffic)))
+            .handshake(TokioIo::new(Counted::new(stream, self.traffic.clone())))
             .await
             .map_err(io::Error::other)?;
         let address = address.to_owned();
-        let driver = runtime.spawn(async move {
+        let driver = self.runtime.spawn(async move {
             if let Err(error) = connection.await {
                 let reason = crate::error::chain(&error);
                 tracing::debug!(address, ?lane, reason, "link broke");
             }
         });
-        Ok(Self {
+        Ok(Connection {
             requests,
             origin: http::Uri::from_static(ORIGIN),
             driver: driver.abort_handle(),
+            me: self.me.clone(),
         })
     }
+}
 
+impl Connection {
     pub fn is_closed(&self) -> bool {
         self.requests.is_closed()
     }
@@ -137,7 +148,8 @@ impl Service<http::Request<Body>> for Connection {
         self.requests.poll_ready(context)
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        name_cluster(request.headers_mut(), self.me.borrow().cluster);
         Box::pin(self.requests.send_request(request))
     }
 }

@@ -14,7 +14,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tonic::Status;
 
-use super::connection::Connection;
+use super::connection::{Connection, Dialer};
+use super::doorway::STRANGERS_MAX;
 use super::groups::{AttachedGroup, NODE_BYTES_MAX};
 use super::identity::LocalIdentity;
 use super::lane::Lane;
@@ -46,6 +47,7 @@ pub(crate) struct Links {
 pub(super) struct Inner {
     pub runtime: Handle,
     pub me: watch::Receiver<LocalIdentity>,
+    dialer: Dialer,
     peers: RwLock<HashMap<NodeId, Arc<PeerLinks>>>,
     pub services: RwLock<HashMap<ServiceId, Arc<dyn PeerService>>>,
     /// Nodes with which nothing is exchanged.
@@ -54,6 +56,8 @@ pub(super) struct Inner {
     pub groups: RwLock<HashMap<GroupId, AttachedGroup>>,
     /// Entry bytes received and not yet answered.
     pub entry_room: Arc<Semaphore>,
+    /// Callers of no or another cluster that are being answered.
+    pub strangers: Arc<Semaphore>,
     pub snapshots_in: Arc<Semaphore>,
     pub snapshots_out: Semaphore,
     pub snapshot_pace: SnapshotPace,
@@ -71,20 +75,28 @@ struct PeerLinks {
 impl Links {
     /// Connections are made by and served on `runtime`.
     pub fn new(runtime: Handle, me: watch::Receiver<LocalIdentity>) -> Self {
+        let traffic: Arc<Traffic> = Arc::default();
+        let dialer = Dialer {
+            runtime: runtime.clone(),
+            me: me.clone(),
+            traffic: traffic.clone(),
+        };
         Self {
             inner: Arc::new(Inner {
                 runtime,
                 me,
+                dialer,
                 peers: RwLock::default(),
                 services: RwLock::default(),
                 cut: RwLock::default(),
                 incoming: Mutex::default(),
                 groups: RwLock::default(),
                 entry_room: Arc::new(Semaphore::new(NODE_BYTES_MAX)),
+                strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
                 snapshots_in: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),
                 snapshots_out: Semaphore::new(SNAPSHOTS_MAX),
                 snapshot_pace: SnapshotPace::new(SNAPSHOT_BYTES_PER_SECOND),
-                traffic: Arc::default(),
+                traffic,
             }),
         }
     }
@@ -120,7 +132,7 @@ impl Links {
         for (node, address) in addresses {
             peers
                 .entry(node)
-                .or_insert_with(|| PeerLinks::new(address, &self.inner.traffic));
+                .or_insert_with(|| PeerLinks::new(address, &self.inner.dialer));
         }
     }
 
@@ -163,12 +175,10 @@ impl Links {
         timeout: Duration,
     ) -> Result<Bytes, PeerError> {
         let asked = async {
-            let traffic = self.inner.traffic.clone();
-            let connection = Connection::open(&self.inner.runtime, address, Lane::Control, traffic)
-                .await
-                .map_err(|error| {
-                    PeerError::unreachable(format!("{address}: {}", crate::error::chain(&error)))
-                })?;
+            let dialer = &self.inner.dialer;
+            let connection = dialer.open(address, Lane::Control).await.map_err(|error| {
+                PeerError::unreachable(format!("{address}: {}", crate::error::chain(&error)))
+            })?;
             self.ask(connection.client(), NodeId(0), service, request)
                 .await
         };
@@ -272,7 +282,7 @@ impl Links {
     ) -> Result<Connection, PeerError> {
         let peer = self.peer(node)?;
         let slot = &peer.lanes[lane.number()];
-        slot.connection(&self.inner.runtime, &peer.address).await
+        slot.connection(&peer.address).await
     }
 
     /// The line to a peer's groups.
@@ -312,10 +322,10 @@ impl Links {
 }
 
 impl PeerLinks {
-    fn new(address: String, traffic: &Arc<Traffic>) -> Arc<Self> {
+    fn new(address: String, dialer: &Dialer) -> Arc<Self> {
         Arc::new(Self {
             address,
-            lanes: [Lane::Control, Lane::Append, Lane::Bulk].map(|lane| Slot::new(lane, traffic)),
+            lanes: [Lane::Control, Lane::Append, Lane::Bulk].map(|lane| Slot::new(lane, dialer)),
             calls: Arc::new(Semaphore::new(CALLS_UNITS)),
             line: Mutex::new(None),
         })

@@ -18,6 +18,7 @@
 
 mod append;
 mod connection;
+mod doorway;
 mod group_network;
 mod groups;
 mod identity;

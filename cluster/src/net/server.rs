@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::doorway::Doorway;
 use super::lane::{
     FRAME_BYTES, PING_INTERVAL, PING_TIMEOUT, SEND_BUFFER_BYTES, SERVER_CONNECTION_WINDOW,
     STREAM_WINDOW, STREAMS_MAX,
@@ -26,12 +27,12 @@ use super::links::Links;
 use super::peers::{PeerIdentity, PeerService, ServiceId};
 use super::talk::Talk;
 use super::traffic::Counted;
-use super::wire::proto::link_server::{Link, LinkServer};
+use super::wire::CALL_BYTES_MAX;
+use super::wire::proto::link_server::Link;
 use super::wire::proto::{
     AppendAnswer, AppendRequest, CallAnswer, CallRequest, Caller, RaftAnswer, RaftRequest,
     SnapshotAnswer, SnapshotPart, TalkFrame,
 };
-use super::wire::{CALL_BYTES_MAX, MESSAGE_BYTES_MAX};
 
 /// Three lanes from each of 1,024 nodes, and as much again for those on their way out.
 const CONNECTIONS_MAX: usize = 6 * 1_024;
@@ -112,12 +113,11 @@ impl Links {
             return;
         }
         let from = Arc::new(OnceLock::new());
-        let service = LinkServer::new(LinkService {
+        let service = LinkService {
             links: self.clone(),
             from: from.clone(),
-        })
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        };
+        let service = Doorway::new(self.clone(), service);
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -157,7 +157,7 @@ impl Links {
 
 /// Answers on one connection.
 #[derive(Clone)]
-struct LinkService {
+pub(super) struct LinkService {
     links: Links,
     from: Arc<OnceLock<NodeId>>,
 }

@@ -12,13 +12,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::connection::Connection;
+use super::connection::{Connection, Dialer};
 use super::lane::{Lane, RECONNECT_PAUSE_MAX, RECONNECT_PAUSE_MIN};
 use super::peers::PeerError;
-use super::traffic::Traffic;
 use crate::error::chain;
 
 #[derive(Clone)]
@@ -36,32 +34,28 @@ enum Phase {
 
 pub(crate) struct Slot {
     lane: Lane,
-    traffic: Arc<Traffic>,
+    dialer: Dialer,
     phase: watch::Sender<Phase>,
 }
 
 impl Slot {
-    pub fn new(lane: Lane, traffic: &Arc<Traffic>) -> Arc<Self> {
+    pub fn new(lane: Lane, dialer: &Dialer) -> Arc<Self> {
         Arc::new(Self {
             lane,
-            traffic: traffic.clone(),
+            dialer: dialer.clone(),
             phase: watch::Sender::new(Phase::Idle),
         })
     }
 
     /// The open connection, or a new one. Fails at once while the last failure is fresh.
-    pub async fn connection(
-        self: &Arc<Self>,
-        runtime: &Handle,
-        address: &str,
-    ) -> Result<Connection, PeerError> {
+    pub async fn connection(self: &Arc<Self>, address: &str) -> Result<Connection, PeerError> {
         if let Phase::Open(connection) = &*self.phase.borrow()
             && !connection.is_closed()
         {
             return Ok(connection.clone());
         }
         let mut phases = self.phase.subscribe();
-        self.begin(runtime, address);
+        self.begin(address);
         loop {
             match &*phases.borrow_and_update() {
                 Phase::Open(connection) => return Ok(connection.clone()),
@@ -78,7 +72,7 @@ impl Slot {
     }
 
     /// Starts an attempt if it is time for one.
-    fn begin(self: &Arc<Self>, runtime: &Handle, address: &str) {
+    fn begin(self: &Arc<Self>, address: &str) {
         let number = rand::random();
         let mut pause = RECONNECT_PAUSE_MIN;
         let begun = self.phase.send_if_modified(|phase| {
@@ -96,23 +90,13 @@ impl Slot {
             true
         });
         if begun {
-            let attempt = self
-                .clone()
-                .attempt(runtime.clone(), address.to_owned(), number, pause);
-            runtime.spawn(attempt);
+            let attempt = self.clone().attempt(address.to_owned(), number, pause);
+            self.dialer.runtime.spawn(attempt);
         }
     }
 
-    async fn attempt(
-        self: Arc<Self>,
-        runtime: Handle,
-        address: String,
-        number: u64,
-        pause: Duration,
-    ) {
-        let traffic = self.traffic.clone();
-        let outcome = Connection::open(&runtime, &address, self.lane, traffic).await;
-        let next = match outcome {
+    async fn attempt(self: Arc<Self>, address: String, number: u64, pause: Duration) {
+        let next = match self.dialer.open(&address, self.lane).await {
             Ok(connection) => Phase::Open(connection),
             Err(error) => Phase::Failed {
                 until: Instant::now() + pause.mul_f64(rand::random_range(0.75..1.25)),

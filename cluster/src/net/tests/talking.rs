@@ -210,6 +210,35 @@ async fn a_node_without_a_cluster_may_only_ask_how_to_find_one() {
     assert_eq!(ask(&fresh, 2, b"hello").await, Ok(request));
 }
 
+/// Its bytes are not gathered before it is known who sends them.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_name_the_cluster_is_not_listened_to_at_length() {
+    let (fresh, member) = (Node::start(None, 0), Node::start(Some(CLUSTER), 2));
+    member.links.register(ServiceId::FORMING, echo());
+    let address = member.address.to_string();
+    let ask = |bytes: usize| {
+        let request = Bytes::from(vec![5; bytes]);
+        fresh
+            .links
+            .call_address(&address, ServiceId::FORMING, request, SOON)
+    };
+    assert!(ask(500 << 10).await.is_ok());
+    let answer = ask(3 << 20).await;
+    assert!(
+        matches!(answer, Err(PeerError::Refused { .. })),
+        "{answer:?}"
+    );
+    fresh
+        .links
+        .set_addresses([(NodeId(2), address.clone())].into());
+    let talk = fresh
+        .links
+        .peers()
+        .talk(NodeId(2), Lane::Bulk, ServiceId::FORMING)
+        .await;
+    assert!(matches!(talk, Err(PeerError::Refused { .. })));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_ends_breaks_what_runs_and_is_found_again() {
     let one = Node::start(Some(CLUSTER), 1);
