@@ -13,20 +13,25 @@ use std::time::{Duration, Instant};
 use flotilla_model::ids::NodeId;
 use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::raft::VoteRequest;
 
 use crate::error::ClusterError;
 use crate::group::{Group, Raft, unavailable};
 use crate::leadership::Lead;
 use crate::observer::Role;
 use crate::presence::Board;
-use crate::roles::Standing;
+use crate::roles::{LeaderId, Standing};
+use crate::types::{LogId, Vote};
 
-/// Writers wait so long at most for a voter that was almost up to date.
-const CATCH_UP_WAIT: Duration = Duration::from_millis(500);
-/// A voter with more entries to fetch than this is not asked to lead.
-const BEHIND_MAX: u64 = 256;
-/// From the moment a voter may elect itself until it must have done so.
-const ELECTION_WAIT: Duration = Duration::from_secs(2);
+/// Writers wait so long at most for the last entries to reach a voter.
+const CATCH_UP_WAIT: Duration = Duration::from_millis(150);
+/// A voter with more entries to fetch than this is not asked to lead yet: what is in flight, and a little.
+const BEHIND_MAX: u64 = 16;
+/// Before a voter that was not up to date is looked at again.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
+/// From the moment a voter may elect itself until it must have done so. It takes a round of messages and
+/// a sync; the others elect someone by themselves a little later.
+const ELECTION_WAIT: Duration = Duration::from_secs(1);
 /// Groups handed over at a time.
 const AT_A_TIME: usize = 8;
 /// Before the same group is handed on again for the same reason.
@@ -162,6 +167,7 @@ impl Group {
             }
             let changed = tokio::time::timeout_at(until.into(), metrics.changed()).await;
             if !matches!(changed, Ok(Ok(()))) {
+                abdicate(&raft, id, to).await;
                 return refuse(format!("node {to} did not become the leader in time"));
             }
         }
@@ -188,40 +194,73 @@ impl Group {
         });
     }
 
-    /// The other voters that could lead, the most suitable first.
-    fn successors(&self, raft: &Raft) -> Vec<NodeId> {
+    /// The other voters that could lead, those with the fewest entries to fetch first.
+    fn successors(&self, raft: &Raft) -> Vec<(NodeId, Option<u64>)> {
         let own = self.node.identity.node;
-        let mut voters: Vec<NodeId> = self
+        let mut voters: Vec<(NodeId, Option<u64>)> = self
             .voters()
             .into_iter()
             .filter(|node| *node != own && self.node.board.may_lead(*node))
+            .map(|node| (node, Self::behind(raft, node)))
             .collect();
         if !voters.is_empty() {
             // Not all groups to the same node.
             let turn = self.replica.group.0 as usize % voters.len();
             voters.rotate_left(turn);
         }
-        voters
-            .sort_by_key(|node| Self::behind(raft, *node).is_none_or(|behind| behind > BEHIND_MAX));
+        voters.sort_by_key(|(_, behind)| match behind {
+            // What is on its way to all of them says nothing.
+            Some(behind) => behind / BEHIND_MAX,
+            None => u64::MAX,
+        });
         voters
     }
 
+    /// Serves until some voter has nearly everything, then hands it the rest and the lead.
     async fn hand_over(&self, deadline: Instant) {
         let lead = self.lead.borrow().clone();
-        let Some(Lead { raft, .. }) = lead else {
+        let Some(Lead { raft, id, .. }) = lead else {
             return;
         };
-        for to in self.successors(&raft) {
-            match self.transfer_to(to, deadline).await {
-                Ok(()) | Err(ClusterError::NotLeader { .. }) => return,
-                Err(error) => {
-                    tracing::warn!(group = self.replica.group.0, %to, %error, "leadership is not handed over");
+        while Standing::of(&raft).leads == Some(id) && Instant::now() < deadline {
+            let successors = self.successors(&raft);
+            let Some((to, behind)) = successors.first().copied() else {
+                return;
+            };
+            if behind.is_some_and(|behind| behind <= BEHIND_MAX) {
+                match self.transfer_to(to, deadline).await {
+                    Ok(()) | Err(ClusterError::NotLeader { .. }) => return,
+                    Err(error) => {
+                        tracing::warn!(group = self.replica.group.0, %to, %error, "leadership is not handed over");
+                    }
                 }
             }
-            if Instant::now() >= deadline {
-                return;
-            }
+            tokio::time::sleep(LOOK_PAUSE).await;
         }
+    }
+}
+
+/// Ends a leadership that was to go to a node that did not take it. Raft would neither use it again nor
+/// give it up: it takes no entries and sends no heartbeats in a term that it once wanted to hand over.
+/// So this node votes for the other one in the next term, which it was to stand in. If it comes
+/// late, it has this vote; if not, anyone may stand in the term after, this node as well.
+async fn abdicate(raft: &Raft, id: LeaderId, to: NodeId) {
+    let last = raft.metrics().borrow_watched().last_log_index;
+    if Standing::of(raft).leads != Some(id) {
+        return;
+    }
+    // Since nothing is taken any more, the last entry stays that. What the other one has is looked at when
+    // it asks.
+    let last = last.map(|index| LogId {
+        leader_id: id,
+        index,
+    });
+    let mut request = VoteRequest::new(Vote::new(id.term + 1, to.0), last);
+    request.leadership_transfer = true;
+    match raft.vote(request).await {
+        Ok(answer) if answer.vote_granted => {}
+        Ok(answer) => tracing::warn!(?answer, "a leadership that nobody took goes on"),
+        Err(error) => tracing::warn!(%error, "a leadership that nobody took goes on"),
     }
 }
 

@@ -29,7 +29,7 @@ const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(30);
 /// After something that a leader must do did not succeed.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
-type LeaderId = openraft::alias::CommittedLeaderIdOf<Groups>;
+pub(crate) type LeaderId = openraft::alias::CommittedLeaderIdOf<Groups>;
 
 /// What matters here of Raft's metrics.
 #[derive(Clone, PartialEq)]

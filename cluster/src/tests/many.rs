@@ -280,3 +280,27 @@ fn nobody_leads_on_in_a_term_of_an_earlier_life() {
         assert!(after > *before, "group {group} goes on in term {after}");
     }
 }
+
+/// Raft itself would neither use a leadership again that it wanted to hand over, nor give it up.
+#[test]
+fn a_leader_whose_successor_does_not_come_leads_again() {
+    let fleet = Fleet::of_three(|config| config.shards = 1);
+    let (shard, topic) = (ShardId(1), Name::topic("t").unwrap());
+    let leader = fleet.leader(shard);
+    let node = fleet.node(leader);
+    node.append(&topic, &["before"]);
+    let others: Vec<usize> = (0..3).filter(|place| *place != leader).collect();
+    for other in &others {
+        let groups = &fleet.node(*other).cluster.inner.groups;
+        // Nobody else may stand in for it.
+        groups[1].raft().unwrap().runtime_config().elect(false);
+    }
+    fleet.isolate(others[0], true);
+    let gone = fleet.node(others[0]).cluster.node().id;
+    let group = node.cluster.inner.groups[1].clone();
+    let deadline = Instant::now() + PATIENCE;
+    let handed = node.runtime.block_on(group.transfer_to(gone, deadline));
+    assert!(handed.is_err(), "a node that hears nothing took the lead");
+    node.append(&topic, &["after"]);
+    assert_eq!(fleet.leader(shard), leader);
+}
