@@ -21,7 +21,7 @@ use crate::launch::{self, Tasks};
 use crate::membership::{Gate, Keeper, LeadTime, ReportService, Roster, Steward};
 use crate::net::{Links, ServiceId};
 use crate::outbox::OutboxPump;
-use crate::presence::{Board, Presence};
+use crate::presence::{Board, Presence, SessionTimes};
 use crate::progress::StartStage;
 use crate::retention::Retention;
 use crate::shard::Shard;
@@ -121,6 +121,7 @@ impl Cluster {
             member.links.clone(),
             groups.clone(),
             config.time.clone(),
+            SessionTimes::new(config.election_timeout),
         );
         member.links.register(ServiceId::PRESENCE, presence.clone());
         // Before the groups have leaders: it tells who leads those that have no replica here.

@@ -21,9 +21,9 @@ impl Cluster {
         self.inner.board.session_generation()
     }
 
-    /// Tells when sessions are over because some leaders did not acknowledge this node for 2 s: those
-    /// of the generation named, or an older one, that hold something on the shards named. The leaders
-    /// release what they held 3 s later. Who misses a report must end all sessions of older generations
+    /// Tells when sessions are over because some leaders did not acknowledge this node for longer
+    /// than a failover takes (3.5 s with the default election timeout): those of the generation named, or an
+    /// older one, that hold something on the shards named. The leaders release what they held later. Who misses a report must end all sessions of older generations
     /// than the present one. A session whose generation was asked for before and registered after a
     /// report compares it with the present one.
     pub fn lost_shards(&self) -> broadcast::Receiver<LostShards> {

@@ -44,6 +44,8 @@ pub(crate) fn start_of(generation: u64) -> u64 {
 pub(crate) struct Heard {
     /// When it last asked or answered.
     pub at: Instant,
+    /// When it last asked.
+    asked_at: Instant,
     pub generation: u64,
     pub is_leaving: bool,
     /// Its wall clock's lead over this node's, in microseconds.
@@ -150,6 +152,7 @@ impl Board {
         let mut heard = self.heard.lock();
         let entry = heard.entry(node).or_insert(Heard {
             at: now,
+            asked_at: now,
             generation: 0,
             is_leaving: false,
             wall_offset_us: None,
@@ -161,6 +164,7 @@ impl Board {
         entry.is_leaving = greeting.is_leaving;
         entry.wall_offset_us = wall_offset_us.or(entry.wall_offset_us);
         if asked {
+            entry.asked_at = now;
             entry.silence = Duration::ZERO;
         }
     }
@@ -170,7 +174,8 @@ impl Board {
         let mut heard = self.heard.lock();
         heard.retain(|node, _| nodes.contains(node));
         for entry in heard.values_mut() {
-            entry.silence += awake;
+            // It may have asked a moment ago.
+            entry.silence += awake.min(entry.asked_at.elapsed());
         }
     }
 

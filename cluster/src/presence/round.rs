@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use super::board::Board;
 use super::clocks::{OFFSET_MAX_US, median_us};
 use super::message::{Answer, Claim, Greeting, Question};
-use super::sessions::{Renewals, SessionWatch};
+use super::sessions::{Renewals, SessionTimes, SessionWatch};
 use crate::forward::{decode, encode};
 use crate::group::Group;
 use crate::net::{Lane, Links, PeerError, PeerIdentity, PeerService, ServiceId, Talk};
@@ -34,6 +34,7 @@ pub(crate) struct Presence {
     /// Metadata first, then the shards.
     groups: Vec<Arc<Group>>,
     time: Arc<dyn TimeSource>,
+    times: SessionTimes,
     renewals: Mutex<Renewals>,
     /// Greetings that have no answer yet.
     asking: Mutex<BTreeMap<NodeId, JoinHandle<()>>>,
@@ -47,9 +48,11 @@ impl Presence {
         links: Links,
         groups: Vec<Arc<Group>>,
         time: Arc<dyn TimeSource>,
+        times: SessionTimes,
     ) -> Arc<Self> {
-        let renewals = Renewals::new(groups.len(), Instant::now());
+        let renewals = Renewals::new(groups.len(), Instant::now(), times);
         Arc::new(Self {
+            times,
             board,
             links,
             groups,
@@ -62,8 +65,8 @@ impl Presence {
 
     /// To be called on the node's runtime, and aborted with the node.
     pub async fn run(self: Arc<Self>) {
-        let mut watches: Vec<SessionWatch> =
-            self.groups.iter().map(|_| SessionWatch::new()).collect();
+        let watches = self.groups.iter().map(|_| SessionWatch::new(self.times));
+        let mut watches: Vec<SessionWatch> = watches.collect();
         let mut before = Instant::now();
         self.board.hurry.notify_one();
         loop {
@@ -177,6 +180,17 @@ impl Presence {
         }
     }
 
+    /// A node leads shards whose leaders did not answer for a while: its answer, not its question, renews
+    /// this node's sessions there.
+    fn hurry_to_renew(&self, greeting: &Greeting) {
+        let now = Instant::now();
+        let renewals = self.renewals.lock();
+        let mut claims = greeting.leads.iter();
+        if claims.any(|claim| renewals.age(claim.group, now) > PERIOD * 3 / 2) {
+            self.board.hurry.notify_one();
+        }
+    }
+
     /// Raises the generation if a shard's leader was not heard for too long.
     fn check_renewals(&self, now: Instant) {
         let mut renewals = self.renewals.lock();
@@ -261,6 +275,7 @@ impl Presence {
             Question::Greeting(greeting) => {
                 self.board.hear(from, &greeting, true, None);
                 self.believe(from, &greeting);
+                self.hurry_to_renew(&greeting);
                 Ok(Answer::Greeting(self.greeting()))
             }
             Question::Time { group } => {

@@ -15,16 +15,53 @@ use crate::error::ClusterError;
 use crate::group::Group;
 use crate::leadership::Lead;
 
-/// A leader ends the sessions of a node that it did not hear for this long.
-const SILENCE_MAX: Duration = Duration::from_secs(5);
-/// A node takes its sessions for lost after this long without the leader's word: it must be sure of
-/// that well before the leader is.
-const RENEWAL_AGE_MAX: Duration = Duration::from_secs(2);
+/// Of a failover, all but the election: the dead leader acknowledged up to a round ago, the next one asks
+/// the voters for the time and says that it leads, and is asked in turn. With some room for busy machines.
+const AROUND_ELECTION: Duration = Duration::from_millis(1_500);
+/// A node must be sure that it lost its sessions before a leader gives away what they held: it looks once a
+/// round, and has its clients' streams ended then.
+const HEAD_START: Duration = Duration::from_millis(1_500);
 /// For the command that ends sessions.
 const END_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How long sessions outlive silence.
+///
+/// A failover must not end them: nobody who holds a message did anything wrong. From the last word of the
+/// dead leader to the first of the next one pass, with an election timeout of T,
+///
+/// ```text
+///   0.5 s    at most since the last acknowledgement
+///   T        until the voters may elect another leader
+///   0.6 T-T  until one of them stands
+///   0.25 s   until the new leader knows the time
+///   ~ 0      until it has told everyone and was asked by them
+/// ```
+///
+/// which makes 2.75 s with the default of 1 s. Later than [`Self::renewal_age_max`], 3.5 s then, a node
+/// takes its sessions for lost. It looks every 0.5 s, so 4 s after the last word they are over on its side.
+/// A leader, the old or the new one, waits for [`Self::silence_max`], 5 s, since it heard the node, or began to
+/// lead, if that was later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SessionTimes {
+    /// A node takes its sessions for lost after this long without the leader's word.
+    pub renewal_age_max: Duration,
+    /// A leader ends the sessions of a node that it did not hear for this long.
+    pub silence_max: Duration,
+}
+
+impl SessionTimes {
+    pub fn new(election_timeout: Duration) -> Self {
+        let renewal_age_max = election_timeout * 2 + AROUND_ELECTION;
+        Self {
+            renewal_age_max,
+            silence_max: renewal_age_max + HEAD_START,
+        }
+    }
+}
+
 /// When each shard's leader last acknowledged this node.
 pub(crate) struct Renewals {
+    age_max: Duration,
     /// By group.
     renewed: Vec<Instant>,
     lost: BTreeSet<ShardId>,
@@ -32,8 +69,9 @@ pub(crate) struct Renewals {
 }
 
 impl Renewals {
-    pub fn new(groups: usize, now: Instant) -> Self {
+    pub fn new(groups: usize, now: Instant, times: SessionTimes) -> Self {
         Self {
+            age_max: times.renewal_age_max,
             renewed: vec![now; groups],
             lost: BTreeSet::new(),
             raised: now,
@@ -47,20 +85,26 @@ impl Renewals {
         }
     }
 
+    /// How long ago that was.
+    pub fn age(&self, group: u32, now: Instant) -> Duration {
+        let renewed = self.renewed.get(group as usize);
+        renewed.map_or(Duration::ZERO, |renewed| now.duration_since(*renewed))
+    }
+
     /// The shards for whose sake the generation must be raised now. `used`: there may be sessions of
     /// the present one.
     pub fn lost(&mut self, now: Instant, used: bool) -> Option<BTreeSet<ShardId>> {
         // Group 0 has no sessions.
         let shards = self.renewed.iter().enumerate().skip(1);
         let lost: BTreeSet<ShardId> = shards
-            .filter(|(_, renewed)| now.duration_since(**renewed) > RENEWAL_AGE_MAX)
+            .filter(|(_, renewed)| now.duration_since(**renewed) > self.age_max)
             .map(|(shard, _)| ShardId(shard as u32))
             .collect();
         let has_news = !lost.is_subset(&self.lost);
         self.lost = lost;
         // Sessions that began meanwhile hold something there as little as the ones before.
         let is_again =
-            !self.lost.is_empty() && used && now.duration_since(self.raised) > RENEWAL_AGE_MAX;
+            !self.lost.is_empty() && used && now.duration_since(self.raised) > self.age_max;
         if !has_news && !is_again {
             return None;
         }
@@ -71,6 +115,7 @@ impl Renewals {
 
 /// Looks after the sessions on one shard while this node leads it.
 pub(crate) struct SessionWatch {
+    silence_max: Duration,
     lead: Option<Lead>,
     /// How long it has been listening as the leader.
     listened: Duration,
@@ -81,8 +126,9 @@ pub(crate) struct SessionWatch {
 }
 
 impl SessionWatch {
-    pub fn new() -> Self {
+    pub fn new(times: SessionTimes) -> Self {
         Self {
+            silence_max: times.silence_max,
             lead: None,
             listened: Duration::ZERO,
             ended: Arc::default(),
@@ -139,7 +185,7 @@ impl SessionWatch {
     fn due(&self, node: NodeId, highest: u64, board: &Board) -> Option<u64> {
         let heard = board.heard(node).map_or(0, |heard| heard.generation);
         let silence = board.silence(node).unwrap_or(Duration::MAX);
-        if silence.min(self.listened) >= SILENCE_MAX {
+        if silence.min(self.listened) >= self.silence_max {
             // No higher: a node that was cut off goes on under a generation that holds nothing here yet.
             return Some(highest + 1);
         }
@@ -190,11 +236,30 @@ async fn end_sessions(group: &Group, ends: &[(NodeId, u64)]) -> Result<(), Clust
 mod tests {
     use super::*;
 
+    const TIMES: SessionTimes = SessionTimes {
+        renewal_age_max: Duration::from_secs(2),
+        silence_max: Duration::from_secs(5),
+    };
+
     #[test]
-    fn a_shard_is_lost_after_two_seconds_without_its_leader_and_once() {
+    fn sessions_outlive_a_failover_and_are_given_up_before_a_leader_ends_them() {
+        for timeout_ms in [500, 1_000, 10_000, 60_000] {
+            let timeout = Duration::from_millis(timeout_ms);
+            let times = SessionTimes::new(timeout);
+            let round = Duration::from_millis(500);
+            let failover = round + timeout * 2 + Duration::from_millis(250);
+            assert!(times.renewal_age_max > failover, "{times:?}");
+            assert!(times.silence_max >= times.renewal_age_max + round * 2);
+        }
+        let usual = SessionTimes::new(Duration::from_secs(1));
+        assert_eq!(usual.silence_max, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_shard_is_lost_after_a_while_without_its_leader_and_once() {
         let begin = Instant::now();
         let at = |ms: u64| begin + Duration::from_millis(ms);
-        let mut renewals = Renewals::new(3, begin);
+        let mut renewals = Renewals::new(3, begin, TIMES);
         assert_eq!(renewals.lost(at(2_000), true), None);
         renewals.renewed(1, at(1_900));
         assert_eq!(

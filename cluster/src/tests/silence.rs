@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use flotilla_model::command::{Selection, Settlement};
 use flotilla_model::ids::NodeId;
 
 use super::fleet::Fleet;
@@ -133,6 +134,38 @@ fn a_node_that_falls_silent_loses_what_its_sessions_held_after_five_seconds() {
     fleet.wait_until_ready();
     let (_, held) = node.lease(&queue, node.session(2), 10);
     assert_eq!(held.len(), 2);
+}
+
+#[test]
+fn what_consumers_hold_outlives_the_death_of_the_leader() {
+    let mut fleet = fleet();
+    let queue = Name::queue("held").unwrap();
+    let leader = fleet.leader(SHARD);
+    let holder = fleet.follower(SHARD);
+    let node = fleet.node(holder);
+    let mut lost = node.cluster.lost_shards();
+    node.enqueue(&queue, &["a"], QueuePolicy::default());
+    let session = node.session(1);
+    let (lease, held) = node.lease(&queue, session, 10);
+    assert_eq!(held.len(), 1);
+    fleet.kill(leader);
+    fleet.leader(SHARD);
+    // Long enough to hear the next leader, or to give up.
+    std::thread::sleep(Duration::from_secs(3));
+    let node = fleet.node(holder);
+    let settle = Command::Settle {
+        queue: queue.clone(),
+        session,
+        lease,
+        which: Selection::All,
+        how: Settlement::Ack,
+    };
+    let settled = node.propose(&queue, settle, Vec::new());
+    assert!(
+        matches!(settled, Outcome::Settled { count: 1, .. }),
+        "{settled:?}"
+    );
+    assert!(lost.try_recv().is_err(), "the failover ended sessions");
 }
 
 #[test]
