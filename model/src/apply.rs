@@ -11,7 +11,7 @@ use crate::overlay::Work;
 use crate::queue::Wanted;
 use crate::records::NeedsKeys;
 use crate::settings::ShardDefaults;
-use crate::{cursor, metadata, outbox, queue, session, topic};
+use crate::{cursor, level, metadata, outbox, queue, session, topic};
 
 /// Runs a command, or the next step of it: no outcome means that it has to be called again, with
 /// the progress that it left.
@@ -21,6 +21,9 @@ pub(crate) fn run_command(
     first_slot: u32,
     progress: &mut u64,
 ) -> Result<Option<Outcome>, NeedsKeys> {
+    if let Err(refusal) = level::check(work, command) {
+        return Ok(Some(Outcome::Refused(refusal)));
+    }
     let outcome = match command {
         Command::Append {
             topic,
@@ -85,6 +88,13 @@ pub(crate) fn run_command(
         Command::SetDefaults { defaults } => set_defaults(work, defaults),
         Command::ConfirmOutbox { target, upto } => {
             return outbox::confirm_step(work, *target, *upto);
+        }
+        Command::RaiseFeatureLevel { to } if work.shard != ShardId::METADATA => {
+            level::raise(work, *to)
+        }
+        Command::ForgetNode { node } => {
+            let is_done = session::forget_node(work, *node, progress)?;
+            return Ok(is_done.then_some(Outcome::Done));
         }
         Command::RegisterNode { .. }
         | Command::SetNodeState { .. }

@@ -221,10 +221,16 @@ pub enum Command {
         /// At least 1.
         replicas: u32,
     },
-    /// Metadata: lets new behaviour begin, once every node knows it.
+    /// Lets new behaviour begin, once every node knows it: in group 0 for the cluster, then in each shard
+    /// for itself.
     RaiseFeatureLevel {
         /// The new level.
         to: u16,
+    },
+    /// Clears what a node left that was removed from the cluster: it is never heard again.
+    ForgetNode {
+        /// The node.
+        node: NodeId,
     },
 }
 

@@ -16,6 +16,16 @@ pub enum ModelError {
         /// The newest one that this build reads.
         newest: u8,
     },
+    /// For builds that know more than this one.
+    #[error("{what} is of feature level {needed}, this node knows levels up to {known}")]
+    FeatureLevel {
+        /// What was read.
+        what: &'static str,
+        /// The level that is needed to understand it.
+        needed: u16,
+        /// The highest that this node knows.
+        known: u16,
+    },
     /// The bytes are not what they should be.
     #[error("{what} is malformed: {detail}")]
     Malformed {

@@ -10,8 +10,13 @@ use crate::error::ModelError;
 
 /// The level that a new shard has.
 pub const FEATURE_LEVEL_FIRST: u16 = 1;
-/// The highest level that this build can follow.
-pub const FEATURE_LEVEL: u16 = 1;
+/// The highest level that this build can follow. The feature makes it the build of the level before,
+/// for tests of clusters of both.
+pub const FEATURE_LEVEL: u16 = if cfg!(feature = "previous-feature-level") {
+    1
+} else {
+    2
+};
 
 /// Most bytes of a head.
 pub const HEAD_BYTES_MAX: usize = 8 << 20;
@@ -19,20 +24,30 @@ pub const HEAD_BYTES_MAX: usize = 8 << 20;
 /// ask for more.
 const HEAD_MEMORY_MAX: usize = 64 << 20;
 
-/// The newest version of a head's bytes.
-const VERSION: u8 = 1;
+/// Heads of the first level, which every build understands.
+const VERSION_PLAIN: u8 = 1;
+/// After the version comes the level that is needed to apply the entry.
+const VERSION_LEVELLED: u8 = 2;
 const WHAT: &str = "an entry head";
 
 /// The bytes of a head.
 pub fn encode_head(head: &EntryHead) -> Vec<u8> {
-    let mut bytes = vec![VERSION];
-    bincode::encode_into_std_write(head, &mut bytes, bincode::config::standard())
-        .expect("writing to memory cannot fail and every head can be encoded");
+    let config = bincode::config::standard();
+    let level = head.feature_level();
+    let mut bytes = Vec::new();
+    let encoded = if level == FEATURE_LEVEL_FIRST {
+        bytes.push(VERSION_PLAIN);
+        bincode::encode_into_std_write(head, &mut bytes, config)
+    } else {
+        bytes.push(VERSION_LEVELLED);
+        bincode::encode_into_std_write((level, head), &mut bytes, config)
+    };
+    encoded.expect("writing to memory cannot fail and every head can be encoded");
     bytes
 }
 
-/// The head that these bytes are.
-pub fn decode_head(bytes: &[u8]) -> Result<EntryHead, ModelError> {
+/// The head that these bytes are, on a node that follows levels up to `level_max`.
+pub fn decode_head(bytes: &[u8], level_max: u16) -> Result<EntryHead, ModelError> {
     if bytes.len() > HEAD_BYTES_MAX {
         return Err(ModelError::TooLarge {
             what: WHAT,
@@ -43,11 +58,23 @@ pub fn decode_head(bytes: &[u8]) -> Result<EntryHead, ModelError> {
     let Some((version, body)) = bytes.split_first() else {
         return Err(ModelError::malformed(WHAT, "it is empty"));
     };
-    if *version != VERSION {
-        return Err(ModelError::Version {
+    let (level, body) = match *version {
+        VERSION_PLAIN => (FEATURE_LEVEL_FIRST, body),
+        VERSION_LEVELLED => level_of(body)?,
+        found => {
+            return Err(ModelError::Version {
+                what: WHAT,
+                found,
+                newest: VERSION_LEVELLED,
+            });
+        }
+    };
+    // Before the rest is looked at: it may be of kinds that are not known here.
+    if level > level_max {
+        return Err(ModelError::FeatureLevel {
             what: WHAT,
-            found: *version,
-            newest: VERSION,
+            needed: level,
+            known: level_max,
         });
     }
     let config = bincode::config::standard().with_limit::<HEAD_MEMORY_MAX>();
@@ -55,6 +82,12 @@ pub fn decode_head(bytes: &[u8]) -> Result<EntryHead, ModelError> {
         .map_err(|error| ModelError::malformed(WHAT, error))?;
     if used != body.len() {
         return Err(ModelError::malformed(WHAT, "bytes are left over"));
+    }
+    if head.feature_level() != level {
+        return Err(ModelError::malformed(
+            WHAT,
+            format!("it claims to be of feature level {level}"),
+        ));
     }
     let commands: usize = head.proposals.iter().map(|p| p.commands.len()).sum();
     if commands > ENTRY_COMMANDS_MAX {
@@ -64,6 +97,12 @@ pub fn decode_head(bytes: &[u8]) -> Result<EntryHead, ModelError> {
         ));
     }
     Ok(head)
+}
+
+fn level_of(body: &[u8]) -> Result<(u16, &[u8]), ModelError> {
+    let (level, used): (u16, usize) = bincode::decode_from_slice(body, bincode::config::standard())
+        .map_err(|error| ModelError::malformed(WHAT, error))?;
+    Ok((level, &body[used..]))
 }
 
 #[cfg(test)]
@@ -97,27 +136,61 @@ mod tests {
 
     #[test]
     fn a_head_survives_encoding() {
-        assert_eq!(decode_head(&encode_head(&head())), Ok(head()));
+        let bytes = encode_head(&head());
+        assert_eq!(bytes[0], VERSION_PLAIN);
+        assert_eq!(decode_head(&bytes, FEATURE_LEVEL_FIRST), Ok(head()));
+    }
+
+    #[test]
+    fn an_entry_that_a_node_does_not_know_names_its_level() {
+        let commands = [
+            Command::ForgetNode { node: NodeId(3) },
+            Command::RaiseFeatureLevel { to: 2 },
+        ];
+        for command in commands {
+            let mut head = head();
+            head.proposals[0].commands.push(command);
+            let bytes = encode_head(&head);
+            assert_eq!(decode_head(&bytes, 2), Ok(head));
+            let error = decode_head(&bytes, 1).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "an entry head is of feature level 2, this node knows levels up to 1"
+            );
+        }
+    }
+
+    #[test]
+    fn a_head_that_hides_its_level_is_refused() {
+        let mut head = head();
+        head.proposals[0].commands = vec![Command::ForgetNode { node: NodeId(3) }];
+        let levelled = encode_head(&head);
+        let mut plain = vec![VERSION_PLAIN];
+        plain.extend(&levelled[2..]);
+        assert!(matches!(
+            decode_head(&plain, FEATURE_LEVEL),
+            Err(ModelError::Malformed { .. })
+        ));
     }
 
     #[test]
     fn a_newer_version_is_named() {
         let mut bytes = encode_head(&head());
-        bytes[0] = VERSION + 1;
-        let error = decode_head(&bytes).unwrap_err();
+        bytes[0] = VERSION_LEVELLED + 1;
+        let error = decode_head(&bytes, FEATURE_LEVEL).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "an entry head has format version 2, this build knows up to 1"
+            "an entry head has format version 3, this build knows up to 2"
         );
     }
 
     #[test]
     fn a_length_beyond_the_bytes_claims_no_memory() {
         // now 0, wall 0, and a list of 2^60 proposals.
-        let mut bytes = vec![VERSION, 0, 0, 253];
+        let mut bytes = vec![VERSION_PLAIN, 0, 0, 253];
         bytes.extend((1_u64 << 60).to_le_bytes());
         assert!(matches!(
-            decode_head(&bytes),
+            decode_head(&bytes, FEATURE_LEVEL),
             Err(ModelError::Malformed { .. })
         ));
     }
@@ -131,7 +204,7 @@ mod tests {
                 bytes[at] ^= bits;
             }
             bytes.truncate(cut % (bytes.len() + 1));
-            let _ = decode_head(&bytes);
+            let _ = decode_head(&bytes, FEATURE_LEVEL);
         }
     }
 }

@@ -38,6 +38,7 @@ mod cursor;
 mod dedup;
 mod due;
 mod graveyard;
+mod level;
 mod live;
 mod objects;
 mod origin;

@@ -279,6 +279,7 @@ impl EntryRun {
         });
         self.own = own;
         self.applied.next_due = kept?;
+        self.applied.feature_level = self.meta.as_ref().map_or(0, |meta| meta.feature_level);
         self.release_unused();
         self.stage = Stage::Ended;
         Ok(())

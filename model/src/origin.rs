@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::ids::Origin;
+use crate::ids::{NodeId, Origin};
 use crate::key::{Key, OriginKey};
 use crate::mutation::{self, Mutation};
 use crate::outcome::{Outcome, Refusal};
@@ -16,6 +16,9 @@ use crate::records::NeedsKeys;
 
 /// How many of a sender's last outcomes are kept.
 pub const OUTCOMES_KEPT: u64 = 64;
+
+/// A life above all that a node can have: one that was removed is in it for ever.
+pub(crate) const LIFE_NEVER: u64 = u64::MAX;
 
 /// What to do with a batch.
 pub(crate) enum Verdict {
@@ -64,12 +67,16 @@ pub(crate) fn keep(
     outcomes: Arc<[Outcome]>,
 ) -> Result<(), NeedsKeys> {
     let (key, incarnation) = parts(origin);
+    let before = work.take::<OriginState>(Key::Origin(key))?;
+    if before.is_some_and(|state| state.incarnation == LIFE_NEVER) {
+        // The batch itself had its sender forgotten.
+        return Ok(());
+    }
     let mut last = sequence;
     if mutation::is_chosen(Mutation::Dedup) {
         // A repeat that was applied must not take back the numbers after it.
-        let state = work.find::<OriginState>(Key::Origin(key))?;
-        let state = state.filter(|state| state.incarnation == incarnation);
-        last = last.max(state.map_or(0, |state| state.last));
+        let before = before.filter(|state| state.incarnation == incarnation);
+        last = last.max(before.map_or(0, |state| state.last));
     }
     work.put(Key::Origin(key), OriginState { incarnation, last });
     work.put(
@@ -81,6 +88,21 @@ pub(crate) fn keep(
         },
     );
     Ok(())
+}
+
+/// Clears the outcomes of a node that never sends again. That it was here is remembered, so that a
+/// batch of it that was long on its way is not taken for its first one.
+pub(crate) fn forget(work: &mut Work<'_>, node: NodeId) {
+    let key = OriginKey::Node(node);
+    let state = OriginState {
+        incarnation: LIFE_NEVER,
+        last: 0,
+    };
+    work.put(Key::Origin(key), state);
+    work.count_effort(OUTCOMES_KEPT);
+    for place in 0..OUTCOMES_KEPT {
+        work.delete(slot_key(key, place));
+    }
 }
 
 fn refuse(last: u64, got: u64) -> Verdict {

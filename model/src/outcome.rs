@@ -268,4 +268,6 @@ pub struct Applied {
     pub released: Vec<ReleasedSlots>,
     /// When the next timer is due, if there is one; a time at or before now: more is due already.
     pub next_due: Option<ShardTime>,
+    /// Which behaviour the next entry finds.
+    pub feature_level: u16,
 }

@@ -5,6 +5,7 @@
 
 use crate::ids::{LeaseId, NodeId, ObjectId, SessionId};
 use crate::key::{BagId, Key};
+use crate::origin::{self, LIFE_NEVER};
 use crate::overlay::Work;
 use crate::record::{BagItem, NodeSessions, SessionNodes, SessionState};
 use crate::records::{NeedsKeys, find, require};
@@ -222,6 +223,19 @@ pub(crate) fn end_old(
         return Ok(true);
     }
     end_old_step(work, node, incarnation)
+}
+
+/// Clears what a node has left that never comes back: all its lives are over.
+pub(crate) fn forget_node(
+    work: &mut Work<'_>,
+    node: NodeId,
+    steps: &mut u64,
+) -> Result<bool, NeedsKeys> {
+    if !end_old(work, node, LIFE_NEVER, steps)? {
+        return Ok(false);
+    }
+    origin::forget(work, node);
+    Ok(true)
 }
 
 /// Releases one lease of an earlier life of a node; returns whether none is left.

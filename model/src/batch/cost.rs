@@ -64,6 +64,7 @@ pub(super) fn cost(command: &Command) -> usize {
         Command::SetNodeState { .. }
         | Command::SetReplicas { .. }
         | Command::RaiseFeatureLevel { .. }
+        | Command::ForgetNode { .. }
         | Command::EndSession { .. }
         | Command::EndOldSessions { .. }
         | Command::ConfirmOutbox { .. } => 0,

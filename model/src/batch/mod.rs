@@ -214,7 +214,8 @@ impl ProposalBuilder {
             // What comes back may become available here, or be a dead letter anywhere.
             Command::Settle { .. }
             | Command::EndSession { .. }
-            | Command::EndOldSessions { .. } => {
+            | Command::EndOldSessions { .. }
+            | Command::ForgetNode { .. } => {
                 self.open.retain(|name, _| name.kind() != Kind::Queue);
             }
             Command::SetDefaults { .. }

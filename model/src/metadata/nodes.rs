@@ -3,6 +3,7 @@
 use super::{NODE_TEXT_BYTES_MAX, NODES_MAX, NodeState, changed, check_version, invalid};
 use crate::ids::{DiskId, NodeId};
 use crate::key::{Key, TrieId};
+use crate::level;
 use crate::outcome::{Outcome, Refusal};
 use crate::overlay::Work;
 use crate::record::{ClusterState, Member};
@@ -197,9 +198,7 @@ pub(super) fn set_state(
 pub(super) fn raise_feature_level(work: &mut Work<'_>, to: u16) -> Result<Outcome, NeedsKeys> {
     let present = work.meta.feature_level;
     if to < present {
-        return Ok(invalid(format!(
-            "the feature level is {present}, it cannot go down to {to}"
-        )));
+        return Ok(invalid(level::cannot_go_down(present, to)));
     }
     if to == present {
         return Ok(Outcome::Done);

@@ -19,7 +19,7 @@ pub use metadata::{
 };
 pub use outbox::{OutboxItem, outbox_pending};
 pub use queue::{LeaseInfo, QueueInfo, lease_get, queue_info, queue_info_of, queue_peek};
-pub use sessions::session_nodes;
+pub use sessions::{remembers_node, session_nodes};
 pub use shard::{ShardStats, next_due, shard_stats};
 pub use topic::{
     CursorInfo, IndexRecord, TopicInfo, cursor_get, cursors, topic_info, topic_info_of,

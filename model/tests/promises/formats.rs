@@ -28,7 +28,7 @@ fn a_head_is_still_understood() {
             }],
         }],
     };
-    assert_eq!(decode_head(&bytes), Ok(head.clone()));
+    assert_eq!(decode_head(&bytes, 1), Ok(head.clone()));
     assert_eq!(encode_head(&head), bytes);
 }
 

@@ -49,7 +49,6 @@ fn a_shard_takes_no_metadata() {
         set_state(1, NodeState::Gone, 1),
         place(1, &[1], 0),
         Command::SetReplicas { replicas: 1 },
-        Command::RaiseFeatureLevel { to: 2 },
     ];
     for command in commands {
         let refusal = Refusal::NotMetadata { shard: SHARD };

@@ -57,3 +57,41 @@ fn nodes_that_hold_nothing_do_not_stay_on_the_list() {
     let longest = shard.state.iter().map(|(_, record)| record.encode().len());
     assert!(longest.max() < Some(512));
 }
+
+#[test]
+fn a_node_that_was_removed_leaves_nothing_behind() {
+    let origin = |incarnation| Origin::Node {
+        node: NodeId(7),
+        incarnation,
+    };
+    let mut shard = Shard::new();
+    hold(&mut shard, session_of(7, 3));
+    for sequence in 1..=70 {
+        shard.apply(origin(1), sequence, vec![append(1)]);
+    }
+    let forget = Command::ForgetNode { node: NodeId(7) };
+    let refused = shard.run(forget.clone());
+    assert!(
+        matches!(refused, Outcome::Refused(Refusal::Invalid { .. })),
+        "a group of level 1 does not know the command: {refused:?}"
+    );
+    assert_eq!(
+        shard.run(Command::RaiseFeatureLevel { to: 2 }),
+        Outcome::Done
+    );
+    assert_eq!(query::remembers_node(&shard.state, NodeId(7)), Ok(true));
+    let before = shard.state.iter().count();
+    assert_eq!(shard.run(forget), Outcome::Done);
+    assert_eq!(query::remembers_node(&shard.state, NodeId(7)), Ok(false));
+    assert_eq!(shard.stats().leases, 0);
+    assert!(shard.state.iter().count() + 60 < before);
+    // One that was long on its way, and one that would be the first of the next life.
+    for incarnation in [1, 2] {
+        let late = shard.apply(origin(incarnation), 1, vec![append(1)]);
+        let outcome = &late.outcomes[0][0];
+        assert!(
+            matches!(outcome, Outcome::Refused(Refusal::OriginGap { .. })),
+            "{outcome:?}"
+        );
+    }
+}

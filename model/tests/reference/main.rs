@@ -69,7 +69,7 @@ impl Shards {
         self.now = (self.now as i64 + step.time_buckets * BUCKET_MS as i64) as u64;
         self.wall += step.wall_step;
         let (head, slots) = self.entry(step);
-        let head = decode_head(&encode_head(&head)).unwrap();
+        let head = decode_head(&encode_head(&head), u16::MAX).unwrap();
         let expected = self.naive.apply(self.index, &head, &slots);
         let available_before = self.available();
         let applied = apply_in_memory(

@@ -127,7 +127,7 @@ proptest! {
                 wall: WallTime(index),
                 proposals: vec![Proposal { origin, sequence: index, first_slot: 0, commands }],
             };
-            let head = decode_head(&encode_head(&head)).unwrap();
+            let head = decode_head(&encode_head(&head), u16::MAX).unwrap();
             let applied =
                 apply_in_memory(GROUP, LogIndex(index), head.clone(), Vec::new(), &mut memory);
             let outcomes: Vec<Outcome> = applied.outcomes[0].iter().map(without_text).collect();

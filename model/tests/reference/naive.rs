@@ -23,6 +23,8 @@ use topic::Topic;
 
 /// All times in these tests are multiples of this: then a timer fires exactly when it is due.
 pub const BUCKET_MS: u64 = 50;
+/// A life that no node reaches.
+const NEVER: u64 = u64::MAX;
 
 pub struct Naive {
     pub shard: ShardId,
@@ -43,6 +45,7 @@ pub struct Naive {
     last_object: u64,
     order: u64,
     slot_bytes: Vec<u32>,
+    feature_level: u16,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +97,7 @@ impl Naive {
             last_object: 0,
             order: 0,
             slot_bytes: Vec::new(),
+            feature_level: 1,
         }
     }
 
@@ -151,7 +155,9 @@ impl Naive {
             slot += command.slot_count() as u32;
         }
         let history = self.origins.get_mut(&node).unwrap();
-        history.outcomes.push(outcomes.clone());
+        if history.incarnation < NEVER {
+            history.outcomes.push(outcomes.clone());
+        }
         outcomes
     }
 
@@ -189,19 +195,28 @@ impl Naive {
                 Outcome::Done
             }
             Command::EndOldSessions { node, incarnation } => {
-                let floor = self.incarnation_first.entry(node).or_default();
-                *floor = incarnation.max(*floor);
-                loop {
-                    let old = self
-                        .sessions
-                        .iter()
-                        .filter(|(id, _)| id.node == node && id.incarnation < incarnation)
-                        .min_by_key(|(_, leases)| leases.since);
-                    let Some((id, _)) = old else {
-                        return Outcome::Done;
-                    };
-                    self.end_session(*id);
+                self.end_old_sessions(node, incarnation)
+            }
+            Command::ForgetNode { .. } if self.feature_level < 2 => {
+                invalid("the command is of feature level 2, the group of level 1")
+            }
+            Command::ForgetNode { node } => {
+                let forgotten = OriginHistory {
+                    incarnation: NEVER,
+                    outcomes: Vec::new(),
+                };
+                self.origins.insert(node, forgotten);
+                self.end_old_sessions(node, NEVER)
+            }
+            Command::RaiseFeatureLevel { to } => {
+                let present = self.feature_level;
+                if to < present {
+                    return invalid(&format!(
+                        "the feature level is {present}, it cannot go down to {to}"
+                    ));
                 }
+                self.feature_level = to;
+                Outcome::Done
             }
             Command::OpenCursor {
                 topic,
@@ -230,10 +245,25 @@ impl Naive {
             Command::RegisterNode { .. }
             | Command::SetNodeState { .. }
             | Command::SetPlacement { .. }
-            | Command::SetReplicas { .. }
-            | Command::RaiseFeatureLevel { .. } => {
+            | Command::SetReplicas { .. } => {
                 Outcome::Refused(Refusal::NotMetadata { shard: self.shard })
             }
+        }
+    }
+
+    fn end_old_sessions(&mut self, node: NodeId, incarnation: u64) -> Outcome {
+        let floor = self.incarnation_first.entry(node).or_default();
+        *floor = incarnation.max(*floor);
+        loop {
+            let old = self
+                .sessions
+                .iter()
+                .filter(|(id, _)| id.node == node && id.incarnation < incarnation)
+                .min_by_key(|(_, leases)| leases.since);
+            let Some((id, _)) = old else {
+                return Outcome::Done;
+            };
+            self.end_session(*id);
         }
     }
 

@@ -258,6 +258,10 @@ fn rare_command() -> impl Strategy<Value = Command> {
             node: NodeId(node),
             incarnation,
         }),
+        1 => (1u16..3).prop_map(|to| Command::RaiseFeatureLevel { to }),
+        // The one that proposes seldom: what it says is refused from then on.
+        1 => prop_oneof![3 => Just(3), 1 => Just(2)]
+            .prop_map(|node| Command::ForgetNode { node: NodeId(node) }),
         2 => (topic(), topic_settings())
             .prop_map(|(topic, settings)| Command::ConfigureTopic { topic, settings }),
         2 => (queue(), queue_settings())
