@@ -18,7 +18,7 @@ use crate::health::{ClusterHealth, ClusterMetrics, cluster_health, cluster_metri
 use crate::identity::{ClusterId, Standing};
 use crate::intake::Intake;
 use crate::launch::{self, Tasks};
-use crate::membership::{Gate, Keeper, LeadTime, ReportService, Roster, Steward};
+use crate::membership::{Gate, Keeper, LeadTime, LevelWatch, ReportService, Roster, Steward};
 use crate::net::{Links, ServiceId};
 use crate::outbox::OutboxPump;
 use crate::presence::{Board, Presence, SessionTimes};
@@ -107,6 +107,7 @@ impl Cluster {
             identity: identity.clone(),
         };
         let groups = launch::open_groups(&config, &parts, &member.office.passport());
+        launch::check_levels(&groups)?;
         let shards: Arc<[Shard]> = groups[1..]
             .iter()
             .map(|group| group.shard.clone())
@@ -149,9 +150,11 @@ impl Cluster {
             replicas: config.replicas,
             repair_after: config.repair_after,
             lead: LeadTime::default(),
+            level: LevelWatch::default(),
         };
         tasks.spawn(roster.clone().run());
         tasks.spawn(steward.run());
+        tasks.spawn(start::note_level(member.office.clone(), roster.clone()));
         tasks.spawn(Keeper::new(roster.clone()).run());
         member.forming.serve_joins(Arc::new(Gate {
             cluster: identity.cluster,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flotilla_model::format::{FEATURE_LEVEL, FEATURE_LEVEL_FIRST};
 use flotilla_model::mutation::{self, Mutation};
 use flotilla_model::settings::{QueueSettings, TopicSettings};
 use flotilla_storage::{Disk, LogConfig, RealDisk};
@@ -24,7 +25,7 @@ const ELECTION_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 /// An entry of more bytes than this would overrun the budget of a node with the defaults.
 const INFLIGHT_BYTES_MIN: u64 = 1 << 20;
 /// Each shard asks for its replicas' agreement with every entry: more than this slows writes for nothing.
-const REPLICAS_MAX: u32 = 7;
+pub(crate) const REPLICAS_MAX: u32 = 7;
 /// More seeds than this are a mistake: any one that answers is enough.
 const SEEDS_MAX: usize = 64;
 /// Nodes that a cluster may be formed of; more can join later.
@@ -58,6 +59,9 @@ pub struct ClusterConfig {
     pub replicas: u32,
     /// Replicas of a node that was not heard of for this long are made anew elsewhere.
     pub repair_after: Duration,
+    /// The highest feature level that this node follows, if its build knows more: as long as one node
+    /// holds the cluster below, there is a way back to the builds of that level.
+    pub feature_level_max: u16,
     /// Told how far the start is: forming may wait for other nodes for as long as they need.
     pub progress: StartProgress,
     /// The log. Its directory is given by `data_dir`.
@@ -132,6 +136,7 @@ impl ClusterConfig {
             zone: String::new(),
             replicas: 3,
             repair_after: Duration::from_secs(600),
+            feature_level_max: u16::MAX,
             progress: StartProgress::default(),
             disk: Arc::new(RealDisk),
             time: Arc::new(SystemTimeSource::default()),
@@ -163,6 +168,9 @@ impl ClusterConfig {
         }
         if self.replicas == 0 || self.replicas > REPLICAS_MAX {
             return refuse("cluster.replicas", "it must be 1 to 7");
+        }
+        if self.feature_level_max < FEATURE_LEVEL_FIRST {
+            return refuse("cluster.feature_level_max", "it must be at least 1");
         }
         if self.repair_after < REPAIR_AFTER_MIN {
             return refuse("cluster.repair_after", "it must be at least 1s");
@@ -200,6 +208,11 @@ impl ClusterConfig {
             return refuse("storage.compact_rate", "it must not be 0");
         }
         Ok(())
+    }
+
+    /// The highest feature level that this node follows.
+    pub(crate) fn level_max(&self) -> u16 {
+        self.feature_level_max.min(FEATURE_LEVEL)
     }
 
     /// The settings of every group's Raft.

@@ -83,6 +83,19 @@ pub enum ClusterError {
         /// What is wrong with it.
         what: String,
     },
+    /// What is stored, or what the cluster does by now, is of a later release than this node follows.
+    #[error(
+        "{what} is of feature level {needed}, this node follows levels up to {known}: use the release that \
+         the other nodes have, and no lower cluster.feature_level_max"
+    )]
+    FeatureLevel {
+        /// What was met.
+        what: String,
+        /// Its level.
+        needed: u16,
+        /// The highest that this node follows.
+        known: u16,
+    },
     /// A setting outside its range.
     #[error("configuration value {key} is not usable: {why}")]
     Config {

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bincode::{Decode, Encode};
+use flotilla_model::format::FEATURE_LEVEL_FIRST;
 use flotilla_model::ids::{DiskId, NodeId};
 use flotilla_storage::{Disk, create_dir_durably};
 use parking_lot::Mutex;
@@ -26,7 +27,10 @@ use crate::packing;
 
 const FILE_NAME: &str = "node.identity";
 /// Raised when the data directory changes so that an older build must not touch it.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
+/// Without a feature level: builds of the first level read it, and they have a way back to it as long as
+/// the cluster is of that level.
+const FORMAT_FIRST_LEVEL: u32 = 2;
 /// Before nodes could meet: always a cluster of one, and no disk id.
 const FORMAT_ALONE: u32 = 1;
 /// Most shards a node can be asked for: each is a Raft group with its own tasks.
@@ -85,6 +89,8 @@ pub(crate) struct Passport {
     pub standing: Standing,
     /// There is a log in the directory. One that is gone took votes and acknowledged entries along.
     pub has_log: bool,
+    /// The highest feature level that its cluster was known to have.
+    pub feature_level: u16,
 }
 
 impl Passport {
@@ -94,6 +100,7 @@ impl Passport {
             incarnation: 1,
             standing: Standing::Fresh,
             has_log: false,
+            feature_level: FEATURE_LEVEL_FIRST,
         }
     }
 
@@ -116,10 +123,14 @@ impl Passport {
     }
 
     fn to_text(&self) -> io::Result<String> {
-        let mut text = format!(
-            "format {FORMAT}\ndisk {}\nincarnation {}\nlog {}\n",
+        let mut text = match self.feature_level {
+            FEATURE_LEVEL_FIRST => format!("format {FORMAT_FIRST_LEVEL}\n"),
+            level => format!("format {FORMAT}\nlevel {level}\n"),
+        };
+        text.push_str(&format!(
+            "disk {}\nincarnation {}\nlog {}\n",
             self.disk, self.incarnation, self.has_log
-        );
+        ));
         let plan = match &self.standing {
             Standing::Fresh => None,
             Standing::Planned(plan) => Some(plan),
@@ -178,6 +189,7 @@ impl Passport {
                 standing,
                 // Not told by that format; the next start finds out.
                 has_log: false,
+                feature_level: FEATURE_LEVEL_FIRST,
             });
         }
         Ok(Self {
@@ -185,6 +197,10 @@ impl Passport {
             incarnation: number(text, "incarnation")?,
             standing,
             has_log: field(text, "log")? == "true",
+            feature_level: match format {
+                FORMAT_FIRST_LEVEL => FEATURE_LEVEL_FIRST,
+                _ => number(text, "level")?,
+            },
         })
     }
 }

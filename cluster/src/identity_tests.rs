@@ -104,9 +104,21 @@ fn a_newer_data_directory_is_refused_with_both_versions_named() {
         .unwrap()
         .to_string();
     assert!(
-        error.contains("format 9") && error.contains("up to 2"),
+        error.contains("format 9") && error.contains("up to 3"),
         "{error}"
     );
+}
+
+#[test]
+fn a_directory_can_be_read_by_the_release_before_as_long_as_the_cluster_is_of_its_level() {
+    let dir = tempfile::tempdir().unwrap();
+    let office = PassportOffice::open(dir.path(), &RealDisk).unwrap();
+    let path = dir.path().join(FILE_NAME);
+    assert!(fs::read_to_string(&path).unwrap().starts_with("format 2\n"));
+    set(&office, |passport| passport.feature_level = 2);
+    assert!(fs::read_to_string(&path).unwrap().starts_with("format 3\n"));
+    let again = PassportOffice::open(dir.path(), &RealDisk).unwrap();
+    assert_eq!(again.passport().feature_level, 2);
 }
 
 #[test]

@@ -161,10 +161,15 @@ fn stamp(entrance: &Entrance, from: NodeId, frame: Bytes) -> Result<(Lead, Entry
     };
     let invalid = |what: String| NotWritten::Refused(ClusterError::Invalid { what });
     let batch = EntryBody::parse(frame).map_err(|error| invalid(error.to_string()))?;
-    let mut head = decode_head(&batch.head()).map_err(|error| invalid(error.to_string()))?;
+    let mut head = decode_head(&batch.head(), replica.level_max)
+        .map_err(|error| invalid(error.to_string()))?;
     if let Some(what) = impostor(&head, from) {
         return Err(invalid(what));
     }
+    let commands = head.proposals.iter().flat_map(|batch| &batch.commands);
+    replica
+        .check_commands(commands)
+        .map_err(NotWritten::Refused)?;
     if batch.slot_count() > 0 {
         // Settlements and the like go on when the disk is full: they make room.
         admit(replica, u64::from(batch.payload_len()))?;

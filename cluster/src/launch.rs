@@ -104,6 +104,7 @@ pub(crate) fn open_groups(
                 dirty_bytes_max: (config.checkpoint.dirty_bytes / count).max(1),
                 clean_bytes_max: config.state_cache_bytes / count,
                 writers: writers.clone(),
+                level_max: config.level_max(),
             };
             let replica = Replica::open(GroupId(group), parts.log.clone(), settings);
             let mut parts = parts.clone();
@@ -114,6 +115,13 @@ pub(crate) fn open_groups(
             Group::open(replica, parts)
         })
         .collect()
+}
+
+/// Refuses to start on state of a later release.
+pub(crate) fn check_levels(groups: &[Arc<Group>]) -> Result<(), ClusterError> {
+    groups
+        .iter()
+        .try_for_each(|group| group.replica.check_level(group.replica.feature_level()))
 }
 
 /// Waits until each group has a leader or has failed. A node alone has no one else to wait for; among

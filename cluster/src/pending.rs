@@ -276,7 +276,7 @@ mod tests {
     }
 
     fn proposal_of(body: &EntryBody) -> Proposal {
-        decode_head(&body.head()).unwrap().proposals.remove(0)
+        decode_head(&body.head(), 1).unwrap().proposals.remove(0)
     }
 
     fn encode(pending: &mut Pending, number: &mut u64) -> EntryBody {

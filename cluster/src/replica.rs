@@ -9,8 +9,10 @@
 //! disk space ran out and came back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU64, Ordering};
 
+use flotilla_model::command::Command;
+use flotilla_model::format::FEATURE_LEVEL_FIRST;
 use flotilla_model::ids::{NodeId, ShardId, ShardTime};
 use flotilla_model::outcome::{Applied, Change};
 use flotilla_model::query;
@@ -27,7 +29,8 @@ use crate::error::{ClusterError, chain};
 use crate::leadership::LeaderView;
 use crate::log_window::LogWindow;
 use crate::observer::{Observer, Role};
-use crate::state::{Pins, Released, StateCache};
+use crate::start::check_level;
+use crate::state::{Pins, Released, StateCache, StoredRecords};
 use crate::time::ShardClock;
 use crate::types::{LogId, StoredMembership};
 
@@ -82,6 +85,7 @@ pub(crate) struct ReplicaSettings {
     pub dirty_bytes_max: u64,
     pub clean_bytes_max: u64,
     pub writers: Arc<Semaphore>,
+    pub level_max: u16,
 }
 
 /// One group on this node.
@@ -126,6 +130,10 @@ pub(crate) struct Replica {
     applied_time_ms: AtomicU64,
     /// Counts the resets: what an older Raft still applies is not for this state.
     epoch: AtomicU64,
+    /// The highest feature level that this node follows.
+    pub level_max: u16,
+    /// The one that the last applied entry left.
+    feature_level: AtomicU16,
     /// Everything that was committed before this start is applied.
     recovered: AtomicBool,
     observers: RwLock<Vec<Arc<dyn Observer>>>,
@@ -135,9 +143,9 @@ pub(crate) struct Replica {
 impl Replica {
     pub fn open(group: GroupId, log: NodeLog, settings: ReplicaSettings) -> Arc<Self> {
         let store = log.checkpoints();
-        let (mark, problem) = match stored_mark(&store, group) {
-            Ok(mark) => (mark, None),
-            Err(error) => (None, Some(error)),
+        let ((mark, level), problem) = match stored_mark(&store, group) {
+            Ok(stored) => (stored, None),
+            Err(error) => ((None, FEATURE_LEVEL_FIRST), Some(error)),
         };
         let state = Arc::new(StateCache::new(
             group,
@@ -177,6 +185,8 @@ impl Replica {
             counters: Counters::default(),
             applied_time_ms: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
+            level_max: settings.level_max,
+            feature_level: AtomicU16::new(level),
             recovered: AtomicBool::new(false),
             observers: RwLock::new(Vec::new()),
             failed: Mutex::new(None),
@@ -191,7 +201,8 @@ impl Replica {
     /// Goes back to the last durable checkpoint, to be replayed from there by a new Raft. To be called
     /// between entries, without a checkpoint running.
     pub fn reset(&self) -> Result<(), ClusterError> {
-        let mark = stored_mark(&self.store, self.group)?;
+        let (mark, level) = stored_mark(&self.store, self.group)?;
+        self.check_level(level)?;
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.state.reset(mark.is_none());
         let mark = mark.unwrap_or_default();
@@ -200,6 +211,7 @@ impl Replica {
             ..Progress::default()
         };
         self.durable.send_replace(mark);
+        self.set_feature_level(level);
         self.recovered.store(false, Ordering::Release);
         *self.failed.lock() = None;
         Ok(())
@@ -268,6 +280,38 @@ impl Replica {
 
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Which behaviour the next entry finds.
+    pub fn feature_level(&self) -> u16 {
+        self.feature_level.load(Ordering::Acquire)
+    }
+
+    pub fn set_feature_level(&self, level: u16) {
+        self.feature_level.store(level, Ordering::Release);
+    }
+
+    /// Refuses state of a later release.
+    pub fn check_level(&self, needed: u16) -> Result<(), ClusterError> {
+        let what = format!("the state of group {}", self.group.0);
+        check_level(&what, needed, self.level_max)
+    }
+
+    /// Refuses to propose what is not to begin yet.
+    pub fn check_commands<'a>(
+        &self,
+        mut commands: impl Iterator<Item = &'a Command>,
+    ) -> Result<(), ClusterError> {
+        let level = self.feature_level();
+        match commands.find(|command| command.feature_level() > level) {
+            None => Ok(()),
+            Some(command) => Err(ClusterError::Invalid {
+                what: format!(
+                    "a command is of feature level {}, the group of level {level}",
+                    command.feature_level()
+                ),
+            }),
+        }
     }
 
     pub fn is_recovered(&self) -> bool {
@@ -369,18 +413,18 @@ fn window_at_start(
     LogWindow::new(purged, covered, config.log_keep_bytes)
 }
 
-/// What the last durable checkpoint of a group covers, if there is one.
+/// What the last durable checkpoint of a group covers, if there is one, and its feature level.
 fn stored_mark(
     store: &CheckpointStore,
     group: GroupId,
-) -> Result<Option<AppliedMark>, ClusterError> {
+) -> Result<(Option<AppliedMark>, u16), ClusterError> {
     let Some(bytes) = store.applied(group)? else {
-        return Ok(None);
+        return Ok((None, FEATURE_LEVEL_FIRST));
     };
-    codec::decode("applied mark", &bytes)
-        .map(Some)
-        .map_err(|error| ClusterError::Corrupt {
-            shard: ShardId(group.0),
-            what: error.to_string(),
-        })
+    let mark = codec::decode("applied mark", &bytes).map_err(|error| ClusterError::Corrupt {
+        shard: ShardId(group.0),
+        what: error.to_string(),
+    })?;
+    let stats = StoredRecords::new(store, group).query(query::shard_stats)?;
+    Ok((Some(mark), stats.feature_level))
 }

@@ -177,6 +177,7 @@ impl Shard {
                 slots.len()
             ));
         }
+        self.replica.check_commands(commands.iter())?;
         let bytes: usize = slots.iter().map(Bytes::len).sum();
         if bytes > PAYLOAD_BYTES_MAX {
             return Err(ClusterError::TooLarge {

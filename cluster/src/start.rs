@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use flotilla_model::format::FEATURE_LEVEL;
 use flotilla_model::ids::{DiskId, NodeId};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -13,7 +13,11 @@ use crate::config::ClusterConfig;
 use crate::error::ClusterError;
 use crate::forming::{Board, Forming, FormingService, Plan, PlannedNode, Terms, check_standing};
 use crate::identity::{ClusterId, Identity, Passport, PassportOffice, Standing};
+use crate::membership::Roster;
 use crate::net::{Links, LocalIdentity, ServiceId};
+
+/// Before the level is noted again that could not be.
+const NOTE_PAUSE: Duration = Duration::from_secs(1);
 
 /// A node that is a member of a cluster. Nothing of it runs yet but its links.
 pub(crate) struct Member {
@@ -93,6 +97,11 @@ pub(crate) async fn become_member(
 ) -> Result<Member, ClusterError> {
     let office = open_office(config, runtime).await?;
     let passport = office.passport();
+    check_level(
+        "the data directory",
+        passport.feature_level,
+        config.level_max(),
+    )?;
     let me = presented(config, passport.disk)?;
     let reachable = Reachable::open(config, runtime, &passport)?;
     let links = reachable.links.clone();
@@ -144,6 +153,18 @@ pub(crate) async fn become_member(
     })
 }
 
+/// Refuses what is of a later level than this node follows.
+pub(crate) fn check_level(what: &str, needed: u16, known: u16) -> Result<(), ClusterError> {
+    if needed <= known {
+        return Ok(());
+    }
+    Err(ClusterError::FeatureLevel {
+        what: what.to_owned(),
+        needed,
+        known,
+    })
+}
+
 async fn open_office(
     config: &ClusterConfig,
     runtime: &Handle,
@@ -170,7 +191,7 @@ fn presented(config: &ClusterConfig, disk: DiskId) -> Result<PlannedNode, Cluste
         name: config.node_name.clone(),
         address,
         zone: config.zone.clone(),
-        feature_level_max: FEATURE_LEVEL,
+        feature_level_max: config.level_max(),
     })
 }
 
@@ -198,6 +219,35 @@ async fn form_alone(
         what: "this node is promised to a cluster that is not formed yet: start it with its seeds"
             .to_owned(),
     })
+}
+
+/// Keeps on disk what level the cluster has, from when it is known: a start with an older build ends at
+/// once then, instead of at the first entry that it does not know. To be aborted with the node.
+pub(crate) async fn note_level(office: PassportOffice, roster: Arc<Roster>) {
+    let mut view = roster.watch();
+    let mut noted = office.passport().feature_level;
+    loop {
+        let level = view.borrow_and_update().cluster.feature_level;
+        if level > noted {
+            let note = move |present: &Passport| {
+                Some(Passport {
+                    feature_level: present.feature_level.max(level),
+                    ..present.clone()
+                })
+            };
+            match office.update(note).await {
+                Ok(_) => noted = level,
+                Err(error) => {
+                    tracing::warn!(%error, level, "the cluster's feature level could not be noted");
+                    tokio::time::sleep(NOTE_PAUSE).await;
+                    continue;
+                }
+            }
+        }
+        if view.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// From now on a data directory without a log is not this node any more.

@@ -108,7 +108,8 @@ impl ShardStateMachine {
             shard: replica.shard,
             what: format!("entry {} cannot be applied: {what}", log_id.index),
         };
-        let head = decode_head(&body.head()).map_err(|error| unreadable(error.to_string()))?;
+        let head = decode_head(&body.head(), replica.level_max)
+            .map_err(|error| unreadable(error.to_string()))?;
         replica.observe_time(head.now);
         let slot_bytes = (0..body.slot_count())
             .map(|slot| body.slot_len(slot))
@@ -117,7 +118,10 @@ impl ShardStateMachine {
         let mut pins = Pins::default();
         loop {
             match replica.state.advance(&mut run, &pins) {
-                Ok(Some(applied)) => return Ok(applied),
+                Ok(Some(applied)) => {
+                    replica.set_feature_level(applied.feature_level);
+                    return Ok(applied);
+                }
                 Ok(None) => {}
                 Err(wanted) => replica.load(wanted, &mut pins).await?,
             }

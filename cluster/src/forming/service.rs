@@ -3,7 +3,6 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use flotilla_model::ids::DiskId;
 use futures::future::BoxFuture;
 
 use super::board::Board;
@@ -17,7 +16,7 @@ pub(crate) trait Registrar: Send + Sync + 'static {
     fn join(&self, candidate: Candidate) -> BoxFuture<'static, Result<Joined, NotTaken>>;
 
     /// What speaks against a node for good.
-    fn objection(&self, disk: DiskId) -> Option<String>;
+    fn objection(&self, node: &PlannedNode) -> Option<String>;
 }
 
 /// Why a candidate was not taken in.
@@ -77,7 +76,7 @@ impl FormingService {
                     inner.board.heard(&theirs);
                 }
                 let registrar = inner.registrar.get();
-                match registrar.and_then(|registrar| registrar.objection(theirs.node.disk)) {
+                match registrar.and_then(|registrar| registrar.objection(&theirs.node)) {
                     Some(objection) => Answer::Refused(objection),
                     None => Answer::Greeting(self.greeting()),
                 }

@@ -96,7 +96,7 @@ impl Registrar for Numbers {
         Box::pin(async move { Ok(joined) })
     }
 
-    fn objection(&self, _disk: flotilla_model::ids::DiskId) -> Option<String> {
+    fn objection(&self, _node: &PlannedNode) -> Option<String> {
         None
     }
 }

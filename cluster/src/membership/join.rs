@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flotilla_model::ids::DiskId;
 use flotilla_model::metadata::NodeState;
 use flotilla_model::outcome::Outcome;
 use futures::future::BoxFuture;
 
 use super::roster::{Roster, registration};
 use crate::error::{ClusterError, chain};
-use crate::forming::{Candidate, Joined, NotTaken, Registrar};
+use crate::forming::{Candidate, Joined, NotTaken, PlannedNode, Registrar};
 use crate::identity::ClusterId;
+use crate::start::check_level;
 
 /// For the record of a new node.
 const RECORD_DEADLINE: Duration = Duration::from_secs(5);
@@ -28,9 +28,13 @@ impl Registrar for Gate {
         Box::pin(async move { take_in(cluster, &roster, candidate).await })
     }
 
-    fn objection(&self, disk: DiskId) -> Option<String> {
+    fn objection(&self, node: &PlannedNode) -> Option<String> {
         let view = self.roster.view();
-        let known = view.nodes.iter().find(|node| node.disk == disk)?;
+        let level = view.cluster.feature_level;
+        if let Err(error) = check_level("the cluster", level, node.feature_level_max) {
+            return Some(error.to_string());
+        }
+        let known = view.nodes.iter().find(|known| known.disk == node.disk)?;
         (known.state == NodeState::Removed).then(|| {
             format!(
                 "node {} was removed from the cluster, for ever: empty its data directory to join as a new one",

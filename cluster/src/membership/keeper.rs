@@ -10,6 +10,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use tokio::task::JoinHandle;
 
 use super::change::{Present, Step, Wanted, next_step};
+use super::chores::Chores;
 use super::roster::Roster;
 use super::steward::holders;
 use super::voters;
@@ -37,6 +38,7 @@ pub(crate) struct Keeper {
     /// Since when this node leads a group.
     leads_since: BTreeMap<u32, Instant>,
     balanced: Instant,
+    chores: Chores,
 }
 
 impl Keeper {
@@ -46,6 +48,7 @@ impl Keeper {
             steps: BTreeMap::new(),
             leads_since: BTreeMap::new(),
             balanced: Instant::now(),
+            chores: Chores::default(),
         }
     }
 
@@ -70,11 +73,18 @@ impl Keeper {
     fn look_at(&mut self, group: &Arc<Group>) {
         let id = group.replica.group.0;
         let Some(lead) = group.firm_lead() else {
-            self.leads_since.remove(&id);
+            if self.leads_since.remove(&id).is_some() {
+                self.chores.drop_group(id);
+            }
             return;
         };
         self.leads_since.entry(id).or_insert_with(Instant::now);
         if self.steps.contains_key(&id) {
+            return;
+        }
+        if let Some(chore) = self.chores.next(&self.roster.view(), group) {
+            let telling = self.chores.tell(group.clone(), chore);
+            self.steps.insert(id, tokio::spawn(telling));
             return;
         }
         let present = present(&self.roster, &lead.raft);

@@ -3,8 +3,10 @@
 //! ```text
 //!   group 0: nodes, placements  --> Roster (on every node): addresses for the links, view for all
 //!        ^
-//!   Steward (where group 0 is led): first records, nodes that are gone, next placements
-//!   Keeper  (where a shard is led): Raft's members follow the placement, then the leader does
+//!   Steward (where group 0 is led): first records, nodes that are gone, next placements,
+//!                                    the feature level
+//!   Keeper  (where a shard is led): Raft's members follow the placement, then the leader does;
+//!                                   the shard is told the feature level, and who was removed
 //! ```
 //!
 //! The records decide, Raft's memberships follow, one change of one replica at a time. What is decided
@@ -12,8 +14,10 @@
 
 mod bootstrap;
 mod change;
+mod chores;
 mod join;
 mod keeper;
+mod level;
 mod nodes;
 pub(crate) mod placement;
 mod report;
@@ -23,6 +27,7 @@ pub(crate) mod voters;
 
 pub(crate) use join::Gate;
 pub(crate) use keeper::Keeper;
+pub(crate) use level::LevelWatch;
 pub use nodes::ClusterNode;
 pub(crate) use report::ReportService;
 pub(crate) use roster::Roster;

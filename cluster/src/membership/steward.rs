@@ -8,6 +8,7 @@ use flotilla_model::command::Command;
 use flotilla_model::ids::NodeId;
 use flotilla_model::metadata::NodeState;
 
+use super::level::LevelWatch;
 use super::placement::{self, Holder, Placed, Spot};
 use super::roster::Roster;
 use super::{bootstrap, report};
@@ -27,6 +28,7 @@ pub(crate) struct Steward {
     pub replicas: u32,
     pub repair_after: Duration,
     pub lead: LeadTime,
+    pub level: LevelWatch,
 }
 
 /// For how long this node has led the metadata, as far as it was awake: it cannot tell of silence in the
@@ -68,6 +70,7 @@ impl Steward {
     async fn look(&mut self) -> Result<(), ClusterError> {
         if !self.roster.metadata().shard.is_leader() {
             self.lead = LeadTime::default();
+            self.level = LevelWatch::default();
             return Ok(());
         }
         self.lead.pass(Instant::now());
@@ -77,7 +80,30 @@ impl Steward {
             return bootstrap::record(&self.roster, self.plan.as_ref(), self.replicas).await;
         }
         self.mark_nodes().await?;
+        self.raise_level().await?;
         self.place().await
+    }
+
+    /// What is new begins once no member could be left behind by it.
+    async fn raise_level(&mut self) -> Result<(), ClusterError> {
+        let view = self.roster.view();
+        let board = &self.roster.board;
+        let life = |node| match node == board.node {
+            true => Some(board.first_generation()),
+            false => board
+                .heard(node)
+                .filter(|_| board.is_up(node))
+                .map(|heard| heard.generation),
+        };
+        let Some(to) = self.level.next(&view, life, Instant::now()) else {
+            return Ok(());
+        };
+        tracing::info!(
+            from = view.cluster.feature_level,
+            to,
+            "every node knows a higher feature level: there is no way back to older builds from here"
+        );
+        self.record(Command::RaiseFeatureLevel { to }).await
     }
 
     /// Nodes that are silent for too long are gone, until they are heard again.

@@ -59,13 +59,15 @@ impl Fleet {
 
     /// Starts a node that may refuse to.
     pub fn try_start_one(&mut self, place: usize) -> Result<(), ClusterError> {
-        let (seeds, expect) = (self.seeds(), self.expect);
+        let (seeds, expect, tune) = (self.seeds(), self.expect, self.tune);
         let berth = &mut self.berths[place];
         let listen = berth.listen.clone();
         berth.node = Some(Node::try_start(berth.dir.path(), |config| {
             config.listen = Some(listen);
+            config.node_name = format!("n{}", place + 1);
             config.seeds = seeds;
             config.expect = expect;
+            tune(config);
         })?);
         Ok(())
     }

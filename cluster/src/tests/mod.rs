@@ -4,6 +4,7 @@ mod faults;
 mod fleet;
 mod forming;
 mod leaders;
+mod levels;
 mod many;
 mod membership;
 mod node;

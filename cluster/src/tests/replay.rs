@@ -36,6 +36,7 @@ pub(crate) fn open_log(dir: &Path) -> NodeLog {
 pub(crate) fn open_replica(log: &NodeLog, group: GroupId, clean_bytes_max: u64) -> Arc<Replica> {
     let clock = ShardClock::new(Arc::new(SystemTimeSource::default()));
     let settings = ReplicaSettings {
+        level_max: flotilla_model::format::FEATURE_LEVEL,
         clock,
         checkpoint: CheckpointConfig::default(),
         dirty_bytes_max: 32 << 20,
