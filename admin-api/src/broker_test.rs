@@ -350,6 +350,21 @@ fn the_cluster_is_shown_with_its_nodes_and_shards() {
 }
 
 #[test]
+fn the_number_of_replicas_is_changed() {
+    with_node(|node| async move {
+        let path = "/api/v1/cluster/replicas";
+        assert_eq!(node.get("/api/v1/cluster").await["replicas"], 3);
+        node.ok(Method::PUT, path, Some(json!({"replicas": 5})))
+            .await;
+        assert_eq!(node.get("/api/v1/cluster").await["replicas"], 5);
+        for wrong in [json!({"replicas": 0}), json!({"replicas": 8}), json!({})] {
+            let got = node.error(Method::PUT, path, Some(wrong)).await;
+            assert_eq!(got, (400, "invalid_request".to_owned()));
+        }
+    });
+}
+
+#[test]
 fn metrics_of_broker_and_interface_are_one_valid_text() {
     with_node(|node| async move {
         node.publish("m", 2).await;

@@ -81,6 +81,10 @@ pub const RESOURCES: &[Resource] = &[
         methods: &[(Method::GET, || web::get().to(cluster::get))],
     },
     Resource {
+        path: "/api/v1/cluster/replicas",
+        methods: &[(Method::PUT, || web::put().to(cluster::set_replicas))],
+    },
+    Resource {
         path: "/api/v1/nodes",
         methods: &[(Method::GET, || web::get().to(cluster::nodes))],
     },

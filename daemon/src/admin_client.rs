@@ -71,6 +71,13 @@ impl AdminClient {
         self.accepted(self.answer(answer)?).map(drop)
     }
 
+    /// Has something changed to what a JSON text says.
+    pub fn put(&self, path: &str, json: &str) -> Result<(), DaemonError> {
+        let request = self.agent.put(format!("{}{path}", self.url));
+        let answer = request.content_type("application/json").send(json);
+        self.accepted(self.answer(answer)?).map(drop)
+    }
+
     /// The error that the node, or the way to it, has this problem.
     pub fn fail(&self, problem: impl Into<String>) -> DaemonError {
         DaemonError::Admin {
@@ -131,6 +138,15 @@ pub mod tests {
             "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nyes\n",
         );
         assert_eq!(client.get("/a").unwrap(), "yes\n");
+    }
+
+    #[test]
+    fn a_change_is_sent_as_json() {
+        let client = answering(
+            "PUT /a HTTP/1.1\r\n",
+            "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n",
+        );
+        client.put("/a", "{}").unwrap();
     }
 
     #[test]

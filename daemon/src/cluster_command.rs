@@ -33,6 +33,14 @@ pub enum ClusterCommand {
     Undrain(NodeArguments),
     /// Takes a drained node out of the cluster for ever.
     Leave(NodeArguments),
+    /// Changes how many nodes keep each shard.
+    Replicas {
+        /// 1 to 7.
+        #[arg(value_name = "COUNT")]
+        count: u32,
+        #[command(flatten)]
+        node: AskedNode,
+    },
 }
 
 /// Which node answers.
@@ -84,6 +92,10 @@ pub fn run(command: ClusterCommand) -> Result<(), DaemonError> {
         ClusterCommand::Drain(which) => which.ask_for("drain"),
         ClusterCommand::Undrain(which) => which.ask_for("undrain"),
         ClusterCommand::Leave(which) => which.ask_for("leave"),
+        ClusterCommand::Replicas { count, node } => node.client()?.put(
+            "/api/v1/cluster/replicas",
+            &serde_json::json!({ "replicas": count }).to_string(),
+        ),
     }
 }
 
@@ -120,6 +132,8 @@ struct ClusterAnswer {
     cluster: String,
     node: u64,
     ready: bool,
+    feature_level: u16,
+    replicas: u32,
     nodes: Vec<NodeAnswer>,
     metadata: PlaceAnswer,
     shards: Vec<ShardAnswer>,
@@ -131,6 +145,7 @@ struct NodeAnswer {
     name: String,
     address: String,
     zone: String,
+    feature_level_max: u16,
     state: String,
     up: bool,
     leads_shards: Vec<u32>,
@@ -154,8 +169,13 @@ impl ClusterAnswer {
     fn describe(&self) -> String {
         let ready = if self.ready { "ready" } else { "not ready" };
         let mut text = format!(
-            "cluster {}, seen by node {}, which is {ready}\n\n",
-            self.cluster, self.node
+            "cluster {}, seen by node {}, which is {ready}\n\
+             feature level {}{}, {} replicas of each shard wanted\n\n",
+            self.cluster,
+            self.node,
+            self.feature_level,
+            self.level_held(),
+            self.replicas,
         );
         let nodes = self.nodes.iter().map(|node| {
             let keeps = self
@@ -186,6 +206,20 @@ impl ClusterAnswer {
         });
         text.push_str(&table(["shard", "leader", "replicas"], places.collect()));
         text
+    }
+
+    /// Who keeps the feature level where it is, while others follow a higher one.
+    fn level_held(&self) -> String {
+        let behind: Vec<_> = self
+            .nodes
+            .iter()
+            .filter(|node| node.feature_level_max <= self.feature_level)
+            .map(|node| node.id.to_string())
+            .collect();
+        if behind.is_empty() || behind.len() == self.nodes.len() {
+            return String::new();
+        }
+        format!(" (held by node {})", behind.join(", "))
     }
 
     fn places(&self) -> impl Iterator<Item = (String, &PlaceAnswer)> {
@@ -219,16 +253,30 @@ fn table<const N: usize>(heads: [&str; N], rows: Vec<[String; N]>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::cli::Command;
+
+    #[test]
+    fn the_number_of_replicas_is_an_argument() {
+        let line = "flotilla cluster replicas 5 --admin http://a:1";
+        let parsed = Command::try_parse_from(line.split(' ')).unwrap();
+        let Command::Cluster(ClusterCommand::Replicas { count, node }) = parsed else {
+            panic!("replicas was parsed as something else");
+        };
+        assert_eq!((count, &*node.admin), (5, "http://a:1"));
+    }
 
     #[test]
     fn a_status_is_two_tables() {
         let answer = r#"{
             "cluster": "00ff", "node": 2, "incarnation": 1, "ready": false,
+            "feature_level": 1, "replicas": 3,
             "nodes": [
-                {"id": 1, "name": "anna", "address": "10.0.0.1:7600", "zone": "", "state": "up",
+                {"id": 1, "name": "anna", "address": "10.0.0.1:7600", "zone": "", "feature_level_max": 2, "state": "up",
                  "up": false, "silent_ms": 4000, "self": false, "leads_shards": []},
-                {"id": 2, "name": "bo", "address": "10.0.0.2:7600", "zone": "b", "state": "draining",
+                {"id": 2, "name": "bo", "address": "10.0.0.2:7600", "zone": "b", "feature_level_max": 1, "state": "draining",
                  "up": true, "silent_ms": 0, "self": true, "leads_shards": [1]}],
             "metadata": {"leader": 2, "term": 7, "replicas": [1, 2]},
             "shards": [
@@ -238,6 +286,7 @@ mod tests {
         let cluster: ClusterAnswer = serde_json::from_str(answer).unwrap();
         let expected = "\
 cluster 00ff, seen by node 2, which is not ready
+feature level 1 (held by node 2), 3 replicas of each shard wanted
 
 node  name  address        zone  state     heard  keeps  leads
 1     anna  10.0.0.1:7600        up        no     2      0

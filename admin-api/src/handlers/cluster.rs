@@ -3,6 +3,7 @@
 use actix_web::{HttpResponse, web};
 use flotilla_broker::{BrokerError, NodeDetail};
 use flotilla_model::ids::NodeId;
+use serde::Deserialize;
 
 use crate::error::AdminError;
 use crate::handlers::health::readiness;
@@ -17,6 +18,23 @@ pub async fn get(
 ) -> Result<web::Json<ClusterView>, AdminError> {
     let detail = admin.broker()?.cluster_detail().await?;
     Ok(web::Json(ClusterView::of(detail, readiness(&admin).ready)))
+}
+
+/// The body of a change of replicas.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplicasBody {
+    replicas: u32,
+}
+
+/// Changes how many nodes keep each shard.
+pub async fn set_replicas(
+    admin: web::Data<Admin>,
+    _query: web::Query<NoQuery>,
+    body: web::Json<ReplicasBody>,
+) -> Result<HttpResponse, AdminError> {
+    admin.broker()?.set_replicas(body.replicas).await?;
+    Ok(HttpResponse::NoContent().finish())
 }
 
 /// The nodes of the cluster.

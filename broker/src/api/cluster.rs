@@ -14,6 +14,8 @@ pub struct NodeDetail {
     pub address: String,
     /// As configured there.
     pub zone: String,
+    /// The highest feature level that it follows.
+    pub feature_level_max: u16,
     /// What part it takes.
     pub state: NodeState,
     /// The node that was asked hears of it.
@@ -50,6 +52,10 @@ pub struct ClusterDetail {
     pub node: NodeId,
     /// How often that node was started.
     pub incarnation: u64,
+    /// Which features it uses: those that all of its nodes have.
+    pub feature_level: u16,
+    /// How many nodes should keep each shard, if there are as many.
+    pub replicas: u32,
     /// Its nodes, by id.
     pub nodes: Vec<NodeDetail>,
     /// The metadata group, then the shards, by id.

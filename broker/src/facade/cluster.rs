@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use flotilla_cluster::{ClusterNode, GroupHealth};
+use flotilla_cluster::{ClusterError, ClusterNode, GroupHealth};
 use flotilla_model::ids::{NodeId, ShardId};
 use flotilla_model::query::{self, MetadataView};
 
@@ -25,6 +25,8 @@ impl Broker {
             cluster: cluster.node().cluster.to_string(),
             node: cluster.node().id,
             incarnation: cluster.node().incarnation,
+            feature_level: view.cluster.feature_level,
+            replicas: view.cluster.replicas,
             nodes: self.nodes(),
             shards: shards(&view, cluster.health().groups),
         })
@@ -58,6 +60,22 @@ impl Broker {
         Ok(self.inner.core.cluster.leave(node, deadline).await?)
     }
 
+    /// Changes how many nodes keep each shard.
+    pub async fn set_replicas(&self, replicas: u32) -> Result<(), BrokerError> {
+        self.inner.core.check_open()?;
+        let deadline = Instant::now() + CHANGE_WAIT;
+        match self
+            .inner
+            .core
+            .cluster
+            .set_replicas(replicas, deadline)
+            .await
+        {
+            Err(ClusterError::Invalid { what }) => Err(BrokerError::InvalidRequest { what }),
+            changed => Ok(changed?),
+        }
+    }
+
     fn check_node(&self, node: NodeId) -> Result<(), BrokerError> {
         self.inner.core.check_open()?;
         let nodes = self.inner.core.cluster.nodes();
@@ -80,6 +98,7 @@ impl Broker {
             name: node.name.clone(),
             address: node.address.clone(),
             zone: node.zone.clone(),
+            feature_level_max: node.feature_level_max,
             state: node.state,
             is_up: node.is_up,
             silent_ms: silence.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::roster::Roster;
 use crate::cluster::Cluster;
+use crate::config::REPLICAS_MAX;
 use crate::error::ClusterError;
 use crate::net::{PeerService, Peers, ServiceId};
 
@@ -28,6 +29,8 @@ pub struct ClusterNode {
     pub address: String,
     /// What fails together with others of the same zone.
     pub zone: String,
+    /// The highest feature level that it follows.
+    pub feature_level_max: u16,
     /// What part it takes.
     pub state: NodeState,
     /// It was heard within the last 2 s; this node always is.
@@ -52,6 +55,7 @@ pub(super) fn describe(roster: &Roster) -> Vec<ClusterNode> {
             name: node.name.clone(),
             address: node.address.clone(),
             zone: node.zone.clone(),
+            feature_level_max: node.feature_level_max,
             state: node.state,
             is_up: roster.board.is_up(node.id),
             is_self: node.disk == roster.me.disk,
@@ -166,6 +170,19 @@ impl Cluster {
                 _ => tokio::time::sleep(LEAVE_PERIOD).await,
             }
         }
+    }
+
+    /// Changes how many nodes are to hold each shard. Replicas are added and taken away one after
+    /// another; where there are too few nodes, the rest follows as more join.
+    pub async fn set_replicas(&self, replicas: u32, deadline: Instant) -> Result<(), ClusterError> {
+        if replicas == 0 || replicas > REPLICAS_MAX {
+            return Err(ClusterError::Invalid {
+                what: format!("a shard has 1 to {REPLICAS_MAX} replicas, not {replicas}"),
+            });
+        }
+        let command = Command::SetReplicas { replicas };
+        self.inner.roster.command(command, deadline).await?;
+        Ok(())
     }
 
     /// The groups that a node is to hold or still votes in.

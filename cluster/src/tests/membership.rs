@@ -206,3 +206,41 @@ fn preferred_nodes_lead_after_a_while() {
         fleet.nodes().all(leads_what_it_should)
     });
 }
+
+#[test]
+fn the_number_of_replicas_is_changed_while_service_goes_on() {
+    let mut fleet = Fleet::new(3);
+    fleet.tune = |config| config.replicas = 1;
+    fleet.start_all();
+    fleet.wait_for("one replica of each", |fleet| fleet.is_settled(3, 1));
+    let topic = Name::topic("topic").unwrap();
+    let mut messages = 0;
+    let mut change = |fleet: &mut Fleet, replicas: u32| {
+        let node = fleet.node(1);
+        let deadline = Instant::now() + PATIENCE;
+        let changed = node.cluster.set_replicas(replicas, deadline);
+        node.runtime.block_on(changed).unwrap();
+        fleet.wait_for("the new number of replicas", |fleet| {
+            fleet.node(0).append(&topic, &["message"]);
+            messages += 1;
+            fleet.is_settled(3, replicas as usize)
+        });
+        fleet.wait_for("all messages", |fleet| {
+            let held = (0..3).filter(|place| fleet.holds(*place, &topic, messages));
+            held.count() >= replicas as usize
+        });
+    };
+    change(&mut fleet, 3);
+    change(&mut fleet, 1);
+    change(&mut fleet, 2);
+    change(&mut fleet, 3);
+    fleet.kill(0);
+    fleet.node(1).append(&topic, &["without the first"]);
+    let node = fleet.node(1);
+    for wrong in [0, 8] {
+        let deadline = Instant::now() + PATIENCE;
+        let refused = node.cluster.set_replicas(wrong, deadline);
+        let complaint = node.runtime.block_on(refused).unwrap_err().to_string();
+        assert!(complaint.contains("1 to 7 replicas"), "{complaint}");
+    }
+}
