@@ -81,6 +81,7 @@ mod tests {
             name: String::new(),
             address: String::new(),
             zone: String::new(),
+            feature_level_max: 1,
             state: *state,
             is_up: *is_up,
             is_self: false,

@@ -165,6 +165,7 @@ fn impossible_values_are_refused_with_key_value_source_and_what_is_allowed() {
         ("cluster.shards", "+4", "a whole number"),
         ("cluster.expect", "0", "from 1 to 64"),
         ("cluster.replicas", "9", "from 1 to 7"),
+        ("cluster.feature_level_max", "0", "from 1 to 65535"),
         ("cluster.seeds", "a:7600,,b:7600", "divided by commas"),
         ("cluster.seeds", "http://a:7600", "host:port"),
         ("cluster.seeds", "0.0.0.0:7600", "host:port"),

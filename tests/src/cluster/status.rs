@@ -15,6 +15,7 @@ pub struct Status {
     pub shards: Vec<Group>,
     pub metadata_leader: Option<u64>,
     pub ready: bool,
+    pub feature_level: u64,
 }
 
 /// A node as another one sees it.
@@ -56,6 +57,7 @@ impl Status {
                 .collect::<Option<_>>()?,
             metadata_leader: leader(answer.get("metadata")?),
             ready: answer.get("ready")?.as_bool()?,
+            feature_level: answer.get("feature_level")?.as_u64()?,
         })
     }
 

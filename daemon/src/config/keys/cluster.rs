@@ -53,6 +53,13 @@ pub(super) const KEYS: &[Key] = &[
         30 * DAY_MS,
         |c, t| c.cluster.repair_after = t,
     ),
+    auto(
+        "cluster.feature_level_max",
+        Unit::Count,
+        1,
+        u16::MAX as u64,
+        |c, n| c.cluster.feature_level_max = n.map_or(u16::MAX, |n| n as u16),
+    ),
     period(
         "cluster.election_timeout",
         "1s",
