@@ -129,6 +129,8 @@ impl Cluster {
         let mut tasks = Tasks::new(runtime.clone());
         tasks.spawn(presence.run());
         futures::future::join_all(groups.iter().map(Group::start)).await;
+        // Leaders learn that there is someone again who stores what they write.
+        board.hurry.notify_one();
         let roster = Roster::new(
             groups.clone(),
             member.links.clone(),

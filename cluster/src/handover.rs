@@ -118,6 +118,12 @@ impl Group {
         Some(metrics.last_log_index?.saturating_sub(matched))
     }
 
+    /// The Raft that leads here, if a member lacks entries. It may be waiting before it tries again.
+    pub(crate) fn raft_that_awaits(&self, node: NodeId) -> Option<Raft> {
+        let lead = self.lead.borrow().clone()?;
+        (Self::behind(&lead.raft, node) != Some(0)).then_some(lead.raft)
+    }
+
     /// Makes another voter the leader. Entries wait meanwhile, a few milliseconds; if it does not
     /// become the leader they are taken here again.
     pub(crate) async fn transfer_to(

@@ -154,6 +154,13 @@ impl Links {
         self.inner.incoming.lock().cut(node);
     }
 
+    /// A node was heard: failed attempts to reach it say nothing any more.
+    pub fn hurry(&self, node: NodeId) {
+        if let Some(peer) = self.inner.peers.read().get(&node) {
+            peer.lanes.iter().for_each(|slot| slot.hurry());
+        }
+    }
+
     pub(super) fn is_cut(&self, node: NodeId) -> bool {
         self.inner.cut.read().contains(&node)
     }

@@ -113,6 +113,17 @@ impl Slot {
         });
     }
 
+    /// The peer was heard: an attempt need not wait any more.
+    pub fn hurry(&self) {
+        self.phase.send_if_modified(|phase| {
+            let waits = matches!(phase, Phase::Failed { .. });
+            if waits {
+                *phase = Phase::Idle;
+            }
+            waits
+        });
+    }
+
     /// Ends the connection, and what runs on it with an error.
     pub fn reset(&self) {
         self.phase.send_modify(|phase| {

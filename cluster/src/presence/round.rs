@@ -16,7 +16,7 @@ use super::clocks::{OFFSET_MAX_US, median_us};
 use super::message::{Answer, Claim, Greeting, Question};
 use super::sessions::{Renewals, SessionTimes, SessionWatch};
 use crate::forward::{decode, encode};
-use crate::group::Group;
+use crate::group::{Group, Raft};
 use crate::net::{Lane, Links, PeerError, PeerIdentity, PeerService, ServiceId, Talk};
 use crate::time::{TimeEstimate, TimeSource};
 
@@ -180,6 +180,25 @@ impl Presence {
         }
     }
 
+    /// A node says that it is there, perhaps again: a write may be waiting for what it is to store, and it
+    /// was tried more and more seldom while it was away.
+    fn hurry_to_replicate(&self, to: NodeId) {
+        let groups = self.groups.iter();
+        let awaiting: Vec<Raft> = groups
+            .filter_map(|group| group.raft_that_awaits(to))
+            .collect();
+        if awaiting.is_empty() {
+            return;
+        }
+        self.links.hurry(to);
+        tokio::spawn(async move {
+            for raft in awaiting {
+                // Fails only when Raft has ended, and with it what waits.
+                let _ = raft.trigger().reset_backoff([to.0]).await;
+            }
+        });
+    }
+
     /// A node leads shards whose leaders did not answer for a while: its answer, not its question, renews
     /// this node's sessions there.
     fn hurry_to_renew(&self, greeting: &Greeting) {
@@ -276,6 +295,7 @@ impl Presence {
                 self.board.hear(from, &greeting, true, None);
                 self.believe(from, &greeting);
                 self.hurry_to_renew(&greeting);
+                self.hurry_to_replicate(from);
                 Ok(Answer::Greeting(self.greeting()))
             }
             Question::Time { group } => {
