@@ -6,7 +6,7 @@
 # whole workspace is named: cargo then chooses the same features for them.
 set -euo pipefail
 
-features=flotilla-daemon/mutations
+features=flotilla-daemon/mutations,flotilla-daemon/previous-feature-level
 
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
