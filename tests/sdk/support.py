@@ -17,7 +17,8 @@ from kubemq.grpc import kubemq_pb2_grpc
 ADDRESS = os.environ["FLOTILLA_ADDRESS"]
 # For anything that should come at once; a loaded machine may be slow.
 SECONDS_MAX = 30
-COUNT = 1000
+# How many messages make many. A cluster, where each takes longer, is given fewer.
+COUNT = int(os.environ.get("FLOTILLA_TEST_COUNT", "1000"))
 
 
 def unique(prefix):

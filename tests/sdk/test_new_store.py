@@ -65,11 +65,11 @@ def test_at_sequence():
     channel = unique("store")
     store_events(channel, range(COUNT))
     with Subscription().store(
-        channel, Start.StartAtSequence, events_store_sequence_value=501
+        channel, Start.StartAtSequence, events_store_sequence_value=COUNT // 2 + 1
     ) as subscription:
-        subscription.inbox.wait(COUNT - 500)
+        subscription.inbox.wait(COUNT - COUNT // 2)
         settle([subscription.inbox], 0.2)
-        assert subscription.sequences() == list(range(501, COUNT + 1))
+        assert subscription.sequences() == list(range(COUNT // 2 + 1, COUNT + 1))
 
 
 def test_at_time_and_at_time_delta():

@@ -81,10 +81,10 @@ def test_from_last_of_an_empty_channel_begins_with_the_first():
 def test_at_sequence():
     channel = unique("store")
     store(channel, range(COUNT))
-    with subscribe_to_store(channel, EventsStoreType.StartAtSequence, 501) as subscription:
-        subscription.inbox.wait(COUNT - 500)
+    with subscribe_to_store(channel, EventsStoreType.StartAtSequence, COUNT // 2 + 1) as subscription:
+        subscription.inbox.wait(COUNT - COUNT // 2)
         settle([subscription.inbox], 0.2)
-        assert sequences(subscription) == list(range(501, COUNT + 1))
+        assert sequences(subscription) == list(range(COUNT // 2 + 1, COUNT + 1))
 
 
 def test_at_a_sequence_beyond_the_end_waits_for_it():

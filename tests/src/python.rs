@@ -58,6 +58,7 @@ pub fn run_pytest(sdk: Sdk, file: &str, address: &str, environment: &[(&str, &st
             "pytest",
             "-q",
             "--tb=short",
+            "--durations=3",
             "-p",
             "no:cacheprovider",
             file,

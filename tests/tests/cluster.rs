@@ -11,6 +11,7 @@ use flotilla_tests::workdir::WorkDir;
 use flotilla_tests::workload::{Plan, Workload};
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What a restart of all nodes, one after another, may cost.
@@ -21,6 +22,10 @@ const MOVING_GAP_MAX: Duration = Duration::from_secs(4);
 const MOVED_WITHIN: Duration = Duration::from_secs(60);
 /// A change of members that shows is committed after this time.
 const COMMITTED_AFTER: Duration = Duration::from_secs(3);
+/// They wait much, and share two cores with three servers.
+const THEMES_AT_A_TIME: usize = 2;
+/// Messages where the tests of one server send a thousand: each waits for two disks here.
+const MANY: &str = "200";
 const PROGRESS: usize = 50;
 const PROGRESS_LIMIT: Duration = Duration::from_secs(30);
 
@@ -103,26 +108,30 @@ fn three_nodes_form_one_cluster_and_come_back_with_their_data() {
 fn the_themes_of_the_sdks_work_on_every_node() {
     let work = WorkDir::new("themes");
     let fleet = Fleet::form(&work, &Layout::of(3));
+    // The longest first.
     let themes = [
         (Sdk::V4_1_5, "test_new_queues.py", 1),
-        (Sdk::V4_1_5, "test_new_streams.py", 2),
+        (Sdk::V1_1_0, "test_old_queues.py", 1),
         (Sdk::V4_1_5, "test_new_store.py", 3),
+        (Sdk::V1_1_0, "test_old_store.py", 2),
+        (Sdk::V4_1_5, "test_new_streams.py", 2),
+        (Sdk::V2_4_0, "test_old_events.py", 3),
         (Sdk::V4_1_5, "test_new_events.py", 1),
         (Sdk::V4_1_5, "test_new_errors.py", 2),
         (Sdk::V3_6_0, "test_mid_basics.py", 3),
-        (Sdk::V1_1_0, "test_old_queues.py", 1),
-        (Sdk::V1_1_0, "test_old_store.py", 2),
-        (Sdk::V2_4_0, "test_old_events.py", 3),
     ];
-    // Two at a time, on two cores.
-    for pair in themes.chunks(2) {
-        std::thread::scope(|scope| {
-            for (sdk, file, node) in pair {
-                let address = fleet.node(*node).kubemq().to_string();
-                scope.spawn(move || run_pytest(*sdk, file, &address, &[]));
-            }
-        });
-    }
+    let next = Mutex::new(themes.into_iter());
+    let take = || next.lock().unwrap_or_else(PoisonError::into_inner).next();
+    std::thread::scope(|scope| {
+        for _ in 0..THEMES_AT_A_TIME {
+            scope.spawn(|| {
+                while let Some((sdk, file, node)) = take() {
+                    let address = fleet.node(node).kubemq().to_string();
+                    run_pytest(sdk, file, &address, &[("FLOTILLA_TEST_COUNT", MANY)]);
+                }
+            });
+        }
+    });
     fleet.terminate();
 }
 
