@@ -132,14 +132,14 @@ mod tests {
         {"id":2,"name":"b","address":"10.77.0.2:7600","zone":"","state":"up","up":true,"self":true},
         {"id":4,"name":"a","address":"10.77.0.1:7600","zone":"","state":"up","up":true,"self":false}],
         "shards":[{"id":1,"leader":2,"term":3,"replicas":[1,2],"voters":[1]},{"id":2,"leader":null,"term":1,"replicas":[1],"voters":[]}],
-        "metadata":{"leader":1},"ready":false}"#;
+        "metadata":{"leader":1},"feature_level":2,"ready":false}"#;
 
     #[test]
     fn an_answer_is_understood() {
         let status = Status::parse(ANSWER).expect("the shape of the admin interface");
         assert!(!status.is_led() && !status.ready);
         assert_eq!((status.led_by(2), status.led_by(1)), (1, 0));
-        assert_eq!(status.metadata_leader, Some(1));
+        assert_eq!((status.metadata_leader, status.feature_level), (Some(1), 2));
         assert_eq!(status.shards[0].replicas, [1, 2]);
         assert_eq!(status.shards[0].voters, [1]);
         assert_eq!(status.ids()[&Ipv4Addr::new(10, 77, 0, 1)], 4);
