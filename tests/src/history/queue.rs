@@ -7,6 +7,11 @@ use super::order::against_time;
 use crate::checker::{Name, Violation, nothing_invented, producer_order};
 use crate::journal::{Attempt, Seen};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// After a fault leaders move, back to where they were too, and sessions of silent nodes end: an answer on
+/// its way then may reach nobody.
+const AFTERMATH: Duration = Duration::from_secs(12);
 
 /// A queue with what may get into it and what may leave it.
 pub struct Checked<'a> {
@@ -119,9 +124,10 @@ impl Checked<'_> {
                 .get(name)
                 .and_then(|of_message| of_message.last());
             let (last, seen) = last.map_or((0, Moment(0)), |last| (count(last), last.receipt.at));
-            // A delivery that nobody saw is explained by a fault only.
+            // A delivery that nobody saw is explained by a fault only, or by what it set going.
             let mut faults = self.faults.iter();
-            let is_explained = faults.any(|fault| fault.from < *died && fault.until > seen);
+            let is_explained =
+                faults.any(|fault| fault.from < *died && fault.until.plus(AFTERMATH) > seen);
             if last < allowed && !is_explained {
                 violations.push(Violation::DeadTooEarly {
                     name: *name,
