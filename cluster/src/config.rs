@@ -1,6 +1,5 @@
 //! Settings of a node's groups, with their defaults and what they are derived from.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use flotilla_storage::{Disk, LogConfig, RealDisk};
 
 use crate::error::ClusterError;
 use crate::identity::SHARDS_MAX;
+use crate::net::{Listen, Network, TcpNetwork};
 use crate::progress::StartProgress;
 use crate::time::{SystemTimeSource, TimeSource};
 
@@ -47,7 +47,9 @@ pub struct ClusterConfig {
     /// Where other nodes reach this one, as `host:port`; the listener's own address without it.
     pub advertise: Option<String>,
     /// Where this node listens for other nodes. Without it the node stays alone.
-    pub listen: Option<Arc<TcpListener>>,
+    pub listen: Option<Arc<dyn Listen>>,
+    /// What carries the connections to other nodes.
+    pub network: Arc<dyn Network>,
     /// Nodes to ask for a cluster at the first start, as `host:port`. A host may have several
     /// addresses, and this node may be among them.
     pub seeds: Vec<String>,
@@ -131,6 +133,7 @@ impl ClusterConfig {
             shards: 4,
             advertise: None,
             listen: None,
+            network: Arc::new(TcpNetwork),
             seeds: Vec::new(),
             expect: 1,
             zone: String::new(),

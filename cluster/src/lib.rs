@@ -74,8 +74,8 @@ pub use health::{ClusterHealth, ClusterMetrics, GroupHealth, GroupMetrics};
 pub use identity::ClusterId;
 pub use membership::ClusterNode;
 pub use net::{
-    Lane, LinkMetrics, PeerError, PeerIdentity, PeerService, Peers, ServiceId, Talk, TalkReceiver,
-    TalkSender, TrySendError,
+    Lane, LinkMetrics, Listen, Network, PeerError, PeerIdentity, PeerService, Peers, ServiceId,
+    Socket, Talk, TalkReceiver, TalkSender, TcpNetwork, TrySendError,
 };
 pub use observer::{Observer, Role};
 pub use presence::LostShards;

@@ -56,17 +56,19 @@ impl Reachable {
         passport: &Passport,
     ) -> Result<Self, ClusterError> {
         let identity = watch::Sender::new(local_identity(passport));
-        let links = Links::new(runtime.clone(), identity.subscribe());
+        let links = Links::new(
+            runtime.clone(),
+            config.network.clone(),
+            identity.subscribe(),
+        );
         links.set_snapshot_rate(config.checkpoint.snapshot_bytes_per_second);
         let listening = match &config.listen {
             Some(listener) => {
-                let listener = listener
-                    .try_clone()
-                    .map_err(ClusterError::io("take over the cluster listener"))?;
+                let listener = listener.clone();
                 let links = links.clone();
                 Some(runtime.spawn(async move {
                     let never = std::future::pending::<()>();
-                    if let Err(error) = links.serve(listener, never).await {
+                    if let Err(error) = links.serve(&*listener, never).await {
                         tracing::error!(%error, "no other node can reach this one");
                     }
                 }))
@@ -181,9 +183,8 @@ fn presented(config: &ClusterConfig, disk: DiskId) -> Result<PlannedNode, Cluste
     let address = match (&config.advertise, &config.listen) {
         (Some(address), _) => address.clone(),
         (None, Some(listener)) => listener
-            .local_addr()
-            .map_err(ClusterError::io("read the address of the cluster listener"))?
-            .to_string(),
+            .address()
+            .map_err(ClusterError::io("read the address of the cluster listener"))?,
         (None, None) => String::new(),
     };
     Ok(PlannedNode {

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use flotilla_admin_api::{Admin, AdminConfig};
-use flotilla_cluster::{StartProgress, StartStage};
+use flotilla_cluster::{Listen, StartProgress, StartStage};
 use tokio::runtime::Runtime;
 use tracing::{error, info, warn};
 
@@ -62,7 +62,8 @@ fn settle(mut config: Config, data_dir: &DataDir, listeners: &mut Listeners) -> 
     config.cluster.data_dir = data_dir.path().to_owned();
     config.cluster.node_name.clone_from(&config.node_name);
     config.cluster.shards = config.shard_count();
-    config.cluster.listen = listeners.cluster.take().map(Arc::new);
+    let cluster = listeners.cluster.take();
+    config.cluster.listen = cluster.map(|listener| Arc::new(listener) as Arc<dyn Listen>);
     config.kubemq.host.clone_from(&config.node_name);
     config.kubemq.shutdown_wait_max = config.shutdown_grace / CONNECTIONS_SHARE;
     config

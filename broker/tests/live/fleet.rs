@@ -71,7 +71,7 @@ impl Fleet {
         config.shards = 4;
         config.seeds = self.berths.iter().map(|one| one.address.clone()).collect();
         config.expect = 3;
-        config.listen = Some(Arc::clone(&berth.listen));
+        config.listen = Some(berth.listen.clone());
         config.advertise = Some(berth.address.clone());
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)

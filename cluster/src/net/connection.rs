@@ -1,17 +1,14 @@
 //! One HTTP/2 connection to another node.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures::Future;
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -24,12 +21,11 @@ use super::lane::{
     CONNECT_TIMEOUT, FRAME_BYTES, Lane, PING_INTERVAL, PING_TIMEOUT, SEND_BUFFER_BYTES,
     STREAM_WINDOW,
 };
+use super::network::{Network, timed_out};
 use super::traffic::{Counted, Traffic};
 use super::wire::MESSAGE_BYTES_MAX;
 use super::wire::proto::link_client::LinkClient;
 
-/// No address gets less, however many a name has.
-const ADDRESS_TIMEOUT_MIN: Duration = Duration::from_millis(200);
 /// HTTP/2 wants an authority; nothing is decided by it.
 const ORIGIN: &str = "http://flotilla.node";
 
@@ -48,13 +44,14 @@ pub(super) struct Dialer {
     pub runtime: Handle,
     /// Who the node is; it may be in no cluster yet.
     pub me: watch::Receiver<LocalIdentity>,
+    pub network: Arc<dyn Network>,
     pub traffic: Arc<Traffic>,
 }
 
 impl Dialer {
-    /// Opens a connection to the first address of `address` that answers.
+    /// Opens a connection to `address`.
     pub async fn open(&self, address: &str, lane: Lane) -> io::Result<Connection> {
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, connect(address))
+        let stream = tokio::time::timeout(CONNECT_TIMEOUT, self.network.connect(address.to_owned()))
             .await
             .map_err(|_| timed_out(address))??;
         let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -109,34 +106,6 @@ impl Connection {
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
-}
-
-async fn connect(address: &str) -> io::Result<TcpStream> {
-    let addresses: Vec<SocketAddr> = tokio::net::lookup_host(address).await?.collect();
-    let share = CONNECT_TIMEOUT / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
-    let mut failure = io::Error::new(
-        io::ErrorKind::NotFound,
-        format!("{address} has no addresses"),
-    );
-    for socket_address in addresses {
-        let attempt = TcpStream::connect(socket_address);
-        match tokio::time::timeout(share.max(ADDRESS_TIMEOUT_MIN), attempt).await {
-            Ok(Ok(stream)) => {
-                stream.set_nodelay(true)?;
-                return Ok(stream);
-            }
-            Ok(Err(error)) => failure = error,
-            Err(_) => failure = timed_out(address),
-        }
-    }
-    Err(failure)
-}
-
-fn timed_out(address: &str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::TimedOut,
-        format!("{address} does not answer"),
-    )
 }
 
 impl Service<http::Request<Body>> for Connection {

@@ -20,6 +20,7 @@ use super::groups::{AttachedGroup, NODE_BYTES_MAX};
 use super::identity::LocalIdentity;
 use super::lane::Lane;
 use super::line::Line;
+use super::network::Network;
 use super::peers::{PeerError, PeerIdentity, PeerService, Peers, ServiceId};
 use super::server::Incoming;
 use super::slot::Slot;
@@ -73,12 +74,17 @@ struct PeerLinks {
 }
 
 impl Links {
-    /// Connections are made by and served on `runtime`.
-    pub fn new(runtime: Handle, me: watch::Receiver<LocalIdentity>) -> Self {
+    /// Connections are made through `network`, and served on `runtime`.
+    pub fn new(
+        runtime: Handle,
+        network: Arc<dyn Network>,
+        me: watch::Receiver<LocalIdentity>,
+    ) -> Self {
         let traffic: Arc<Traffic> = Arc::default();
         let dialer = Dialer {
             runtime: runtime.clone(),
             me: me.clone(),
+            network,
             traffic: traffic.clone(),
         };
         Self {

@@ -14,7 +14,6 @@ use futures::{StreamExt, TryStreamExt};
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -24,6 +23,7 @@ use super::lane::{
     STREAM_WINDOW, STREAMS_MAX,
 };
 use super::links::Links;
+use super::network::{Listen, Socket};
 use super::peers::{PeerIdentity, PeerService, ServiceId};
 use super::talk::Talk;
 use super::traffic::Counted;
@@ -84,19 +84,18 @@ impl Links {
     /// Answers other nodes until `stop`, then ends their connections.
     pub async fn serve(
         &self,
-        listener: std::net::TcpListener,
+        listener: &dyn Listen,
         stop: impl Future<Output = ()>,
     ) -> io::Result<()> {
-        listener.set_nonblocking(true)?;
-        let listener = TcpListener::from_std(listener)?;
+        let mut incoming = listener.incoming()?;
         let mut stop = pin!(stop);
         loop {
-            let accepted = match select(pin!(listener.accept()), stop.as_mut()).await {
-                Either::Left((accepted, _)) => accepted,
-                Either::Right(_) => break,
+            let accepted = match select(incoming.next(), stop.as_mut()).await {
+                Either::Left((Some(accepted), _)) => accepted,
+                Either::Left((None, _)) | Either::Right(_) => break,
             };
             match accepted {
-                Ok((stream, _)) => self.accept(stream),
+                Ok(socket) => self.accept(socket),
                 Err(error) => {
                     tracing::warn!(%error, "a node could not be let in");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -107,11 +106,7 @@ impl Links {
         Ok(())
     }
 
-    fn accept(&self, stream: TcpStream) {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection was gone before it was served");
-            return;
-        }
+    fn accept(&self, socket: Box<dyn Socket>) {
         let from = Arc::new(OnceLock::new());
         let service = LinkService {
             links: self.clone(),
@@ -129,7 +124,7 @@ impl Links {
             .auto_date_header(false)
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT);
-        let stream = TokioIo::new(Counted::new(stream, self.inner.traffic.clone()));
+        let stream = TokioIo::new(Counted::new(socket, self.inner.traffic.clone()));
         let connection = builder.serve_connection(stream, TowerToHyperService::new(service));
         // Under the lock, so that the connection cannot end before it is on the list.
         let mut incoming = self.inner.incoming.lock();

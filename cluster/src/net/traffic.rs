@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+
+use super::network::Socket;
 
 /// Counters of all links of a node since its start.
 #[derive(Debug, Default)]
@@ -53,12 +54,12 @@ impl Traffic {
 
 /// A socket whose bytes are counted.
 pub(super) struct Counted {
-    stream: TcpStream,
+    stream: Box<dyn Socket>,
     traffic: Arc<Traffic>,
 }
 
 impl Counted {
-    pub fn new(stream: TcpStream, traffic: Arc<Traffic>) -> Self {
+    pub fn new(stream: Box<dyn Socket>, traffic: Arc<Traffic>) -> Self {
         Self { stream, traffic }
     }
 
@@ -121,7 +122,7 @@ impl AsyncWrite for Counted {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -132,7 +133,7 @@ mod tests {
         let near = TcpStream::connect(address).await.unwrap();
         let (mut far, _) = listener.accept().await.unwrap();
         let traffic = Arc::new(Traffic::default());
-        let mut counted = Counted::new(near, traffic.clone());
+        let mut counted = Counted::new(Box::new(near), traffic.clone());
         counted.write_all(b"question").await.unwrap();
         let mut question = [0; 8];
         far.read_exact(&mut question).await.unwrap();

@@ -15,7 +15,7 @@ use flotilla_model::ids::NodeId;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
-use super::{Links, LocalIdentity};
+use super::{Links, LocalIdentity, TcpNetwork};
 use crate::identity::ClusterId;
 
 pub const CLUSTER: ClusterId = ClusterId([7; 16]);
@@ -42,7 +42,7 @@ impl Node {
             node: NodeId(number),
             incarnation: 1,
         });
-        let links = Links::new(Handle::current(), me);
+        let links = Links::new(Handle::current(), Arc::new(TcpNetwork), me);
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = links.clone();
@@ -50,7 +50,7 @@ impl Node {
             let stop = async {
                 let _ = stopped.await;
             };
-            serving.serve(listener, stop).await.unwrap();
+            serving.serve(&listener, stop).await.unwrap();
         });
         Self {
             links,
