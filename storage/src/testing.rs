@@ -1,6 +1,8 @@
 //! A disk in memory that fails, fills up and loses power on command, for tests of whoever uses the
 //! log.
 
+mod contents;
+
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -9,16 +11,14 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use self::contents::{Change, Contents, Random};
 use crate::disk::{Disk, DiskFile};
 
-/// What survives of writes that were not synced is decided per piece of this size.
-const SECTOR_BYTES: usize = 512;
-
-/// Files live in memory; what was not synced is forgotten by [`FaultyDisk::cut_power`]. Clones are
-/// the same disk.
 /// Making a segment ahead takes milliseconds on a disk in memory.
 const PREPARATION_MAX: Duration = Duration::from_secs(10);
 
+/// Files live in memory; what was not synced is forgotten by [`FaultyDisk::cut_power`]. Clones are
+/// the same disk.
 #[derive(Clone, Default)]
 pub struct FaultyDisk {
     state: Arc<Mutex<State>>,
@@ -26,8 +26,8 @@ pub struct FaultyDisk {
 
 #[derive(Default)]
 struct State {
-    names: BTreeMap<PathBuf, Arc<Mutex<Contents>>>,
-    durable_names: BTreeMap<PathBuf, Arc<Mutex<Contents>>>,
+    names: BTreeMap<PathBuf, SharedContents>,
+    durable_names: BTreeMap<PathBuf, SharedContents>,
     /// Raised by a power cut: handles from before it are dead.
     boot: u64,
     writes: u64,
@@ -41,17 +41,18 @@ struct State {
     capacity_bytes: Option<u64>,
 }
 
-#[derive(Default)]
-struct Contents {
-    current: Vec<u8>,
-    durable: Vec<u8>,
-    unsynced: Vec<Change>,
+/// How a life of the machine ended, for [`FaultyDisk::survivor`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndOfLife {
+    /// The process is gone, the kernel has its writes.
+    Kill,
+    PowerCut {
+        torn_seed: Option<u64>,
+    },
 }
 
-enum Change {
-    Write { offset: usize, bytes: Vec<u8> },
-    Length(usize),
-}
+/// Names and open files share what is in a file.
+type SharedContents = Arc<Mutex<Contents>>;
 
 impl std::fmt::Debug for FaultyDisk {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -122,6 +123,60 @@ impl FaultyDisk {
         }
     }
 
+    /// The disk as the next life of its machine finds it, and with a directory under another name: this one
+    /// stays with the threads of the present life, which may not know yet that they are dead.
+    ///
+    /// After a kill all that was written is there; after a power cut what was synced, and with
+    /// a seed a random part of the rest.
+    pub fn survivor(&self, from: &Path, to: &Path, end: EndOfLife) -> FaultyDisk {
+        let state = self.state.lock();
+        let mut random = match end {
+            EndOfLife::PowerCut { torn_seed } => torn_seed.map(Random),
+            EndOfLife::Kill => None,
+        };
+        // One file may be known under an old name that is durable and a new one that is not.
+        let mut files: Vec<(SharedContents, SharedContents)> = Vec::new();
+        let mut survive = |names: &BTreeMap<PathBuf, SharedContents>| {
+            let mut survivors = BTreeMap::new();
+            for (name, contents) in names {
+                let known = files.iter().find(|(old, _)| Arc::ptr_eq(old, contents));
+                let survivor = match known {
+                    Some((_, survivor)) => survivor.clone(),
+                    None => {
+                        let mut survivor = contents.lock().clone();
+                        if let EndOfLife::PowerCut { .. } = end {
+                            survivor.lose_unsynced(random.as_mut());
+                        }
+                        let survivor = Arc::new(Mutex::new(survivor));
+                        files.push((contents.clone(), survivor.clone()));
+                        survivor
+                    }
+                };
+                let name = match name.strip_prefix(from) {
+                    Ok(below) => to.join(below),
+                    Err(_) => name.clone(),
+                };
+                survivors.insert(name, survivor);
+            }
+            survivors
+        };
+        let durable_names = survive(&state.durable_names);
+        let names = match end {
+            EndOfLife::Kill => survive(&state.names),
+            EndOfLife::PowerCut { .. } => durable_names.clone(),
+        };
+        FaultyDisk {
+            state: Arc::new(Mutex::new(State {
+                names,
+                durable_names,
+                syncs_lie: state.syncs_lie,
+                sync_delay: state.sync_delay,
+                capacity_bytes: state.capacity_bytes,
+                ..State::default()
+            })),
+        }
+    }
+
     /// Waits until a segment has been made ahead of need beside the open one. From then on only the
     /// writer syncs, until it needs the next: a fault that is set meets the writer, not the helper.
     ///
@@ -174,7 +229,7 @@ impl FaultyDisk {
         }
     }
 
-    fn file(&self, contents: Arc<Mutex<Contents>>, boot: u64) -> Arc<dyn DiskFile> {
+    fn file(&self, contents: SharedContents, boot: u64) -> Arc<dyn DiskFile> {
         Arc::new(FaultyFile {
             disk: self.clone(),
             contents,
@@ -207,72 +262,6 @@ impl State {
             }
             _ => Ok(()),
         }
-    }
-}
-
-impl Contents {
-    fn apply(bytes: &mut Vec<u8>, change: &Change, random: Option<&mut Random>) {
-        match change {
-            Change::Length(length) => bytes.resize(*length, 0),
-            Change::Write {
-                offset,
-                bytes: written,
-            } => {
-                if bytes.len() < offset + written.len() {
-                    bytes.resize(offset + written.len(), 0);
-                }
-                let target = &mut bytes[*offset..offset + written.len()];
-                match random {
-                    None => target.copy_from_slice(written),
-                    Some(random) => {
-                        let sectors = target
-                            .chunks_mut(SECTOR_BYTES)
-                            .zip(written.chunks(SECTOR_BYTES));
-                        for (target, written) in sectors {
-                            if random.coin() {
-                                target.copy_from_slice(written);
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    fn change(&mut self, change: Change) {
-        Contents::apply(&mut self.current, &change, None);
-        self.unsynced.push(change);
-    }
-
-    fn make_durable(&mut self) {
-        for change in self.unsynced.drain(..) {
-            Contents::apply(&mut self.durable, &change, None);
-        }
-    }
-
-    fn lose_unsynced(&mut self, random: Option<&mut Random>) {
-        if let Some(random) = random {
-            for change in self.unsynced.drain(..) {
-                if random.coin() {
-                    Contents::apply(&mut self.durable, &change, Some(random));
-                }
-            }
-        }
-        self.unsynced.clear();
-        self.current = self.durable.clone();
-    }
-}
-
-/// SplitMix64: enough for choosing which pieces survive.
-struct Random(u64);
-
-impl Random {
-    fn coin(&mut self) -> bool {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) & 1 == 1
     }
 }
 
@@ -360,7 +349,7 @@ impl Disk for FaultyDisk {
 
 struct FaultyFile {
     disk: FaultyDisk,
-    contents: Arc<Mutex<Contents>>,
+    contents: SharedContents,
     boot: u64,
 }
 
@@ -433,6 +422,8 @@ impl DiskFile for FaultyFile {
         };
         if !delay.is_zero() {
             std::thread::sleep(delay);
+            // The power may have been cut meanwhile.
+            self.check_alive(&self.disk.state.lock())?;
         }
         if !lies {
             self.contents.lock().make_durable();
