@@ -113,12 +113,42 @@ impl Renewals {
     }
 }
 
+/// The generations of a node's sessions, and when a leader first saw each, by the time that it has been
+/// listening.
+///
+/// A node that was cut off goes on under a generation that held nothing here until then. What it asked for
+/// meanwhile may arrive before it is heard again: those sessions are not the ones that it has given up.
+#[derive(Default)]
+struct Generations(Vec<(u64, Duration)>);
+
+impl Generations {
+    /// The highest generation of those that hold something now.
+    fn note(&mut self, highest: u64, listened: Duration, silence_max: Duration) {
+        if self.0.last().is_none_or(|(newest, _)| *newest < highest) {
+            self.0.push((highest, listened));
+        }
+        // Of those that can be over, the newest says it all: so there are as many as fit into a silence.
+        let is_old = |seen: Duration| listened.saturating_sub(seen) >= silence_max;
+        let old = self.0.iter().take_while(|(_, seen)| is_old(*seen)).count();
+        self.0.drain(..old.saturating_sub(1));
+    }
+
+    /// Below which generation the sessions of a node are over that is silent for long enough.
+    fn over(&self, listened: Duration, silence_max: Duration) -> Option<u64> {
+        let mut newest_first = self.0.iter().rev();
+        let old = newest_first.find(|(_, seen)| listened.saturating_sub(*seen) >= silence_max)?;
+        Some(old.0 + 1)
+    }
+}
+
 /// Looks after the sessions on one shard while this node leads it.
 pub(crate) struct SessionWatch {
     silence_max: Duration,
     lead: Option<Lead>,
     /// How long it has been listening as the leader.
     listened: Duration,
+    /// The generations that nodes have sessions of.
+    seen: HashMap<NodeId, Generations>,
     /// Upto which generation sessions of a node were ended in this leadership.
     ended: Arc<Mutex<HashMap<NodeId, u64>>>,
     /// An end is being written.
@@ -131,6 +161,7 @@ impl SessionWatch {
             silence_max: times.silence_max,
             lead: None,
             listened: Duration::ZERO,
+            seen: HashMap::new(),
             ended: Arc::default(),
             ending: Arc::new(AtomicBool::new(false)),
         }
@@ -146,6 +177,7 @@ impl SessionWatch {
         if !self.lead.as_ref().is_some_and(|lead| lead.is(&present)) {
             self.lead = Some(present);
             self.listened = Duration::ZERO;
+            self.seen.clear();
             self.ended = Arc::default();
         } else {
             self.listened += awake;
@@ -168,11 +200,15 @@ impl SessionWatch {
             }
             Err(_) => return,
         };
+        for (node, highest) in &nodes {
+            let seen = self.seen.entry(*node).or_default();
+            seen.note(*highest, self.listened, self.silence_max);
+        }
         let ends: Vec<(NodeId, u64)> = nodes
             .into_iter()
             .filter(|(node, _)| *node != board.node)
-            .filter_map(|(node, highest)| {
-                let upto = self.due(node, highest, board)?;
+            .filter_map(|(node, _)| {
+                let upto = self.due(node, board)?;
                 (self.ended.lock().get(&node) != Some(&upto)).then_some((node, upto))
             })
             .collect();
@@ -182,12 +218,11 @@ impl SessionWatch {
     }
 
     /// Below which generation a node's sessions are over.
-    fn due(&self, node: NodeId, highest: u64, board: &Board) -> Option<u64> {
+    fn due(&self, node: NodeId, board: &Board) -> Option<u64> {
         let heard = board.heard(node).map_or(0, |heard| heard.generation);
         let silence = board.silence(node).unwrap_or(Duration::MAX);
         if silence.min(self.listened) >= self.silence_max {
-            // No higher: a node that was cut off goes on under a generation that holds nothing here yet.
-            return Some(highest + 1);
+            return self.seen.get(&node)?.over(self.listened, self.silence_max);
         }
         // It was started again.
         (heard > 0).then(|| start_of(heard))
@@ -240,6 +275,24 @@ mod tests {
         renewal_age_max: Duration::from_secs(2),
         silence_max: Duration::from_secs(5),
     };
+
+    #[test]
+    fn sessions_that_a_silent_node_began_lately_are_not_over() {
+        let seconds = Duration::from_secs;
+        let mut generations = Generations::default();
+        let max = TIMES.silence_max;
+        generations.note(7, seconds(0), max);
+        assert_eq!(generations.over(seconds(4), max), None);
+        // What it asked for while it was cut off arrives before its greeting.
+        generations.note(8, seconds(6), max);
+        assert_eq!(generations.over(seconds(6), max), Some(8));
+        generations.note(8, seconds(10), max);
+        assert_eq!(generations.over(seconds(10), max), Some(8));
+        // It has not been heard since.
+        generations.note(8, seconds(11), max);
+        assert_eq!(generations.over(seconds(11), max), Some(9));
+        assert_eq!(generations.0.len(), 1);
+    }
 
     #[test]
     fn sessions_outlive_a_failover_and_are_given_up_before_a_leader_ends_them() {
