@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU64, Ordering};
+use std::time::Duration;
 
 use flotilla_model::command::Command;
 use flotilla_model::format::FEATURE_LEVEL_FIRST;
@@ -36,6 +37,9 @@ use crate::types::{LogId, StoredMembership};
 
 /// A query that asks for more rounds than this asks for ever.
 const QUERY_ROUNDS_MAX: usize = 100_000;
+
+/// A node that was just deposed gets what it lacks within moments, or it is cut off.
+const APPLIED_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// How far the state machine is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -128,6 +132,8 @@ pub(crate) struct Replica {
     pub counters: Counters,
     /// Shard time of the last applied entry, in ms.
     applied_time_ms: AtomicU64,
+    /// The newest entry that was ever applied in this life: up to there the log holds what was committed.
+    applied_index: watch::Sender<u64>,
     /// Counts the resets: what an older Raft still applies is not for this state.
     epoch: AtomicU64,
     /// The highest feature level that this node follows.
@@ -155,6 +161,7 @@ impl Replica {
         ));
         let mark = mark.unwrap_or_default();
         let log_window = window_at_start(&log, group, &mark, &settings.checkpoint);
+        let applied_index = index_of(&mark);
         let replica = Self {
             group,
             shard: ShardId(group.0),
@@ -184,6 +191,7 @@ impl Replica {
             outbox_wake: Notify::new(),
             counters: Counters::default(),
             applied_time_ms: AtomicU64::new(0),
+            applied_index: watch::Sender::new(applied_index),
             epoch: AtomicU64::new(0),
             level_max: settings.level_max,
             feature_level: AtomicU16::new(level),
@@ -206,6 +214,7 @@ impl Replica {
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.state.reset(mark.is_none());
         let mark = mark.unwrap_or_default();
+        self.note_applied(index_of(&mark));
         *self.progress.lock() = Progress {
             applied: mark.clone(),
             ..Progress::default()
@@ -246,6 +255,31 @@ impl Replica {
         self.clock.observe(entry_time, !self.is_recovered());
         self.applied_time_ms
             .fetch_max(entry_time.0, Ordering::Relaxed);
+    }
+
+    /// An entry was applied, or is part of a snapshot that was installed.
+    pub fn note_applied(&self, index: u64) {
+        self.applied_index.send_if_modified(|applied| {
+            let is_newer = index > *applied;
+            *applied = index.max(*applied);
+            is_newer
+        });
+    }
+
+    /// Waits until an entry is applied. Before that this node's log may hold another one under its index,
+    /// which was never committed: its bytes must not be taken for those that an outcome refers to.
+    pub async fn wait_until_applied(&self, index: u64) -> Result<(), ClusterError> {
+        if *self.applied_index.borrow() >= index {
+            return Ok(());
+        }
+        let mut applied = self.applied_index.subscribe();
+        let reached = applied.wait_for(|applied| *applied >= index);
+        match tokio::time::timeout(APPLIED_WAIT_MAX, reached).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(ClusterError::Unavailable {
+                reason: format!("entry {index} has not come to this node yet"),
+            }),
+        }
     }
 
     /// Hears something about who leads.
@@ -398,6 +432,10 @@ impl Replica {
     }
 }
 
+fn index_of(mark: &AppliedMark) -> u64 {
+    mark.log_id.as_ref().map_or(0, |log_id| log_id.index)
+}
+
 fn window_at_start(
     log: &NodeLog,
     group: GroupId,
@@ -409,8 +447,7 @@ fn window_at_start(
     let purged = state
         .and_then(|state| state.purged)
         .map_or(0, |point| point.index);
-    let covered = mark.log_id.as_ref().map_or(0, |log_id| log_id.index);
-    LogWindow::new(purged, covered, config.log_keep_bytes)
+    LogWindow::new(purged, index_of(mark), config.log_keep_bytes)
 }
 
 /// What the last durable checkpoint of a group covers, if there is one, and its feature level.

@@ -282,7 +282,7 @@ impl Shard {
         })
     }
 
-    /// Payloads of an entry, checked. What is in memory is answered at once; the disk is read on a
+    /// Payloads of an entry, checked, once the entry is applied here. What is in memory is answered at once; the disk is read on a
     /// bounded number of threads.
     pub async fn read_slots(
         &self,
@@ -290,6 +290,7 @@ impl Shard {
         slots: Range<u32>,
     ) -> Result<Vec<Bytes>, ClusterError> {
         let replica = &self.replica;
+        replica.wait_until_applied(index.0).await?;
         let (log, group, shard) = (replica.log.clone(), replica.group, replica.shard);
         let cached = log.is_cached(group, index.0);
         let read = move || {

@@ -90,6 +90,7 @@ impl ShardStateMachine {
                 replica.checkpoint_wanted.notify_one();
             }
         }
+        replica.note_applied(log_id.index);
         replica.log_window.lock().note(log_id.index, log_bytes);
         Counters::add(&replica.counters.entries_applied, 1);
         if let Some(applied) = &applied {

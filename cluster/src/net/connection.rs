@@ -51,9 +51,10 @@ pub(super) struct Dialer {
 impl Dialer {
     /// Opens a connection to `address`.
     pub async fn open(&self, address: &str, lane: Lane) -> io::Result<Connection> {
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, self.network.connect(address.to_owned()))
-            .await
-            .map_err(|_| timed_out(address))??;
+        let stream =
+            tokio::time::timeout(CONNECT_TIMEOUT, self.network.connect(address.to_owned()))
+                .await
+                .map_err(|_| timed_out(address))??;
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())

@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::{Observer, Role};
+use flotilla_model::ids::LogIndex;
 use flotilla_model::outcome::Change;
+use flotilla_storage::{EntryBody, LogEntry};
 
 #[test]
 fn what_was_acknowledged_is_there_after_a_kill_and_after_a_shutdown() {
@@ -103,6 +105,42 @@ fn a_batch_whose_slots_do_not_fit_its_commands_is_refused_alone() {
         "{refused:?}"
     );
     assert_eq!(node.append(&topic, &["one"]).offset_at(0), Some(Offset(1)));
+}
+
+#[test]
+fn bytes_of_an_entry_that_is_not_committed_are_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path());
+    let topic = Name::topic("committed").unwrap();
+    node.append(&topic, &["x"]);
+    let shard = node.shard(&topic);
+    let replica = shard.replica();
+    let last = replica
+        .log
+        .group_state(replica.group)
+        .unwrap()
+        .last
+        .unwrap();
+    // What a leader wrote that was deposed before anybody else had it.
+    let index = last.index + 1;
+    let body = EntryBody::builder().slots(slots(&["never committed"]));
+    let entry = LogEntry {
+        index,
+        term: last.term,
+        leader: last.leader,
+        kind: 1,
+        body: body.build().unwrap(),
+    };
+    replica
+        .log
+        .append(replica.group, vec![entry], Box::new(|_| ()));
+    assert!(replica.log.read_slots(replica.group, index, 0..1).is_ok());
+    let read = shard.read_slots(LogIndex(index), 0..1);
+    let read = node.runtime.block_on(read);
+    assert!(
+        matches!(&read, Err(ClusterError::Unavailable { reason }) if reason.contains("has not come")),
+        "{read:?}"
+    );
 }
 
 #[derive(Default)]
