@@ -7,13 +7,15 @@
 //! sled takes a process-wide lock for the length of a batch, which stops every reader; batches are
 //! therefore small.
 
+mod damage;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::damage::{DamagedRange, REPORTS_MAX};
+use crate::damage::DamagedRange;
 use crate::error::Result;
 use crate::frame::Position;
 use crate::group::{GroupMeta, GroupTable, SegmentPreamble};
@@ -49,6 +51,8 @@ pub(crate) enum LogOp {
     Committed(GroupId, Bytes),
     Truncate(GroupId, Option<LogPoint>),
     Purge(GroupId, LogPoint),
+    /// The group got everything anew, so that what was damaged of it is not missed any more.
+    Healed(GroupId),
     Mark,
     Damaged {
         range: DamagedRange,
@@ -164,6 +168,11 @@ impl Applier {
             LogOp::Purge(group, upto) => {
                 self.touched_groups.insert(*group);
                 self.groups.get_mut(*group).purge(*upto);
+            }
+            LogOp::Healed(group) => {
+                self.touched_groups.insert(*group);
+                self.groups.get_mut(*group).suspect = false;
+                self.settle_damage(|range| range.forget(*group));
             }
             LogOp::Mark => {}
             LogOp::Damaged {
@@ -334,28 +343,6 @@ impl Applier {
         }
     }
 
-    fn record_damage(&mut self, range: &DamagedRange, contents_unknown: bool) {
-        if contents_unknown {
-            self.groups.mark_all_suspect();
-            self.touched_groups
-                .extend(self.groups.iter().map(|(group, _)| group));
-            self.gap = Some(range.clone());
-        }
-        self.add_damage(range.clone());
-    }
-
-    /// Keeps a report across restarts. Returns whether it is new.
-    pub(crate) fn add_damage(&mut self, range: DamagedRange) -> bool {
-        if self.damage.len() >= REPORTS_MAX || self.damage.contains(&range) {
-            return false;
-        }
-        self.batch
-            .insert(damage_key(self.damage.len() as u32), &range.encode()[..]);
-        self.changes += 1;
-        self.damage.push(range);
-        true
-    }
-
     /// Writes what was applied so far as one atomic batch.
     pub(crate) fn write(&mut self) -> Result<()> {
         for group in std::mem::take(&mut self.touched_groups) {
@@ -388,6 +375,8 @@ impl Applier {
     /// Takes the records of a removed segment's entries out of the index. An entry that was written
     /// again elsewhere keeps its newer record.
     pub(crate) fn remove_segment(&mut self, key: SegmentKey, entries: &[EntryKey]) -> Result<()> {
+        // Nobody needed anything in it any more.
+        self.settle_segment(key.id);
         self.write()?;
         for chunk in entries.chunks(BATCH_CHANGES_MAX) {
             let mut batch = sled::Batch::default();

@@ -4,6 +4,7 @@
 //! durable; then the index is pointed at it and the old one removed. Whatever step a crash comes
 //! between, the next start finishes it; reads go on throughout.
 
+mod damage;
 mod output;
 mod survey;
 
@@ -24,6 +25,7 @@ use crate::segment::{Scanned, Scanner, SegmentFile, SegmentKey, TEMPORARY_SUFFIX
 use crate::state_keys;
 use crate::{EntryBody, GroupId, SegmentId};
 
+use damage::damaged;
 use output::{Output, thin};
 use survey::{Moves, Rewritten};
 pub(crate) use survey::{key_of, survey};
@@ -136,7 +138,7 @@ impl Core {
             path: path.clone(),
             file,
         });
-        let written = self.write_live(&old, before.end, &new, live);
+        let written = self.write_live(&old, before, &new, live);
         let Rewritten {
             moves,
             mut stats,
@@ -175,7 +177,12 @@ impl Core {
             );
         }
         let bytes_after = stats.end;
-        self.applier.lock().move_segment(old_key, &moves, stats)?;
+        {
+            let mut applier = self.applier.lock();
+            // All that is left of it was read and checked.
+            applier.settle_segment(old_key.id);
+            applier.move_segment(old_key, &moves, stats)?;
+        }
         self.index.apply_state(batch)?;
         let groups: Vec<GroupId> = before.shares.keys().copied().collect();
         self.remove_dead_counts(old_key, &groups)?;
@@ -194,22 +201,41 @@ impl Core {
     fn write_live(
         &self,
         old: &Arc<SegmentFile>,
-        end: u64,
+        before: &SegmentStats,
         new: &Arc<SegmentFile>,
         live: &dyn Fn(GroupId, u64) -> LiveSlots,
     ) -> Result<Rewritten> {
+        let end = before.end;
         let mut scanner = Scanner::new(old.clone(), end);
         let mut output = Output::new(new.clone());
         let mut rewritten = Rewritten::new(new.key);
         let mut at = 0;
         while at < end {
-            let Scanned::Frame { header, content } = scanner.frame(at)? else {
+            let (header, content) = match scanner.frame(at)? {
+                Scanned::Frame { header, content } => (header, content),
+                Scanned::DamagedBody { header } if !self.is_needed(&header, at, old, live)? => {
+                    if let Some(key) = key_of(&header)
+                        && self.is_current(key, old.key, at as u32)?
+                    {
+                        rewritten.count(key, None, new.key, output.offset);
+                    }
+                    at += header.stride();
+                    continue;
+                }
                 // Damage stays where it is reported, with all that is readable around it.
-                return Err(StorageError::SegmentBusy {
-                    segment: old.key.id,
-                    action: "compacted",
-                    why: "it is damaged",
-                });
+                Scanned::DamagedBody { .. } => return Err(damaged(old)),
+                Scanned::NoFrame => {
+                    let next = scanner.next_header(at + 1)?;
+                    let next = next.map_or(end, |(found, _)| found);
+                    let Some(dead) = self.dead_in_gap(at..next, before, live)? else {
+                        return Err(damaged(old));
+                    };
+                    for key in dead {
+                        rewritten.count(key, None, new.key, output.offset);
+                    }
+                    at = next;
+                    continue;
+                }
             };
             let offset = at as u32;
             at += header.stride();
@@ -219,11 +245,7 @@ impl Core {
                     let Some(key) = key_of(&header) else {
                         continue;
                     };
-                    let is_current = self
-                        .index
-                        .get(key)?
-                        .is_some_and(|record| record.segment == old.key && record.offset == offset);
-                    if !is_current {
+                    if !self.is_current(key, old.key, offset)? {
                         continue;
                     }
                     let kept = thin(content, &self.live_of(key, live));

@@ -28,6 +28,14 @@ impl DamagedRange {
             && other.offset < self.offset + self.bytes.max(1)
     }
 
+    /// Forgets what was hit of a group that has got it anew; tells whether nothing is left to report.
+    /// Where it is not known who was hit, the report stands as long as the segment does.
+    pub(crate) fn forget(&mut self, group: GroupId) -> bool {
+        let was_known = !self.entries.is_empty();
+        self.entries.retain(|(hit, _)| *hit != group);
+        was_known && self.entries.is_empty()
+    }
+
     pub(crate) fn encode(&self) -> Bytes {
         let mut out = BytesMut::new();
         out.put_u32_le(self.segment.0);

@@ -51,8 +51,16 @@ impl Core {
     }
 
     fn drop_segment(&self, key: SegmentKey) -> Result<()> {
+        let stats = self.retention.lock().segments.get(&key.id).cloned();
+        let is_damaged = {
+            let applier = self.applier.lock();
+            applier.damage().iter().any(|range| range.segment == key.id)
+        };
         let mut entries = Vec::new();
-        if let Some(file) = self.segments.get(key) {
+        if is_damaged && let Some(stats) = &stats {
+            // What is in it cannot be asked of the file.
+            entries.extend(self.indexed_in(stats)?.into_iter().map(|(key, _)| key));
+        } else if let Some(file) = self.segments.get(key) {
             let end = file.len()?;
             let mut scanner = Scanner::new(file, end);
             let mut at = 0;
@@ -61,11 +69,7 @@ impl Core {
                 at = found + header.stride();
             }
         }
-        let groups: Vec<GroupId> = self
-            .retention
-            .lock()
-            .segments
-            .get(&key.id)
+        let groups: Vec<GroupId> = stats
             .map(|stats| stats.shares.keys().copied().collect())
             .unwrap_or_default();
         self.applier.lock().remove_segment(key, &entries)?;

@@ -128,6 +128,11 @@ impl StorageError {
         }
     }
 
+    /// Whether one segment is what stands in the way, and others are not concerned.
+    pub fn is_about_segment(&self) -> bool {
+        matches!(self, StorageError::SegmentBusy { .. })
+    }
+
     /// Whether stored bytes fail their checksum or are missing.
     pub fn is_corruption(&self) -> bool {
         matches!(

@@ -99,6 +99,29 @@ impl SnapshotExport {
         }
     }
 
+    /// Reads what is needed of an entry and checks it. What cannot be read is reported as damage.
+    pub fn check(&self, live: &LiveRange) -> Result<CheckedEntry> {
+        let group = self.manifest.group;
+        let (entry, damaged) = self.core.live_entry(group, live.index, &live.slots)?;
+        let mut checked = CheckedEntry {
+            damaged,
+            ..CheckedEntry::default()
+        };
+        let Some(entry) = entry else {
+            return Ok(checked);
+        };
+        let table = entry.body.table();
+        for slot in (0..entry.body.slot_count()).filter(|slot| entry.body.has_slot(*slot)) {
+            // Checked against the bytes when they were read.
+            let slot_crc = table.crc_of(slot);
+            checked.crc = crc32c_append(checked.crc, &slot.to_le_bytes());
+            checked.crc = crc32c_append(checked.crc, &slot_crc.to_le_bytes());
+            checked.messages += 1;
+        }
+        checked.bytes = u64::from(entry.body.payload_len());
+        Ok(checked)
+    }
+
     /// The next records behind `after`, old values in place of those changed since; `None` stands
     /// for a record that did not exist when the export began.
     fn batch_after(&self, after: Option<&[u8]>) -> Result<Vec<(Vec<u8>, Option<Bytes>)>> {
@@ -168,6 +191,19 @@ impl Drop for SnapshotExport {
             tracing::warn!(%error, "failed to remove what an export had saved");
         }
     }
+}
+
+/// What is needed of one entry, as it was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CheckedEntry {
+    /// Messages that are whole.
+    pub messages: u32,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Over their numbers and checksums.
+    pub crc: u32,
+    /// Messages that are not whole; 1 if it cannot be told how many.
+    pub damaged: u32,
 }
 
 /// Records of a frozen view, in the order of their keys.

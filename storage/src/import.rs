@@ -71,6 +71,11 @@ impl SnapshotImport {
         self.is_complete
     }
 
+    /// Messages that the sender could not read: they are not in it.
+    pub fn damaged_slots(&self) -> u64 {
+        self.totals.damaged_slots
+    }
+
     /// Takes the next chunk. A chunk that does not check is refused and may be sent again.
     pub fn chunk(&mut self, chunk: &[u8]) -> Result<()> {
         if self.is_complete {

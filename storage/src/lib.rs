@@ -71,7 +71,7 @@ pub use damage::DamagedRange;
 pub use dirs::create_dir_durably;
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use error::{Result, StorageError};
-pub use export::{FrozenRecords, SnapshotChunks, SnapshotExport};
+pub use export::{CheckedEntry, FrozenRecords, SnapshotChunks, SnapshotExport};
 pub use import::SnapshotImport;
 pub use log::{Done, LogHealth, NodeLog};
 pub use metrics::{HistogramSnapshot, LogMetrics};

@@ -1,5 +1,6 @@
 //! The node's log as its callers see it.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -226,6 +227,32 @@ impl NodeLog {
     /// Every damaged range found so far, at start or by a read.
     pub fn damage(&self) -> Result<Vec<DamagedRange>> {
         Ok(self.core()?.applier.lock().damage().to_vec())
+    }
+
+    /// The groups that damage took something from which they may need.
+    pub fn damaged_groups(&self) -> Result<BTreeSet<GroupId>> {
+        let core = self.core()?;
+        let applier = core.applier.lock();
+        let retention = core.retention.lock();
+        let mut hit = BTreeSet::new();
+        for range in applier.damage() {
+            hit.extend(range.entries.iter().map(|(group, _)| *group));
+            if range.entries.is_empty()
+                && let Some(stats) = retention.segments.get(&range.segment)
+            {
+                hit.extend(stats.needed_by(applier.groups()));
+            }
+        }
+        Ok(hit)
+    }
+
+    /// Forgets that the group was damaged: it has everything anew, and its log was brought up to that.
+    /// Behind all earlier calls of the group.
+    pub fn healed(&self, group: GroupId, done: Done) {
+        self.submit(done, |_, state| {
+            state.tail.meta_mut(group).suspect = false;
+            Ok(Op::Healed { group })
+        });
     }
 
     /// Bytes that wait for the writer.

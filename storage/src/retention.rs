@@ -55,6 +55,13 @@ impl Share {
     pub(crate) fn live(&self) -> u64 {
         self.record.payload_bytes.saturating_sub(self.dead)
     }
+
+    fn is_purged(&self, group: GroupId, groups: &GroupTable) -> bool {
+        self.record.entries == 0
+            || groups
+                .get(group)
+                .is_some_and(|meta| self.record.index_max < meta.first_visible())
+    }
 }
 
 impl ShareRecord {
@@ -129,12 +136,21 @@ impl SegmentStats {
 
     /// No entry in it is part of what Raft may still ask for.
     fn is_purged(&self, groups: &GroupTable) -> bool {
-        self.shares.iter().all(|(group, share)| {
-            share.record.entries == 0
-                || groups
-                    .get(*group)
-                    .is_some_and(|meta| share.record.index_max < meta.first_visible())
-        })
+        let mut shares = self.shares.iter();
+        shares.all(|(group, share)| share.is_purged(*group, groups))
+    }
+
+    /// The groups that something in it may be needed of.
+    pub(crate) fn needed_by<'a>(
+        &'a self,
+        groups: &'a GroupTable,
+    ) -> impl Iterator<Item = GroupId> + 'a {
+        let is_needed =
+            |group: &GroupId, share: &Share| share.live() > 0 || !share.is_purged(*group, groups);
+        let shares = self.shares.iter();
+        shares
+            .filter(move |(group, share)| is_needed(group, share))
+            .map(|(group, _)| *group)
     }
 }
 

@@ -156,7 +156,17 @@ impl Core {
         index: u64,
         live: &LiveSlots,
     ) -> Result<(Option<LogEntry>, u32)> {
-        let (point, kind, body) = match self.source(group, index)? {
+        let source = match self.source(group, index) {
+            Ok(source) => source,
+            // The receiver gets all the rest.
+            Err(error) if error.is_corruption() => return Ok((None, 1)),
+            Err(StorageError::NotFound { .. }) => {
+                tracing::error!(%group, index, "an entry that is needed is not stored");
+                return Ok((None, 1));
+            }
+            Err(error) => return Err(error),
+        };
+        let (point, kind, body) = match source {
             Source::Memory(entry) => (entry.point(), entry.kind, entry.body),
             Source::Disk(key, record) => {
                 let body = self.with_record(key, record, |file, record| {

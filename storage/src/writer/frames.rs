@@ -69,6 +69,19 @@ impl Writer {
                 self.put(*group, Content::Purge(*upto), op)?;
                 self.groups.get_mut(*group).purge(*upto);
             }
+            Op::Healed { group } => {
+                self.groups.get_mut(*group).suspect = false;
+                let at = self.position();
+                // No frame says so: segments that are begun from now on do, and until then the index.
+                // A start that has neither finds the group suspect once more, which is safe.
+                self.logged.push(LoggedOp {
+                    at,
+                    generation: self.segment.key.generation,
+                    op: LogOp::Healed(*group),
+                    next: at,
+                    round: self.round,
+                });
+            }
             Op::Rotate => {
                 if self.offset > self.first_frame_at {
                     self.rotate()?;

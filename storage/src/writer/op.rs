@@ -31,6 +31,10 @@ pub(crate) enum Op {
         group: GroupId,
         upto: PurgePoint,
     },
+    /// The group has everything again that damage to the log may have swallowed.
+    Healed {
+        group: GroupId,
+    },
     /// Seals the open segment.
     Rotate,
     /// Completes when all before it is durable.
