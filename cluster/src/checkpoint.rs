@@ -17,9 +17,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use flotilla_model::outcome::ReleasedSlots;
-use flotilla_storage::{CheckpointBatch, CheckpointStore, GroupId, Released};
-use tokio::sync::{mpsc, watch};
+use flotilla_storage::{CheckpointBatch, CheckpointStore, GroupId, Released, SnapshotExport};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc, watch};
 
+use crate::blocking::blocking;
 use crate::codec;
 use crate::error::{ClusterError, chain};
 use crate::group::Raft;
@@ -35,6 +37,130 @@ pub(crate) struct Frozen {
     records: Arc<FrozenRecords>,
     mark: AppliedMark,
     released: Vec<ReleasedSlots>,
+}
+
+/// Where apply is to freeze a generation, for a checkpoint of exactly that entry's state. Whoever asks for
+/// it keeps other checkpoints away meanwhile.
+#[derive(Default)]
+pub(crate) struct FreezePoint {
+    // Held by apply while it freezes, so that whoever gives up finds either nothing or a generation.
+    state: Mutex<FreezeState>,
+    reached: Notify,
+}
+
+#[derive(Default)]
+struct FreezeState {
+    /// The entry that is wanted.
+    at: Option<u64>,
+    /// Frozen there, and not taken by whoever asked for it.
+    frozen: Option<Frozen>,
+}
+
+impl FreezePoint {
+    /// To be called by apply after each entry, before the next.
+    pub fn pass(&self, replica: &Replica, index: u64) {
+        let mut state = self.state.lock();
+        if state.at == Some(index) {
+            state.at = None;
+            state.frozen = freeze_now(replica);
+            self.reached.notify_one();
+        }
+    }
+
+    /// Wants nothing any more, and gives what was frozen.
+    pub fn clear(&self) -> Option<Frozen> {
+        let mut state = self.state.lock();
+        state.at = None;
+        state.frozen.take()
+    }
+
+    fn is_reached(&self) -> bool {
+        self.state.lock().at.is_none()
+    }
+}
+
+/// Keeps other checkpoints of a replica away, until one was made at a certain entry. What is frozen would be
+/// lost if the futures of its functions were dropped half way, but for [`Self::reached`].
+pub(crate) struct ExactCheckpoint<'a> {
+    replica: &'a Arc<Replica>,
+    unfinished: tokio::sync::MutexGuard<'a, Option<Frozen>>,
+}
+
+impl Drop for ExactCheckpoint<'_> {
+    fn drop(&mut self) {
+        // What was frozen in the last moment is written by the next checkpoint.
+        if let Some(frozen) = self.replica.freeze_point.clear() {
+            *self.unfinished = Some(frozen);
+        }
+    }
+}
+
+impl<'a> ExactCheckpoint<'a> {
+    pub async fn begin(replica: &'a Arc<Replica>) -> Result<Self, ClusterError> {
+        let mut exact = Self {
+            replica,
+            unfinished: replica.checkpointing.lock().await,
+        };
+        exact.finish().await?;
+        Ok(exact)
+    }
+
+    /// Writes what is frozen, so that something newer can be.
+    async fn finish(&mut self) -> Result<(), ClusterError> {
+        if let Some(frozen) = self.replica.freeze_point.clear() {
+            *self.unfinished = Some(frozen);
+        }
+        if self.unfinished.is_some() {
+            let writer = self.replica.writers.acquire().await;
+            let _writer = writer.map_err(|_| ClusterError::Stopped)?;
+            write_out(self.replica, &mut self.unfinished).await?;
+        }
+        Ok(())
+    }
+
+    /// Has apply freeze when it gets to an entry, in place of one that was asked for before. Tells where it
+    /// is if it was beyond that already.
+    pub async fn arm(&mut self, index: u64) -> Result<Option<u64>, ClusterError> {
+        self.finish().await?;
+        let _between_entries = self.replica.entry_gate.lock().await;
+        let applied = self.replica.applied_index();
+        if applied > index {
+            return Ok(Some(applied));
+        }
+        let point = &self.replica.freeze_point;
+        point.state.lock().at = Some(index);
+        if applied == index {
+            point.pass(self.replica, index);
+        }
+        Ok(None)
+    }
+
+    /// Waits until apply is there.
+    pub async fn reached(&self) {
+        let point = &self.replica.freeze_point;
+        while !point.is_reached() {
+            point.reached.notified().await;
+        }
+    }
+
+    /// Writes what was frozen, and gives a view of it that stays as it is.
+    pub async fn export(&mut self, index: u64) -> Result<SnapshotExport, ClusterError> {
+        self.finish().await?;
+        let mark = self.replica.durable.borrow().clone();
+        match mark.log_id {
+            Some(log_id) if log_id.index == index => {
+                let (log, group) = (self.replica.log.clone(), self.replica.group);
+                let upto = codec::log_point(&log_id);
+                blocking("freezing a state", move || {
+                    Ok(log.export_snapshot(group, upto)?)
+                })
+                .await
+            }
+            _ => Err(ClusterError::Unavailable {
+                reason: "the state was replaced meanwhile".to_owned(),
+            }),
+        }
+    }
 }
 
 /// Writes a checkpoint of what is applied now, unless the last one covers it.
@@ -72,7 +198,12 @@ async fn checkpoint_now(replica: Arc<Replica>) -> Result<AppliedMark, ClusterErr
 }
 
 async fn freeze(replica: &Replica) -> Option<Frozen> {
-    let between_entries = replica.entry_gate.lock().await;
+    let _between_entries = replica.entry_gate.lock().await;
+    freeze_now(replica)
+}
+
+/// To be called between two entries, while no generation is frozen.
+fn freeze_now(replica: &Replica) -> Option<Frozen> {
     let begin = Instant::now();
     let (mark, released) = {
         let mut progress = replica.progress.lock();
@@ -84,7 +215,6 @@ async fn freeze(replica: &Replica) -> Option<Frozen> {
         (progress.applied.clone(), progress.released.take())
     };
     let records = replica.state.freeze();
-    drop(between_entries);
     let pause_us = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
     replica
         .counters

@@ -19,6 +19,7 @@ use crate::identity::{ClusterId, Standing};
 use crate::intake::Intake;
 use crate::launch::{self, Tasks};
 use crate::membership::{Gate, Keeper, LeadTime, LevelWatch, ReportService, Roster, Steward};
+use crate::mending::{Mender, MendingMetrics, ReplicaService, Verification, Verifier};
 use crate::net::{Links, ServiceId};
 use crate::outbox::OutboxPump;
 use crate::presence::{Board, Presence, SessionTimes};
@@ -60,6 +61,8 @@ pub(crate) struct Inner {
     pub board: Arc<Board>,
     pub links: Links,
     pub roster: Arc<Roster>,
+    pub mender: Arc<Mender>,
+    verifier: Arc<Verifier>,
     shards: Arc<[Shard]>,
     tasks: Tasks,
     _reachable: Reachable,
@@ -131,6 +134,21 @@ impl Cluster {
         futures::future::join_all(groups.iter().map(Group::start)).await;
         // Leaders learn that there is someone again who stores what they write.
         board.hurry.notify_one();
+        let mender = Mender::new(
+            groups.clone(),
+            member.links.clone(),
+            log.clone(),
+            identity.node,
+        );
+        let replicas = ReplicaService {
+            groups: groups.clone(),
+            mender: mender.clone(),
+        };
+        member
+            .links
+            .register(ServiceId::REPLICAS, Arc::new(replicas.clone()));
+        // Before leaders are waited for: a group may have to be mended first.
+        tasks.spawn(mender.clone().run());
         let roster = Roster::new(
             groups.clone(),
             member.links.clone(),
@@ -138,6 +156,8 @@ impl Cluster {
             member.me,
             member.addresses,
         );
+        let verifier = Verifier::new(roster.clone(), mender.clone(), replicas);
+        tasks.spawn(verifier.clone().run(config.verify.clone()));
         let report = ReportService {
             groups: groups.clone(),
         };
@@ -195,6 +215,8 @@ impl Cluster {
                 board,
                 links: member.links,
                 roster,
+                mender,
+                verifier,
                 shards,
                 tasks,
                 _reachable: member.reachable,
@@ -251,6 +273,22 @@ impl Cluster {
     /// The numbers of the node.
     pub fn metrics(&self) -> Result<ClusterMetrics, ClusterError> {
         cluster_metrics(&self.inner.log, &self.inner.links, &self.inner.groups)
+    }
+
+    /// Begins to compare the replicas of all groups with each other, unless that is under way, and has
+    /// damaged ones made anew. Tells which comparison it is.
+    pub fn verify(&self) -> u64 {
+        self.inner.verifier.begin()
+    }
+
+    /// What the last comparison found that this node was asked for.
+    pub fn verification(&self) -> Option<Verification> {
+        self.inner.verifier.latest()
+    }
+
+    /// Counts of comparisons and of replicas that were made anew.
+    pub fn mending(&self) -> MendingMetrics {
+        self.inner.mender.metrics()
     }
 
     /// Writes the state of every group, for a quick next start; nothing acknowledged depends on it.

@@ -5,7 +5,7 @@
 use std::io;
 
 use bytes::Bytes;
-use flotilla_storage::{EntryBody, LogEntry};
+use flotilla_storage::{EntryBody, LogEntry, LogPoint};
 use openraft::EntryPayload;
 use openraft::vote::RaftLeaderId;
 use serde::Serialize;
@@ -51,6 +51,15 @@ pub(crate) fn log_id(index: u64, term: u64, leader: u64) -> LogId {
     LogId {
         leader_id: LeaderId::new(term, leader).to_committed(),
         index,
+    }
+}
+
+/// The same as storage has it.
+pub(crate) fn log_point(log_id: &LogId) -> LogPoint {
+    LogPoint {
+        index: log_id.index,
+        term: log_id.leader_id.term,
+        leader: log_id.leader_id.node_id,
     }
 }
 

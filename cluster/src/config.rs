@@ -11,6 +11,7 @@ use flotilla_storage::{Disk, LogConfig, RealDisk};
 
 use crate::error::ClusterError;
 use crate::identity::SHARDS_MAX;
+use crate::mending::VerifyConfig;
 use crate::net::{Listen, Network, TcpNetwork};
 use crate::progress::StartProgress;
 use crate::time::{SystemTimeSource, TimeSource};
@@ -32,6 +33,8 @@ const SEEDS_MAX: usize = 64;
 pub(crate) const EXPECT_MAX: u32 = 64;
 /// A node that is only restarted must not lose its replicas.
 const REPAIR_AFTER_MIN: Duration = Duration::from_secs(1);
+/// Comparisons one after another would leave nothing of the disks.
+const VERIFY_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// Names, addresses and zones are kept by every node.
 pub(crate) const LABEL_BYTES_MAX: usize = 255;
 
@@ -64,6 +67,8 @@ pub struct ClusterConfig {
     /// The highest feature level that this node follows, if its build knows more: as long as one node
     /// holds the cluster below, there is a way back to the builds of that level.
     pub feature_level_max: u16,
+    /// How often replicas are compared with each other.
+    pub verify: VerifyConfig,
     /// Told how far the start is: forming may wait for other nodes for as long as they need.
     pub progress: StartProgress,
     /// The log. Its directory is given by `data_dir`.
@@ -140,6 +145,7 @@ impl ClusterConfig {
             replicas: 3,
             repair_after: Duration::from_secs(600),
             feature_level_max: u16::MAX,
+            verify: VerifyConfig::default(),
             progress: StartProgress::default(),
             disk: Arc::new(RealDisk),
             time: Arc::new(SystemTimeSource::default()),
@@ -177,6 +183,16 @@ impl ClusterConfig {
         }
         if self.repair_after < REPAIR_AFTER_MIN {
             return refuse("cluster.repair_after", "it must be at least 1s");
+        }
+        if self
+            .verify
+            .interval
+            .is_some_and(|every| every < VERIFY_INTERVAL_MIN)
+        {
+            return refuse("cluster.verify_interval", "it must be off or at least 1s");
+        }
+        if self.verify.bytes_per_second == 0 {
+            return refuse("cluster.verify_rate", "it must not be 0");
         }
         if self.zone.len() > LABEL_BYTES_MAX {
             return refuse("cluster.zone", "it can have at most 255 bytes");

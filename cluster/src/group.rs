@@ -99,8 +99,7 @@ impl Group {
             node.runtime.spawn(proposer.run()),
             node.runtime.spawn(checkpointer.run()),
         ];
-        let readers = node.readers.clone();
-        let shard = Shard::new(replica.clone(), queue, load, lead.subscribe(), readers);
+        let shard = Shard::new(replica.clone(), queue, load, lead.subscribe(), &node);
         Arc::new(Self {
             replica,
             shard,
@@ -140,9 +139,10 @@ impl Group {
             if applied.membership.membership().voter_ids().count() > 1 {
                 // Its vote would count for entries that it may have lost. The others have them.
                 return Err(ClusterError::Unavailable {
-                    reason: "damage to the newest part of the log may have swallowed entries that this \
-                             node acknowledged: empty its data directory, and it joins as a new node"
-                        .to_owned(),
+                    reason:
+                        "damage to the newest part of the log may have swallowed entries that this \
+                             node acknowledged: it takes no part before it has them from the others"
+                            .to_owned(),
                 });
             }
             tracing::warn!(

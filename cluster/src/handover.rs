@@ -223,7 +223,7 @@ impl Group {
     }
 
     /// Serves until some voter has nearly everything, then hands it the rest and the lead.
-    async fn hand_over(&self, deadline: Instant) {
+    pub(crate) async fn hand_over(&self, deadline: Instant) {
         let lead = self.lead.borrow().clone();
         let Some(Lead { raft, id, .. }) = lead else {
             return;

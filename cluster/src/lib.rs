@@ -18,6 +18,7 @@
 //!   forming: fresh nodes become a cluster, or join one      net: links to the other nodes
 //!   membership: which node holds what, and Raft's members   presence: who is there, and who leads
 //!   forward, intake: batches on their way to the leader     handover: leaders go elsewhere
+//!   mending: replicas are compared, damaged ones made anew
 //! ```
 //!
 //! Only this crate names Raft's types.
@@ -43,10 +44,12 @@ mod leading;
 mod log_store;
 mod log_window;
 mod membership;
+mod mending;
 mod neighbours;
 mod net;
 mod observer;
 mod outbox;
+mod pace;
 mod packing;
 mod pending;
 mod presence;
@@ -73,6 +76,10 @@ pub use error::ClusterError;
 pub use health::{ClusterHealth, ClusterMetrics, GroupHealth, GroupMetrics};
 pub use identity::ClusterId;
 pub use membership::ClusterNode;
+pub use mending::{
+    Finding, GroupVerification, MendingMetrics, ReplicaFinding, ReplicaVerification, Verification,
+    VerifyConfig,
+};
 pub use net::{
     Lane, LinkMetrics, Listen, Network, PeerError, PeerIdentity, PeerService, Peers, ServiceId,
     Socket, Talk, TalkReceiver, TalkSender, TcpNetwork, TrySendError,

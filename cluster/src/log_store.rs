@@ -10,7 +10,7 @@ use std::io;
 use std::ops::{Bound, Range, RangeBounds, RangeInclusive};
 use std::sync::Arc;
 
-use flotilla_storage::{GroupId, LogHealth, NodeLog, PurgePoint, StorageError};
+use flotilla_storage::{GroupId, LogHealth, NodeLog, StorageError};
 use futures::Stream;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use tokio::sync::oneshot;
@@ -31,6 +31,11 @@ pub(crate) struct ShardLog {
 impl ShardLog {
     pub fn new(log: NodeLog, group: GroupId) -> Self {
         Self { log, group }
+    }
+
+    /// Forgets that the group was damaged, behind all that was asked for before.
+    pub async fn healed(&self) -> io::Result<()> {
+        self.durable(|done| self.log.healed(self.group, done)).await
     }
 
     /// Waits for an operation of the write queue to be durable.
@@ -164,7 +169,17 @@ impl RaftLogReader<Groups> for ShardLog {
         RB: RangeBounds<u64> + Clone + Debug + Send,
     {
         let log = self.clone();
-        let begin = self.visible(&range).map(|rest| (log, rest));
+        let begin = self.visible(&range).and_then(|rest| {
+            // Apply would take what is left for all that there was.
+            let is_purged = match range.start_bound() {
+                Bound::Included(start) => *start < rest.start,
+                Bound::Excluded(_) | Bound::Unbounded => false,
+            };
+            match is_purged {
+                true => Err(incomplete()),
+                false => Ok((log, rest)),
+            }
+        });
         // Some entries at a time: a restart may replay hundreds of MiB.
         futures::stream::unfold(Some(begin), read_next_chunk).flat_map_chunks()
     }
@@ -201,8 +216,10 @@ async fn read_next_chunk(progress: Progress) -> Option<(io::Result<Vec<Entry>>, 
     }
     match log.read_some(rest.clone()).await {
         Ok(entries) => {
-            let last = entries.last()?.log_id.index;
-            rest.start = last + 1;
+            let Some(last) = entries.last() else {
+                return Some((Err(incomplete()), None));
+            };
+            rest.start = last.log_id.index + 1;
             Some((Ok(entries), Some(Ok((log, rest)))))
         }
         Err(error) => Some((Err(error), None)),
@@ -296,14 +313,14 @@ impl RaftLogStorage<Groups> for ShardLog {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
-        let point = PurgePoint {
-            index: log_id.index,
-            term: log_id.leader_id.term,
-            leader: log_id.leader_id.node_id,
-        };
+        let point = codec::log_point(&log_id);
         self.durable(|done| self.log.purge(self.group, point, done))
             .await
     }
+}
+
+fn incomplete() -> io::Error {
+    io::Error::other("entries to be applied are purged or not there")
 }
 
 fn to_io(error: StorageError) -> io::Error {

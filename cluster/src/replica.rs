@@ -8,6 +8,7 @@
 //! A replica lives as long as the node, while the Raft under it may be stopped and started again when
 //! disk space ran out and came back.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,7 +24,7 @@ use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, Semaphore, watch};
 
-use crate::checkpoint::Frozen;
+use crate::checkpoint::{FreezePoint, Frozen};
 use crate::codec;
 use crate::config::CheckpointConfig;
 use crate::error::{ClusterError, chain};
@@ -72,6 +73,8 @@ pub(crate) struct Counters {
     pub outbox_sent: AtomicU64,
     pub outbox_dropped: AtomicU64,
     pub ticks: AtomicU64,
+    /// Reads that a peer answered.
+    pub read_elsewhere: AtomicU64,
     /// Batches that other nodes brought to this leader.
     pub forwarded_here: AtomicU64,
 }
@@ -107,6 +110,8 @@ pub(crate) struct Replica {
     pub writers: Arc<Semaphore>,
     /// One checkpoint at a time; holds the one that could not be written yet.
     pub checkpointing: tokio::sync::Mutex<Option<Frozen>>,
+    /// Where apply is to freeze the state.
+    pub freeze_point: FreezePoint,
     /// Held over each entry by apply, and by the checkpointer to freeze between two entries.
     pub entry_gate: tokio::sync::Mutex<()>,
     pub progress: Mutex<Progress>,
@@ -173,6 +178,7 @@ impl Replica {
             checkpoint: settings.checkpoint,
             writers: settings.writers,
             checkpointing: tokio::sync::Mutex::new(None),
+            freeze_point: FreezePoint::default(),
             entry_gate: tokio::sync::Mutex::new(()),
             progress: Mutex::new(Progress {
                 applied: mark.clone(),
@@ -212,6 +218,7 @@ impl Replica {
         let (mark, level) = stored_mark(&self.store, self.group)?;
         self.check_level(level)?;
         self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.freeze_point.clear();
         self.state.reset(mark.is_none());
         let mark = mark.unwrap_or_default();
         self.note_applied(index_of(&mark));
@@ -298,6 +305,19 @@ impl Replica {
     /// The leader with its term.
     pub fn leader_in_term(&self) -> Option<(u64, NodeId)> {
         self.view.lock().leader()
+    }
+
+    /// The nodes whose majority decides, as the state has it: empty if the state is lost.
+    pub fn voters(&self) -> BTreeSet<NodeId> {
+        let progress = self.progress.lock();
+        let membership = progress.applied.membership.membership();
+        membership.voter_ids().map(NodeId).collect()
+    }
+
+    /// The newest entry that the state has; 0 if there is none.
+    pub fn applied_index(&self) -> u64 {
+        let progress = self.progress.lock();
+        progress.applied.log_id.map_or(0, |log_id| log_id.index)
     }
 
     pub fn is_alone(&self) -> bool {

@@ -65,7 +65,16 @@ impl Retention {
                 continue;
             }
             let bytes = segment.bytes;
-            self.compact(segment).await?;
+            let (id, live_bytes) = (segment.id, segment.live_bytes);
+            match self.compact(segment).await {
+                Err(ClusterError::Storage { source }) if source.is_about_segment() => {
+                    // Damaged, say. The others are looked after all the same, and this one later.
+                    tracing::warn!(error = %source, "a segment was not rewritten");
+                    self.settled.insert(id, (Instant::now(), live_bytes));
+                    continue;
+                }
+                outcome => outcome?,
+            }
             // Reading and writing must leave the disk to the clients.
             let pause = bytes as f64 / self.config.compact_bytes_per_second as f64;
             tokio::time::sleep(Duration::from_secs_f64(pause)).await;

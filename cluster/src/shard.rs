@@ -17,7 +17,10 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use crate::blocking::blocking;
 use crate::config::INFLIGHT_ENTRIES;
 use crate::error::ClusterError;
+use crate::group::NodeParts;
 use crate::leadership::Lead;
+use crate::mending::{Elsewhere, read_elsewhere};
+use crate::net::Peers;
 use crate::observer::{Observer, Role};
 use crate::pending::{ForeignProposal, From, Outcomes, Submission};
 use crate::proposer::Load;
@@ -40,6 +43,9 @@ pub struct Shard {
     load: Arc<Load>,
     lead: watch::Receiver<Option<Lead>>,
     readers: Arc<Semaphore>,
+    /// This node, and the ways to the others.
+    own: NodeId,
+    peers: Peers,
 }
 
 impl Shard {
@@ -48,14 +54,16 @@ impl Shard {
         queue: mpsc::Sender<Submission>,
         load: Arc<Load>,
         lead: watch::Receiver<Option<Lead>>,
-        readers: Arc<Semaphore>,
+        node: &NodeParts,
     ) -> Self {
         Self {
             replica,
             queue,
             load,
             lead,
-            readers,
+            readers: node.readers.clone(),
+            own: node.identity.node,
+            peers: node.links.peers(),
         }
     }
 
@@ -282,9 +290,29 @@ impl Shard {
         })
     }
 
-    /// Payloads of an entry, checked, once the entry is applied here. What is in memory is answered at once; the disk is read on a
-    /// bounded number of threads.
+    /// Payloads of an entry, checked, once the entry is applied here. What is in memory is answered at
+    /// once; the disk is read on a bounded number of threads. What is damaged here is read from another
+    /// node that holds the shard: it is told to be corrupt only if it is so on all of them.
     pub async fn read_slots(
+        &self,
+        index: LogIndex,
+        slots: Range<u32>,
+    ) -> Result<Vec<Bytes>, ClusterError> {
+        let error = match self.read_here(index, slots.clone()).await {
+            Err(error @ ClusterError::Corrupt { .. }) => error,
+            outcome => return outcome,
+        };
+        let (peers, replica) = (&self.peers, &self.replica);
+        match read_elsewhere(peers, self.own, replica, index, slots).await {
+            Elsewhere::Found(messages) => Ok(messages),
+            Elsewhere::Nowhere => Err(error),
+            Elsewhere::Unknown { reason } => Err(ClusterError::Unavailable {
+                reason: format!("{error}; {reason}"),
+            }),
+        }
+    }
+
+    async fn read_here(
         &self,
         index: LogIndex,
         slots: Range<u32>,

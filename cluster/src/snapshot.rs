@@ -15,13 +15,13 @@ use flotilla_model::query;
 use flotilla_model::record::Record;
 use flotilla_model::records::{Lookup, Records};
 use flotilla_storage::{
-    LiveRange, LiveSlots, LogPoint, NodeLog, SnapshotExport, SnapshotImport, SnapshotManifest,
-    StorageError,
+    LiveRange, LiveSlots, NodeLog, SnapshotExport, SnapshotImport, SnapshotManifest, StorageError,
 };
 use openraft::RaftSnapshotBuilder;
 
 use crate::blocking::blocking;
 use crate::checkpoint::checkpoint;
+use crate::codec;
 use crate::error::{ClusterError, chain};
 use crate::replica::{AppliedMark, Replica};
 use crate::types::{Groups, SnapshotMeta};
@@ -89,11 +89,7 @@ impl SnapshotHandle {
         let Some(log_id) = mark.log_id else {
             return Err(unavailable("the group has no checkpoint"));
         };
-        let upto = LogPoint {
-            index: log_id.index,
-            term: log_id.leader_id.term,
-            leader: log_id.leader_id.node_id,
-        };
+        let upto = codec::log_point(&log_id);
         Ok(source.log.export_snapshot(source.group, upto)?)
     }
 }

@@ -96,6 +96,7 @@ impl ShardStateMachine {
         if let Some(applied) = &applied {
             replica.publish(applied);
         }
+        replica.freeze_point.pass(replica, log_id.index);
         Ok(outcome)
     }
 
@@ -181,7 +182,12 @@ impl RaftStateMachine<Groups> for ShardStateMachine {
         S: Stream<Item = Result<(Entry, Option<ApplyResponder<Groups>>), io::Error>> + Unpin + Send,
     {
         while let Some(item) = entries.next().await {
-            let (entry, responder) = item.inspect_err(|error| self.replica.fail(&chain(error)))?;
+            let (entry, responder) = item.inspect_err(|error| {
+                // The rest of an older Raft's work says nothing of the state that there is now.
+                if self.replica.epoch() == self.epoch {
+                    self.replica.fail(&chain(error));
+                }
+            })?;
             let outcome = self.apply_entry(entry).await?;
             if let Some(responder) = responder {
                 responder.send(outcome);

@@ -29,6 +29,6 @@ pub(crate) use join::Gate;
 pub(crate) use keeper::Keeper;
 pub(crate) use level::LevelWatch;
 pub use nodes::ClusterNode;
-pub(crate) use report::ReportService;
+pub(crate) use report::{ReportService, collect as members};
 pub(crate) use roster::Roster;
 pub(crate) use steward::{LeadTime, Steward};

@@ -76,7 +76,7 @@ fn of(group: &Group) -> Option<GroupReport> {
 }
 
 /// The members of all groups whose leaders answer, by group.
-pub(super) async fn collect(roster: &Roster) -> BTreeMap<u32, GroupReport> {
+pub(crate) async fn collect(roster: &Roster) -> BTreeMap<u32, GroupReport> {
     let view = roster.view();
     let peers = roster.links.peers();
     let others = view

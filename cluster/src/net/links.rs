@@ -24,12 +24,12 @@ use super::network::Network;
 use super::peers::{PeerError, PeerIdentity, PeerService, Peers, ServiceId};
 use super::server::Incoming;
 use super::slot::Slot;
-use super::snapshot_sender::SnapshotPace;
-use super::talk::Talk;
+use super::talk::{Talk, late_frames};
 use super::traffic::{LinkMetrics, Traffic};
 use super::wire::CALL_BYTES_MAX;
 use super::wire::proto::link_client::LinkClient;
 use super::wire::proto::{CallRequest, TalkFrame};
+use crate::pace::Pace;
 
 /// What may be asked of one peer at a time: 64 MiB of questions, and 1,024 of them.
 const CALLS_UNIT_BYTES: usize = 64 << 10;
@@ -61,7 +61,7 @@ pub(super) struct Inner {
     pub strangers: Arc<Semaphore>,
     pub snapshots_in: Arc<Semaphore>,
     pub snapshots_out: Semaphore,
-    pub snapshot_pace: SnapshotPace,
+    pub snapshot_pace: Pace,
     pub traffic: Arc<Traffic>,
 }
 
@@ -101,7 +101,7 @@ impl Links {
                 strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
                 snapshots_in: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),
                 snapshots_out: Semaphore::new(SNAPSHOTS_MAX),
-                snapshot_pace: SnapshotPace::new(SNAPSHOT_BYTES_PER_SECOND),
+                snapshot_pace: Pace::new(SNAPSHOT_BYTES_PER_SECOND),
                 traffic,
             }),
         }
@@ -258,15 +258,7 @@ impl Links {
         // What comes from the other side is known only once the request, which holds what goes there,
         // was sent.
         let (incoming, frames) = tokio::sync::oneshot::channel();
-        let incoming_frames = futures::stream::once(async move {
-            match frames.await {
-                Ok(frames) => frames,
-                Err(_) => futures::stream::empty().boxed(),
-            }
-        })
-        .flatten()
-        .boxed();
-        let (talk, outgoing) = Talk::over(incoming_frames);
+        let (talk, outgoing) = Talk::over(late_frames(frames));
         let request = futures::stream::once(async move { opener }).chain(outgoing);
         let response = client.talk(request).await?.into_inner();
         let frames = response.map(|frame| Ok(frame?.body)).boxed();

@@ -43,5 +43,6 @@ pub use lane::Lane;
 pub(crate) use links::Links;
 pub use network::{Listen, Network, Socket, TcpNetwork};
 pub use peers::{PeerError, PeerIdentity, PeerService, Peers, ServiceId};
+pub(crate) use snapshot_sender::read_chunks;
 pub use talk::{Talk, TalkReceiver, TalkSender, TrySendError};
 pub use traffic::LinkMetrics;

@@ -23,6 +23,8 @@ impl ServiceId {
     pub const PROPOSALS: Self = Self(3);
     /// Questions about the cluster's metadata.
     pub const METADATA: Self = Self(4);
+    /// Replicas of the same group, to compare and to mend each other.
+    pub const REPLICAS: Self = Self(5);
     /// The broker.
     pub const BROKER: Self = Self(16);
 }

@@ -6,7 +6,7 @@
 //! the checkpoint is still the same.
 
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use flotilla_storage::SnapshotExport;
@@ -14,7 +14,6 @@ use futures::stream::{self, StreamExt};
 use openraft::alias::SnapshotOf;
 use openraft::errors::{NetworkError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::raft::SnapshotResponse;
-use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::group_network::{GroupPeer, unreachable};
@@ -24,6 +23,7 @@ use super::snapshot_head::SnapshotHead;
 use super::wire::proto::SnapshotPart;
 use crate::codec;
 use crate::error::{ClusterError, chain};
+use crate::pace::Pace;
 use crate::snapshot::{SnapshotHandle, live_ranges};
 use crate::types::{Groups, Vote};
 
@@ -32,37 +32,15 @@ type Outcome = Result<SnapshotResponse<Groups>, StreamingError<Groups>>;
 /// Read ahead of the link.
 const CHUNKS_AHEAD: usize = 1;
 
-/// Bytes per second that leave this node in snapshots, all of them together.
-pub(super) struct SnapshotPace {
-    bytes_per_second: Mutex<u64>,
-    next: Mutex<Instant>,
-}
-
-impl SnapshotPace {
-    pub fn new(bytes_per_second: u64) -> Self {
-        Self {
-            bytes_per_second: Mutex::new(bytes_per_second),
-            next: Mutex::new(Instant::now()),
-        }
-    }
-
-    /// Waits until so many bytes may leave.
-    async fn pass(&self, bytes: usize) {
-        let taken = Duration::from_secs_f64(bytes as f64 / *self.bytes_per_second.lock() as f64);
-        let start = {
-            let mut next = self.next.lock();
-            let start = (*next).max(Instant::now());
-            *next = start + taken;
-            start
-        };
-        tokio::time::sleep_until(start.into()).await;
-    }
-}
-
 impl Links {
     /// Limits what snapshots take of the network and of the disks at both ends.
     pub fn set_snapshot_rate(&self, bytes_per_second: u64) {
-        *self.inner.snapshot_pace.bytes_per_second.lock() = bytes_per_second.max(1);
+        self.inner.snapshot_pace.set(bytes_per_second);
+    }
+
+    /// Bytes per second that leave this node in snapshots, all of them together.
+    pub fn snapshot_pace(&self) -> &Pace {
+        &self.inner.snapshot_pace
     }
 }
 
@@ -104,7 +82,7 @@ impl GroupPeer {
         let links = self.links.clone();
         let paced = stream::unfold((queue, links), |(mut queue, links)| async move {
             let chunk = queue.recv().await?;
-            links.inner.snapshot_pace.pass(chunk.len()).await;
+            links.inner.snapshot_pace.pass(chunk.len() as u64).await;
             let part = SnapshotPart {
                 chunk,
                 ..SnapshotPart::default()
@@ -148,7 +126,7 @@ fn no_answer() -> StreamingError<Groups> {
 }
 
 /// Reads what the receiver does not have yet, as fast as it is taken.
-fn read_chunks(
+pub(crate) fn read_chunks(
     export: SnapshotExport,
     present: u64,
     chunks: mpsc::Sender<Bytes>,

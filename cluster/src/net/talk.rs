@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{BoxStream, Stream, StreamExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot};
 
 use super::peers::PeerError;
 use super::wire::MESSAGE_BYTES_MAX;
@@ -14,6 +14,9 @@ use super::wire::proto::TalkFrame;
 /// that the other side is slow.
 const QUEUE_FRAMES: usize = 64;
 const QUEUE_BYTES: usize = 1 << 20;
+
+/// What comes from the other side.
+pub(super) type Frames = BoxStream<'static, Result<Bytes, PeerError>>;
 
 /// Both ends of a conversation. It ends when either side drops its part; what was sent before arrives,
 /// unless the link breaks.
@@ -25,6 +28,16 @@ pub struct Talk {
 }
 
 impl Talk {
+    /// The two ends of a conversation inside this node.
+    pub(crate) fn pair() -> (Self, Self) {
+        let (towards_first, frames) = oneshot::channel();
+        let (first, from_first) = Self::over(late_frames(frames));
+        let (second, from_second) = Self::over(from_first.map(|frame| Ok(frame.body)).boxed());
+        // The receiver is in `first`.
+        let _ = towards_first.send(from_second.map(|frame| Ok(frame.body)).boxed());
+        (first, second)
+    }
+
     /// A conversation over `incoming`, and the frames to be sent for it.
     pub(super) fn over(
         incoming: BoxStream<'static, Result<Bytes, PeerError>>,
@@ -47,6 +60,18 @@ impl Talk {
         };
         (talk, outgoing)
     }
+}
+
+/// Frames of a stream that is not there yet.
+pub(super) fn late_frames(stream: oneshot::Receiver<Frames>) -> Frames {
+    futures::stream::once(async move {
+        match stream.await {
+            Ok(frames) => frames,
+            Err(_) => futures::stream::empty().boxed(),
+        }
+    })
+    .flatten()
+    .boxed()
 }
 
 struct Outgoing {

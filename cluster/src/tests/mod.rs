@@ -7,6 +7,7 @@ mod leaders;
 mod levels;
 mod many;
 mod membership;
+mod mending;
 mod node;
 mod outbox;
 pub(crate) mod replay;

@@ -1,0 +1,242 @@
+//! The digest of one replica at one entry: what is stored there, read and checked part by part.
+//!
+//! Memory holds a few parts, however large the replica is. Parts end at places that depend on what is in
+//! them alone, so that two replicas that differ in one place agree on all the others.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use crc32c::{crc32c, crc32c_append};
+use flotilla_storage::{NodeLog, SnapshotExport, StorageError};
+use tokio::sync::mpsc;
+
+use super::message::{ENTRIES_PER_PART, Part, Place, Step, Told, Totals, Words, broken};
+use crate::checkpoint::ExactCheckpoint;
+use crate::error::ClusterError;
+use crate::group::Group;
+use crate::pace::Pace;
+use crate::snapshot::live_ranges;
+
+/// A replica that was just started, or made anew, first applies what it has.
+const RECOVERY_WAIT_MAX: Duration = Duration::from_secs(10);
+const RECOVERY_LOOK: Duration = Duration::from_millis(20);
+/// No checkpoint is made meanwhile, so changed records gather in memory.
+const ENTRY_WAIT_MAX: Duration = Duration::from_secs(10);
+/// A part of records ends at one key in so many...
+const KEYS_PER_PART: u32 = 16;
+/// ...and at so many in any case.
+const RECORDS_MAX: u32 = 256;
+/// Parts told at once.
+const PARTS_AT_ONCE: usize = 256;
+/// Entries of the log read at once.
+const LOG_BYTES: usize = 1 << 20;
+
+/// Answers with the digest of a replica on this node.
+pub(super) async fn answer(
+    group: &Group,
+    bytes_per_second: u64,
+    words: &mut Words,
+) -> Result<(), ClusterError> {
+    let replica = &group.replica;
+    if let Some(reason) = replica.trouble() {
+        return Err(ClusterError::Unavailable { reason });
+    }
+    let recovered = async {
+        while !replica.is_recovered() {
+            tokio::time::sleep(RECOVERY_LOOK).await;
+        }
+    };
+    let recovered = tokio::time::timeout(RECOVERY_WAIT_MAX, recovered).await;
+    recovered.map_err(|_| broken("the replica has not recovered yet"))?;
+    let mut exact = ExactCheckpoint::begin(replica).await?;
+    let last = replica.log.group_state(replica.group)?.last;
+    let last = last.map_or(0, |point| point.index);
+    words.say(&Told::Ready { last }).await?;
+    let index = agree(&mut exact, words).await?;
+    let export = exact.export(index).await?;
+    drop(exact);
+    words.say(&Told::Reached).await?;
+    let (frames, mut queue) = mpsc::channel(2);
+    let log = replica.log.clone();
+    let shard = replica.shard;
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut reader = Reader {
+            pace: Pace::new(bytes_per_second),
+            frames,
+            ready: Vec::new(),
+            totals: Totals::default(),
+        };
+        reader
+            .read(&export, &log)
+            .map_err(|error| ClusterError::of_read(shard, error))?;
+        Ok::<_, ClusterError>(reader.totals)
+    });
+    while let Some(parts) = queue.recv().await {
+        words.say(&Told::Parts(parts)).await?;
+    }
+    let told = match reading.await.map_err(broken)? {
+        Ok(totals) => Told::End(totals),
+        Err(ClusterError::Corrupt { what, .. }) => Told::Unsound { reason: what },
+        Err(error) => return Err(error),
+    };
+    words.say(&told).await
+}
+
+/// Finds the entry that all replicas can be compared at, and waits until it is applied here.
+async fn agree(exact: &mut ExactCheckpoint<'_>, words: &mut Words) -> Result<u64, ClusterError> {
+    let deadline = tokio::time::Instant::now() + ENTRY_WAIT_MAX;
+    let mut armed = None;
+    loop {
+        // Only the waiting may be broken off, not the writing of what is frozen.
+        let heard = tokio::time::timeout_at(deadline, words.hear());
+        let heard = match armed {
+            None => heard.await,
+            Some(index) => tokio::select! {
+                biased;
+                heard = heard => heard,
+                () = exact.reached() => return Ok(index),
+            },
+        };
+        let late = |_| broken("the entry to compare at was not reached in time");
+        let Step::At { index } = heard.map_err(late)??;
+        armed = match exact.arm(index).await? {
+            None => {
+                words.say(&Told::Armed).await?;
+                Some(index)
+            }
+            Some(applied) => {
+                words.say(&Told::Passed { applied }).await?;
+                None
+            }
+        };
+    }
+}
+
+/// Reads a frozen replica on a thread of its own.
+struct Reader {
+    pace: Pace,
+    frames: mpsc::Sender<Vec<Part>>,
+    ready: Vec<Part>,
+    totals: Totals,
+}
+
+impl Reader {
+    fn read(&mut self, export: &SnapshotExport, log: &NodeLog) -> Result<(), StorageError> {
+        self.read_messages(export)?;
+        self.read_records(export)?;
+        self.tell();
+        self.read_log(export, log)
+    }
+
+    fn read_messages(&mut self, export: &SnapshotExport) -> Result<(), StorageError> {
+        let mut part: Option<Part> = None;
+        for range in live_ranges(export, export.manifest().upto.index) {
+            let range = range?;
+            let first = range.index / ENTRIES_PER_PART * ENTRIES_PER_PART;
+            let place = Place::Entries { first };
+            if part.as_ref().is_some_and(|part| part.place != place) {
+                self.put(part.take());
+            }
+            let checked = export.check(&range)?;
+            let part = part.get_or_insert_with(|| empty(place));
+            part.count += checked.messages;
+            part.bytes += checked.bytes;
+            part.damaged += checked.damaged;
+            part.crc = crc32c_append(part.crc, &range.index.to_le_bytes());
+            part.crc = crc32c_append(part.crc, &checked.crc.to_le_bytes());
+            self.totals.messages += u64::from(checked.messages);
+            self.totals.message_bytes += checked.bytes;
+            self.totals.damaged += u64::from(checked.damaged);
+            self.pace.pass_blocking(checked.bytes);
+            if self.is_over() {
+                return Ok(());
+            }
+        }
+        self.put(part);
+        Ok(())
+    }
+
+    fn read_records(&mut self, export: &SnapshotExport) -> Result<(), StorageError> {
+        let mut part: Option<Part> = None;
+        for record in export.records() {
+            let (key, value): (Vec<u8>, Bytes) = record?;
+            let present = part.get_or_insert_with(|| empty(Place::Records { upto: Vec::new() }));
+            present.count += 1;
+            present.bytes += value.len() as u64;
+            for bytes in [&key[..], &value[..]] {
+                present.crc = crc32c_append(present.crc, &(bytes.len() as u64).to_le_bytes());
+                present.crc = crc32c_append(present.crc, bytes);
+            }
+            self.totals.records += 1;
+            self.pace.pass_blocking((key.len() + value.len()) as u64);
+            let ends = crc32c(&key).is_multiple_of(KEYS_PER_PART) || present.count == RECORDS_MAX;
+            present.place = Place::Records { upto: key };
+            if ends {
+                self.put(part.take());
+            }
+            if self.is_over() {
+                return Ok(());
+            }
+        }
+        self.put(part);
+        Ok(())
+    }
+
+    /// Entries that a follower may ask for, and that a restart may need. They are not compared: what is in
+    /// them is the same by Raft's own rules, as long as it is whole.
+    fn read_log(&mut self, export: &SnapshotExport, log: &NodeLog) -> Result<(), StorageError> {
+        let group = export.manifest().group;
+        let end = export.manifest().upto.index + 1;
+        // Purged entries are passed over: they may be purged while this runs.
+        let mut next = 0;
+        while next < end && !self.is_over() {
+            let (read, bytes) = match log.entries(group, next..end, LOG_BYTES) {
+                Ok(entries) => {
+                    let Some(last) = entries.last() else { break };
+                    let bytes: usize = entries.iter().map(|entry| entry.body.len()).sum();
+                    next = last.index + 1;
+                    (entries.len(), bytes)
+                }
+                Err(StorageError::Corrupt { index, .. } | StorageError::NotFound { index, .. })
+                    if index >= next =>
+                {
+                    self.totals.log_damaged += 1;
+                    self.totals.log_damaged_first.get_or_insert(index);
+                    next = index + 1;
+                    (1, 0)
+                }
+                Err(error) => return Err(error),
+            };
+            self.totals.log_entries += read as u64;
+            self.pace.pass_blocking(bytes as u64);
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, part: Option<Part>) {
+        self.ready.extend(part);
+        if self.ready.len() >= PARTS_AT_ONCE {
+            self.tell();
+        }
+    }
+
+    fn tell(&mut self) {
+        // Whoever asked is gone: the reading ends at its next look.
+        let _ = self.frames.blocking_send(std::mem::take(&mut self.ready));
+    }
+
+    /// Nobody waits for the digest any more.
+    fn is_over(&self) -> bool {
+        self.frames.is_closed()
+    }
+}
+
+fn empty(place: Place) -> Part {
+    Part {
+        place,
+        count: 0,
+        bytes: 0,
+        crc: 0,
+        damaged: 0,
+    }
+}

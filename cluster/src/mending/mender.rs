@@ -1,0 +1,250 @@
+//! Looks for damage of this node's replicas, and makes those that are damaged anew.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use flotilla_model::ids::NodeId;
+use flotilla_storage::{GroupId, LogHealth, NodeLog, StorageError};
+use tokio::sync::Mutex;
+
+use super::fetch::fetch;
+use super::message::{broken, reason_of};
+use super::report::MendingMetrics;
+use crate::error::ClusterError;
+use crate::group::Group;
+use crate::net::Links;
+use crate::observer::Role;
+use crate::replica::Counters;
+
+/// How often this node looks for damage that was found since.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
+/// After an attempt that failed, longer each time.
+const PAUSE_MIN: Duration = Duration::from_secs(2);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// For another node to take over.
+const HAND_OVER_WAIT: Duration = Duration::from_secs(5);
+
+/// Counts of a node.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub compared: AtomicU64,
+    pub compared_last_s: AtomicU64,
+    pub found_damaged: AtomicU64,
+    pub found_differing: AtomicU64,
+    pub mended: AtomicU64,
+    pub mending_failed: AtomicU64,
+}
+
+pub(crate) struct Mender {
+    pub(super) groups: Vec<Arc<Group>>,
+    pub(super) links: Links,
+    pub(super) log: NodeLog,
+    pub(super) own: NodeId,
+    pub(super) counts: Counts,
+    /// One replica at a time: each is fetched whole.
+    turn: Mutex<()>,
+}
+
+/// How badly a replica is hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Damage {
+    /// Bytes that were stored once cannot be read.
+    Bytes,
+    /// Votes or entries may be lost, or the state is.
+    Word,
+}
+
+impl Mender {
+    pub fn new(groups: Vec<Arc<Group>>, links: Links, log: NodeLog, own: NodeId) -> Arc<Self> {
+        Arc::new(Self {
+            groups,
+            links,
+            log,
+            own,
+            counts: Counts::default(),
+            turn: Mutex::new(()),
+        })
+    }
+
+    /// Mends what is found damaged, as long as the node runs.
+    pub async fn run(self: Arc<Self>) {
+        let mut waits: BTreeMap<GroupId, (Instant, Duration)> = BTreeMap::new();
+        loop {
+            tokio::time::sleep(LOOK_PERIOD).await;
+            if self.log.health() != LogHealth::Healthy {
+                continue;
+            }
+            for group in self.damaged() {
+                let now = Instant::now();
+                let waiting = waits.get(&group).copied();
+                if waiting.is_some_and(|(until, _)| now < until) {
+                    continue;
+                }
+                let mended = self.mend(group, None, true).await;
+                if mended.is_ok() && self.damage_of(group).is_none() {
+                    waits.remove(&group);
+                } else {
+                    let pause = waiting.map_or(PAUSE_MIN, |(_, pause)| (pause * 2).min(PAUSE_MAX));
+                    waits.insert(group, (Instant::now() + pause, pause));
+                }
+            }
+        }
+    }
+
+    /// The groups that are damaged here and could be mended from other nodes.
+    fn damaged(&self) -> Vec<GroupId> {
+        let mut groups: Vec<GroupId> = self.damage().into_keys().collect();
+        groups.retain(|group| self.has_others(*group));
+        groups
+    }
+
+    /// What is damaged here.
+    fn damage(&self) -> BTreeMap<GroupId, Damage> {
+        // Of a log that is closed nothing is known, and nothing can be mended.
+        let hit = self.log.damaged_groups().unwrap_or_default();
+        let groups = self.groups.iter().map(|group| group.replica.group);
+        let damage = groups.filter_map(|group| {
+            let damage = match self.log.group_state(group) {
+                Ok(state) if state.suspect => Some(Damage::Word),
+                Err(StorageError::StateLost { .. }) => Some(Damage::Word),
+                _ => hit.contains(&group).then_some(Damage::Bytes),
+            };
+            Some((group, damage?))
+        });
+        damage.collect()
+    }
+
+    fn damage_of(&self, group: GroupId) -> Option<Damage> {
+        self.damage().get(&group).copied()
+    }
+
+    /// Whether another node is a voter of the group, as far as that can be known here.
+    fn has_others(&self, group: GroupId) -> bool {
+        let replica = &self.groups[group.0 as usize].replica;
+        let voters = replica.voters();
+        let leader = *replica.leader.borrow();
+        voters
+            .into_iter()
+            .chain(leader)
+            .any(|node| node != self.own)
+    }
+
+    /// Makes the replica of a group anew from another node, one of these if they are named. With
+    /// `if_damaged` only if nobody else did so meanwhile.
+    pub async fn mend(
+        &self,
+        number: GroupId,
+        from: Option<&[NodeId]>,
+        if_damaged: bool,
+    ) -> Result<(), ClusterError> {
+        let _turn = self.turn.lock().await;
+        if if_damaged && self.damage_of(number).is_none() {
+            return Ok(());
+        }
+        let begin = Instant::now();
+        let outcome = self.try_mend(number, from).await;
+        match &outcome {
+            Ok(from) => {
+                self.counts.mended.fetch_add(1, Ordering::Relaxed);
+                let elapsed_ms = begin.elapsed().as_millis() as u64;
+                tracing::warn!(group = number.0, %from, elapsed_ms, "a damaged replica was made anew");
+            }
+            Err(error) => {
+                self.counts.mending_failed.fetch_add(1, Ordering::Relaxed);
+                let reason = reason_of(error);
+                tracing::warn!(
+                    group = number.0,
+                    reason,
+                    "a damaged replica could not be made anew yet"
+                );
+            }
+        }
+        outcome.map(|_| ())
+    }
+
+    async fn try_mend(
+        &self,
+        number: GroupId,
+        from: Option<&[NodeId]>,
+    ) -> Result<NodeId, ClusterError> {
+        let group = self
+            .groups
+            .get(number.0 as usize)
+            .ok_or_else(|| broken("there is no such group"))?;
+        if !self.has_others(number) {
+            return Err(broken("no other node holds the group"));
+        }
+        self.give_up_leadership(group).await?;
+        let must_lead =
+            self.damage_of(number) == Some(Damage::Word) || group.replica.failure().is_some();
+        let was_running = group.raft().is_some();
+        if must_lead {
+            // Before the leader is asked: it is not to be confirmed by this node.
+            group.stop_raft().await;
+        }
+        let mut failure = broken("no leader is known");
+        let mut sources = self.sources(group, must_lead);
+        sources.retain(|node| from.is_none_or(|from| from.contains(node)));
+        for from in sources {
+            match fetch(&self.links, from, group, must_lead).await {
+                Ok(fetched) => {
+                    self.give_up_leadership(group).await?;
+                    group.rebuild(fetched, must_lead).await?;
+                    return Ok(from);
+                }
+                Err(error) => failure = error,
+            }
+        }
+        if must_lead && was_running {
+            group.restart().await?;
+        }
+        Err(failure)
+    }
+
+    /// Whom to ask: the leader first, and only it if it must be.
+    fn sources(&self, group: &Group, must_lead: bool) -> Vec<NodeId> {
+        let leader = *group.replica.leader.borrow();
+        let mut sources: Vec<NodeId> = leader.into_iter().collect();
+        if !must_lead {
+            let voters = group.replica.voters().into_iter();
+            sources.extend(voters.filter(|node| Some(*node) != leader));
+        }
+        sources.retain(|node| *node != self.own);
+        sources
+    }
+
+    async fn give_up_leadership(&self, group: &Group) -> Result<(), ClusterError> {
+        group.hand_over(Instant::now() + HAND_OVER_WAIT).await;
+        match *group.replica.role.borrow() {
+            Role::Leader => Err(broken("no other node takes over the leadership")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Keeps this node from mending.
+    #[cfg(test)]
+    pub async fn hold(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
+    /// The numbers of the node.
+    pub fn metrics(&self) -> MendingMetrics {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let read = self.groups.iter().map(|group| {
+            let counters: &Counters = &group.replica.counters;
+            load(&counters.read_elsewhere)
+        });
+        MendingMetrics {
+            compared: load(&self.counts.compared),
+            compared_last_s: load(&self.counts.compared_last_s),
+            found_damaged: load(&self.counts.found_damaged),
+            found_differing: load(&self.counts.found_differing),
+            mended: load(&self.counts.mended),
+            mending_failed: load(&self.counts.mending_failed),
+            damaged: self.damage().len() as u64,
+            read_elsewhere: read.sum(),
+        }
+    }
+}

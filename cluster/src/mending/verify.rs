@@ -1,0 +1,393 @@
+//! Compares the replicas of one group, from any node.
+
+use std::time::{Duration, Instant};
+
+use flotilla_model::ids::NodeId;
+use futures::future::join_all;
+
+use super::compare::Comparison;
+use super::message::{Opening, Part, Step, Told, Totals, Words, broken, out_of_turn, reason_of};
+use super::report::{Finding, GroupVerification, ReplicaFinding, ReplicaVerification};
+use super::service::ReplicaService;
+use crate::error::ClusterError;
+use crate::net::{Lane, Peers, ServiceId, Talk};
+use crate::pending::no_operation;
+
+/// A checkpoint that a replica makes at the moment ends within this.
+const READY_WAIT_MAX: Duration = Duration::from_secs(40);
+/// For a replica to apply what the others have.
+const REACH_WAIT_MAX: Duration = Duration::from_secs(30);
+/// The next parts: each is read from a disk at a low rate.
+const PART_WAIT_MAX: Duration = Duration::from_secs(300);
+/// A replica is fetched whole.
+const MEND_WAIT_MAX: Duration = Duration::from_secs(3600);
+/// How far ahead the entry is that is compared at, in entries. While nothing is written the last entry
+/// will do; else replicas pass it before they hear of it.
+const AHEAD: [u64; 6] = [0, 8, 32, 128, 512, 2_048];
+/// For an entry that only brings the log further.
+const FILL_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Compares replicas.
+#[derive(Clone)]
+pub(super) struct Comparer {
+    pub own: NodeId,
+    pub peers: Peers,
+    pub service: ReplicaService,
+}
+
+/// A replica that takes part.
+struct Participant {
+    node: NodeId,
+    words: Words,
+    /// Told, and not compared yet; the last comes first.
+    parts: Vec<Part>,
+    totals: Option<Totals>,
+    failure: Option<Failure>,
+}
+
+/// Why a replica takes no part any more.
+enum Failure {
+    Gone(String),
+    Unsound(String),
+}
+
+impl Participant {
+    fn fail(&mut self, error: &ClusterError) {
+        self.failure
+            .get_or_insert_with(|| Failure::Gone(reason_of(error)));
+    }
+
+    fn is_there(&self) -> bool {
+        self.failure.is_none()
+    }
+
+    /// The next answer, before the deadline.
+    async fn answer(&mut self, wait: Duration) -> Result<Told, ClusterError> {
+        let answer = tokio::time::timeout(wait, self.words.answer()).await;
+        answer.map_err(|_| broken("the replica does not answer in time"))?
+    }
+
+    /// Makes sure that the next part is here, if there is one.
+    async fn advance(&mut self) {
+        while self.is_there() && self.parts.is_empty() && self.totals.is_none() {
+            match self.answer(PART_WAIT_MAX).await {
+                Ok(Told::Parts(mut parts)) => {
+                    parts.reverse();
+                    self.parts = parts;
+                }
+                Ok(Told::End(totals)) => self.totals = Some(totals),
+                Ok(Told::Unsound { reason }) => self.failure = Some(Failure::Unsound(reason)),
+                Ok(told) => self.fail(&out_of_turn(&told)),
+                Err(error) => self.fail(&error),
+            }
+        }
+    }
+}
+
+impl Comparer {
+    /// Compares the replicas of a group, has those made anew that are damaged or in the minority, and
+    /// compares again if any were.
+    pub async fn verify_and_mend(
+        &self,
+        group: u32,
+        voters: &[NodeId],
+        bytes_per_second: u64,
+    ) -> GroupVerification {
+        let (found, is_open) = self.verify(group, voters, bytes_per_second).await;
+        let healthy: Vec<NodeId> =
+            nodes_that(&found, |finding| *finding == ReplicaFinding::Identical);
+        let ill: Vec<NodeId> = nodes_that(&found, |finding| match finding {
+            ReplicaFinding::Damaged { .. } => true,
+            ReplicaFinding::Differs { .. } => !is_open,
+            _ => false,
+        });
+        if ill.is_empty() || healthy.is_empty() {
+            return found;
+        }
+        let mut failures = Vec::new();
+        for node in &ill {
+            let opening = Opening::Mend {
+                group,
+                from: healthy.clone(),
+                if_damaged: has_unreadable(&found, *node),
+            };
+            let mended = self.mend(*node, &opening).await;
+            failures.push((*node, mended.err().map(|error| reason_of(&error))));
+        }
+        let (mut again, _) = self.verify(group, voters, bytes_per_second).await;
+        for (node, failure) in failures {
+            let before = found.replicas.iter().find(|replica| replica.node == node);
+            let now = again
+                .replicas
+                .iter_mut()
+                .find(|replica| replica.node == node);
+            if let (Some(before), Some(now)) = (before, now) {
+                match failure {
+                    None => now.mended = Some(before.finding.clone()),
+                    Some(_) => now.mending_failed = failure,
+                }
+            }
+        }
+        again
+    }
+
+    /// Also tells whether replicas differ without a majority for any.
+    async fn verify(
+        &self,
+        group: u32,
+        voters: &[NodeId],
+        bytes_per_second: u64,
+    ) -> (GroupVerification, bool) {
+        let opened = voters
+            .iter()
+            .map(|node| self.open(group, *node, bytes_per_second));
+        let mut participants = Vec::new();
+        let mut absent = Vec::new();
+        for (node, opened) in voters.iter().zip(join_all(opened).await) {
+            match opened {
+                Ok(words) => participants.push(Participant {
+                    node: *node,
+                    words,
+                    parts: Vec::new(),
+                    totals: None,
+                    failure: None,
+                }),
+                Err(error) => {
+                    let reason = reason_of(&error);
+                    let finding = ReplicaFinding::Unreachable { reason };
+                    absent.push(verification(*node, finding, &Totals::default()));
+                }
+            }
+        }
+        let at = match self.agree(group, &mut participants).await {
+            Ok(at) => Some(at),
+            Err(error) => {
+                participants.iter_mut().for_each(|one| one.fail(&error));
+                None
+            }
+        };
+        let mut comparison = Comparison::new(participants.len(), voters.len());
+        compare(&mut participants, &mut comparison).await;
+        let mut replicas = absent;
+        for (number, participant) in participants.into_iter().enumerate() {
+            let totals = participant.totals.unwrap_or_default();
+            let finding = match participant.failure {
+                None => comparison.finding(number, &totals),
+                Some(Failure::Gone(reason)) => ReplicaFinding::Unreachable { reason },
+                Some(Failure::Unsound(reason)) => ReplicaFinding::Damaged {
+                    messages: 0,
+                    log_entries: 0,
+                    places: vec![reason],
+                },
+            };
+            replicas.push(verification(participant.node, finding, &totals));
+        }
+        replicas.sort_by_key(|replica| replica.node);
+        let finding = finding_of(&replicas);
+        let found = GroupVerification {
+            group,
+            at,
+            finding,
+            replicas,
+        };
+        (found, comparison.is_open())
+    }
+
+    async fn talk(&self, node: NodeId) -> Result<Words, ClusterError> {
+        if node == self.own {
+            let (here, there) = Talk::pair();
+            tokio::spawn(self.service.clone().converse(there));
+            return Ok(here.into());
+        }
+        let talk = self.peers.talk(node, Lane::Bulk, ServiceId::REPLICAS).await;
+        talk.map(Words::from).map_err(broken)
+    }
+
+    async fn open(
+        &self,
+        group: u32,
+        node: NodeId,
+        bytes_per_second: u64,
+    ) -> Result<Words, ClusterError> {
+        let mut words = self.talk(node).await?;
+        let opening = Opening::Digest {
+            group,
+            bytes_per_second,
+        };
+        words.say(&opening).await?;
+        Ok(words)
+    }
+
+    async fn mend(&self, node: NodeId, opening: &Opening) -> Result<(), ClusterError> {
+        let mut words = self.talk(node).await?;
+        words.say(opening).await?;
+        match tokio::time::timeout(MEND_WAIT_MAX, words.answer()).await {
+            Ok(Ok(Told::Mended)) => Ok(()),
+            Ok(Ok(told)) => Err(out_of_turn(&told)),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(broken("the replica was not made anew in time")),
+        }
+    }
+
+    /// Finds an entry that all can be compared at, and waits until they are there.
+    async fn agree(
+        &self,
+        group: u32,
+        participants: &mut [Participant],
+    ) -> Result<u64, ClusterError> {
+        let ready = participants.iter_mut().map(|one| async {
+            match one.answer(READY_WAIT_MAX).await {
+                Ok(Told::Ready { last }) => last,
+                Ok(told) => {
+                    one.fail(&out_of_turn(&told));
+                    0
+                }
+                Err(error) => {
+                    one.fail(&error);
+                    0
+                }
+            }
+        });
+        let mut last = join_all(ready).await.into_iter().max().unwrap_or(0);
+        for ahead in AHEAD {
+            let at = last + ahead;
+            let armed = participants.iter_mut().filter(|one| one.is_there());
+            let passed = join_all(armed.map(|one| arm(one, at))).await;
+            match passed.into_iter().flatten().max() {
+                Some(applied) => last = applied,
+                None => {
+                    self.reach(group, participants).await?;
+                    return Ok(at);
+                }
+            }
+        }
+        Err(broken(
+            "entries are written faster than replicas agree on one",
+        ))
+    }
+
+    /// Waits until all replicas are at the entry, and has the log go on as long as none is.
+    async fn reach(
+        &self,
+        group: u32,
+        participants: &mut [Participant],
+    ) -> Result<(), ClusterError> {
+        let reached = participants
+            .iter_mut()
+            .filter(|one| one.is_there())
+            .map(|one| async {
+                match one.answer(REACH_WAIT_MAX).await {
+                    Ok(Told::Reached) => {}
+                    Ok(told) => one.fail(&out_of_turn(&told)),
+                    Err(error) => one.fail(&error),
+                }
+            });
+        let mut reached = std::pin::pin!(join_all(reached));
+        let pause = Duration::from_millis(50);
+        loop {
+            // Where others write as well, this is not needed.
+            if tokio::time::timeout(pause, reached.as_mut()).await.is_ok() {
+                return Ok(());
+            }
+            let shard = &self.service.groups[group as usize].shard;
+            let deadline = Instant::now() + FILL_WAIT_MAX;
+            let filled = shard.propose(vec![no_operation()], Vec::new(), deadline);
+            if let Err(error) = filled.await {
+                tracing::debug!(group, %error, "the log does not go on for a comparison");
+            }
+        }
+    }
+}
+
+/// Names an entry to a replica; tells where it is if that is behind it.
+async fn arm(one: &mut Participant, at: u64) -> Option<u64> {
+    let told = match one.words.say(&Step::At { index: at }).await {
+        Ok(()) => one.answer(READY_WAIT_MAX).await,
+        Err(error) => Err(error),
+    };
+    match told {
+        Ok(Told::Armed) => None,
+        Ok(Told::Passed { applied }) => Some(applied),
+        Ok(told) => {
+            one.fail(&out_of_turn(&told));
+            None
+        }
+        Err(error) => {
+            one.fail(&error);
+            None
+        }
+    }
+}
+
+/// Goes through all places that any replica has something at, in their order.
+async fn compare(participants: &mut [Participant], comparison: &mut Comparison) {
+    loop {
+        join_all(participants.iter_mut().map(Participant::advance)).await;
+        let heads = participants.iter().filter(|one| one.is_there());
+        let place = heads
+            .filter_map(|one| one.parts.last())
+            .map(|part| &part.place)
+            .min();
+        let Some(place) = place.cloned() else { return };
+        let held: Vec<Option<Part>> = participants
+            .iter_mut()
+            .map(|one| one.parts.pop_if(|part| part.place == place))
+            .collect();
+        let present: Vec<bool> = participants.iter().map(Participant::is_there).collect();
+        comparison.step(&place, &held, &present);
+    }
+}
+
+fn verification(node: NodeId, finding: ReplicaFinding, totals: &Totals) -> ReplicaVerification {
+    ReplicaVerification {
+        node,
+        finding,
+        messages: totals.messages,
+        message_bytes: totals.message_bytes,
+        records: totals.records,
+        mended: None,
+        mending_failed: None,
+    }
+}
+
+fn nodes_that(found: &GroupVerification, holds: impl Fn(&ReplicaFinding) -> bool) -> Vec<NodeId> {
+    let replicas = found.replicas.iter();
+    replicas
+        .filter(|replica| holds(&replica.finding))
+        .map(|replica| replica.node)
+        .collect()
+}
+
+/// Whether a replica knows itself that it is damaged.
+fn has_unreadable(found: &GroupVerification, node: NodeId) -> bool {
+    found.replicas.iter().any(|replica| match replica.finding {
+        ReplicaFinding::Damaged {
+            messages,
+            log_entries,
+            ..
+        } => replica.node == node && messages + log_entries > 0,
+        _ => false,
+    })
+}
+
+fn finding_of(replicas: &[ReplicaVerification]) -> Finding {
+    let any =
+        |holds: fn(&ReplicaFinding) -> bool| replicas.iter().any(|replica| holds(&replica.finding));
+    if any(|finding| matches!(finding, ReplicaFinding::Damaged { .. })) {
+        return Finding::Damaged;
+    }
+    if any(|finding| matches!(finding, ReplicaFinding::Differs { .. })) {
+        return Finding::Differs;
+    }
+    if !any(|finding| *finding == ReplicaFinding::Identical) {
+        let reason = match replicas.first().map(|replica| &replica.finding) {
+            Some(ReplicaFinding::Unreachable { reason }) => reason.clone(),
+            _ => "the group has no voters that are known".to_owned(),
+        };
+        return Finding::Failed { reason };
+    }
+    match any(|finding| matches!(finding, ReplicaFinding::Unreachable { .. })) {
+        true => Finding::Incomplete,
+        false => Finding::Identical,
+    }
+}
