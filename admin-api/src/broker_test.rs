@@ -129,6 +129,34 @@ fn encoded(name: &str) -> String {
 }
 
 #[test]
+fn replicas_are_compared_on_demand() {
+    with_node(|node| async move {
+        let path = "/api/v1/cluster/verify";
+        assert_eq!(
+            node.error(Method::GET, path, None).await,
+            (404, "not_found".to_owned())
+        );
+        node.publish("orders", 3).await;
+        let begun = node.ok(Method::POST, path, None).await;
+        assert_eq!(begun, json!({"run": 1}));
+        let found = loop {
+            let found = node.get(path).await;
+            if found["running"] == false {
+                break found;
+            }
+            actix_web::rt::time::sleep(Duration::from_millis(10)).await;
+        };
+        assert_eq!(
+            (&found["fine"], &found["shards_total"]),
+            (&json!(true), &json!(3))
+        );
+        let replicas = found["shards"].as_array().unwrap().iter();
+        let messages = replicas.map(|shard| shard["replicas"][0]["messages"].as_u64().unwrap());
+        assert_eq!(messages.sum::<u64>(), 3, "{found}");
+    });
+}
+
+#[test]
 fn a_topic_is_created_changed_listed_and_deleted() {
     with_node(|node| async move {
         let path = "/api/v1/topics/orders";

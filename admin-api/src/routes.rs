@@ -85,6 +85,13 @@ pub const RESOURCES: &[Resource] = &[
         methods: &[(Method::PUT, || web::put().to(cluster::set_replicas))],
     },
     Resource {
+        path: "/api/v1/cluster/verify",
+        methods: &[
+            (Method::GET, || web::get().to(cluster::verification)),
+            (Method::POST, || web::post().to(cluster::verify)),
+        ],
+    },
+    Resource {
         path: "/api/v1/nodes",
         methods: &[(Method::GET, || web::get().to(cluster::nodes))],
     },

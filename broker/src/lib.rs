@@ -45,6 +45,9 @@ pub use api::signal::{Signal, SignalDelivery, SubscribeSignals};
 pub use api::topic::{CursorMode, Publish, Published, Start, SubscribeTopic, TopicDelivery};
 pub use config::BrokerConfig;
 pub use facade::Broker;
+pub use flotilla_cluster::{
+    Finding, GroupVerification, ReplicaFinding, ReplicaVerification, Verification,
+};
 pub use hub::subscription::SignalSubscription;
 pub use queue::session::Session;
 pub use topic::subscription::TopicSubscription;

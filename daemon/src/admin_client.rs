@@ -65,10 +65,10 @@ impl AdminClient {
         self.accepted(self.read(path)?)
     }
 
-    /// Has something done.
-    pub fn post(&self, path: &str) -> Result<(), DaemonError> {
+    /// Has something done, and gives the body of the answer.
+    pub fn post(&self, path: &str) -> Result<String, DaemonError> {
         let answer = self.agent.post(format!("{}{path}", self.url)).send_empty();
-        self.accepted(self.answer(answer)?).map(drop)
+        self.accepted(self.answer(answer)?)
     }
 
     /// Has something changed to what a JSON text says.

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::admin_client::AdminClient;
 use crate::cli::{ServeArguments, print_line};
 use crate::error::DaemonError;
-use crate::serve;
+use crate::{serve, verify_command};
 
 /// A change of the cluster is answered once a majority has it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -19,6 +19,14 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 pub enum ClusterCommand {
     /// Shows the nodes of the cluster and where its shards are.
     Status {
+        #[command(flatten)]
+        node: AskedNode,
+        /// Prints the answer as the node gave it.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compares the replicas of all shards, and has damaged ones made anew.
+    Verify {
         #[command(flatten)]
         node: AskedNode,
         /// Prints the answer as the node gave it.
@@ -85,6 +93,7 @@ pub fn run(command: ClusterCommand) -> Result<(), DaemonError> {
             print_line(cluster.describe().trim_end());
             Ok(())
         }
+        ClusterCommand::Verify { node, json } => verify_command::run(&node, json),
         ClusterCommand::Join(join) => {
             let (config, layers) = join.serve_arguments().configuration()?;
             serve::run(config, &layers)
@@ -100,11 +109,11 @@ pub fn run(command: ClusterCommand) -> Result<(), DaemonError> {
 }
 
 impl AskedNode {
-    fn client(&self) -> Result<AdminClient, DaemonError> {
+    pub fn client(&self) -> Result<AdminClient, DaemonError> {
         AdminClient::new(&self.admin, ANSWER_TIMEOUT)
     }
 
-    fn fail(&self, problem: String) -> DaemonError {
+    pub fn fail(&self, problem: String) -> DaemonError {
         DaemonError::Admin {
             url: self.admin.clone(),
             problem,
@@ -122,7 +131,7 @@ impl JoinArguments {
 impl NodeArguments {
     fn ask_for(self, action: &str) -> Result<(), DaemonError> {
         let path = format!("/api/v1/nodes/{}/{action}", self.id);
-        self.node.client()?.post(&path)
+        self.node.client()?.post(&path).map(drop)
     }
 }
 
@@ -230,7 +239,7 @@ impl ClusterAnswer {
 }
 
 /// Lines with columns as wide as their longest cell.
-fn table<const N: usize>(heads: [&str; N], rows: Vec<[String; N]>) -> String {
+pub fn table<const N: usize>(heads: [&str; N], rows: Vec<[String; N]>) -> String {
     let mut widths = heads.map(str::len);
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {

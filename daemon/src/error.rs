@@ -140,6 +140,14 @@ pub enum DaemonError {
         /// What is wrong.
         problem: String,
     },
+    /// Replicas are not what they should be, or could not be compared.
+    #[error("{shards} of {total} shards are not found to be the same and whole on all their nodes")]
+    Unsound {
+        /// Of so many shards.
+        shards: usize,
+        /// Of all of them.
+        total: u64,
+    },
 }
 
 impl DaemonError {

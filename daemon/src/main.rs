@@ -28,6 +28,7 @@ mod node;
 mod process;
 mod serve;
 mod shutdown;
+mod verify_command;
 
 use std::process::ExitCode;
 

@@ -9,7 +9,7 @@ use crate::error::AdminError;
 use crate::handlers::health::readiness;
 use crate::query::{NoQuery, NodePath};
 use crate::state::Admin;
-use crate::view::{ClusterView, ListView, NodeView};
+use crate::view::{ClusterView, ListView, NodeView, VerificationView, VerifyBegunView};
 
 /// The cluster as this node knows it.
 pub async fn get(
@@ -35,6 +35,23 @@ pub async fn set_replicas(
 ) -> Result<HttpResponse, AdminError> {
     admin.broker()?.set_replicas(body.replicas).await?;
     Ok(HttpResponse::NoContent().finish())
+}
+
+/// Begins to compare the replicas of all shards.
+pub async fn verify(
+    admin: web::Data<Admin>,
+    _query: web::Query<NoQuery>,
+) -> Result<HttpResponse, AdminError> {
+    let run = admin.broker()?.verify_replicas()?;
+    Ok(HttpResponse::Accepted().json(VerifyBegunView { run }))
+}
+
+/// What the last comparison found that this node was asked for.
+pub async fn verification(
+    admin: web::Data<Admin>,
+    _query: web::Query<NoQuery>,
+) -> Result<web::Json<VerificationView>, AdminError> {
+    Ok(web::Json(admin.broker()?.verification()?.into()))
 }
 
 /// The nodes of the cluster.

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod health;
+mod verification;
 
 use flotilla_broker::{DamagedRange, GroupDetail, ObjectSummary, Page, QueueDetail, TopicDetail};
 use flotilla_model::ids::WallTime;
@@ -11,6 +12,7 @@ use crate::settings::{QueueSettingsView, TopicSettingsView};
 
 pub use cluster::{ClusterView, NodeView};
 pub use health::{AliveView, ReadyView};
+pub use verification::{VerificationView, VerifyBegunView};
 
 /// A part of a list.
 #[derive(Debug, Serialize)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use flotilla_cluster::{ClusterError, ClusterNode, GroupHealth};
+use flotilla_cluster::{ClusterError, ClusterNode, GroupHealth, Verification};
 use flotilla_model::ids::{NodeId, ShardId};
 use flotilla_model::query::{self, MetadataView};
 
@@ -74,6 +74,21 @@ impl Broker {
             Err(ClusterError::Invalid { what }) => Err(BrokerError::InvalidRequest { what }),
             changed => Ok(changed?),
         }
+    }
+
+    /// Begins to compare the replicas of all shards with each other, unless that is under way, and has
+    /// damaged ones made anew. Tells which comparison of this node it is.
+    pub fn verify_replicas(&self) -> Result<u64, BrokerError> {
+        self.inner.core.check_open()?;
+        Ok(self.inner.core.cluster.verify())
+    }
+
+    /// What the last comparison found that this node was asked for.
+    pub fn verification(&self) -> Result<Verification, BrokerError> {
+        let found = self.inner.core.cluster.verification();
+        found.ok_or_else(|| BrokerError::NotFound {
+            what: "a comparison of replicas that this node was asked for".to_owned(),
+        })
     }
 
     fn check_node(&self, node: NodeId) -> Result<(), BrokerError> {

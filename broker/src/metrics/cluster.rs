@@ -1,6 +1,6 @@
 //! The part of a scrape that tells about the other nodes, and who leads what.
 
-use flotilla_cluster::{Cluster, GroupHealth, LinkMetrics, Role};
+use flotilla_cluster::{Cluster, GroupHealth, LinkMetrics, MendingMetrics, Role};
 
 use crate::metrics::scrape::{COUNTER, GAUGE};
 use crate::metrics::text::TextWriter;
@@ -21,6 +21,63 @@ pub(super) fn write(writer: &mut TextWriter, cluster: &Cluster) {
         heard,
     );
     groups(writer, &cluster.health().groups);
+    mending(writer, &cluster.mending());
+}
+
+fn mending(writer: &mut TextWriter, mending: &MendingMetrics) {
+    let families = [
+        (
+            "flotilla_replicas_damaged",
+            GAUGE,
+            "Replicas of this node that lack something they stored once.",
+            mending.damaged,
+        ),
+        (
+            "flotilla_replicas_mended_total",
+            COUNTER,
+            "Replicas of this node that were made anew from other nodes.",
+            mending.mended,
+        ),
+        (
+            "flotilla_replicas_mending_failed_total",
+            COUNTER,
+            "Attempts to make a replica of this node anew that failed.",
+            mending.mending_failed,
+        ),
+        (
+            "flotilla_read_elsewhere_total",
+            COUNTER,
+            "Reads of messages damaged on this node that another node answered.",
+            mending.read_elsewhere,
+        ),
+        (
+            "flotilla_verify_shards_total",
+            COUNTER,
+            "Shards whose replicas this node has compared.",
+            mending.compared,
+        ),
+        (
+            "flotilla_verify_last_seconds",
+            GAUGE,
+            "When this node last compared replicas, in seconds since 1970; 0 if never.",
+            mending.compared_last_s,
+        ),
+        (
+            "flotilla_verify_damaged_total",
+            COUNTER,
+            "Replicas that comparisons of this node found damaged.",
+            mending.found_damaged,
+        ),
+        (
+            "flotilla_verify_differing_total",
+            COUNTER,
+            "Replicas that comparisons of this node found to hold something else than the others.",
+            mending.found_differing,
+        ),
+    ];
+    for (name, kind, help, value) in families {
+        writer.single(name, kind, help, value);
+    }
 }
 
 pub(super) fn links(writer: &mut TextWriter, links: &LinkMetrics) {

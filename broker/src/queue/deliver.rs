@@ -140,8 +140,8 @@ fn answer(
 /// The messages that can be read, and the sequences of those that nobody can.
 ///
 /// A node that has lost the lead since it asked for the lease may lack what the others have: that is
-/// no damage, and the messages are for the next leader to hand out. What is damaged here may be whole
-/// on another replica, so only a node without any others gives a message up.
+/// no damage, and the messages are for the next leader to hand out. What is damaged here is read from
+/// another replica; of what none of them could give, only a node without any others gives a message up.
 async fn read_surely(
     core: &Core,
     queue: &Name,
@@ -160,14 +160,12 @@ async fn read_surely(
     if let Some((message, reason)) = unreadable.first()
         && !shard.is_alone()
     {
-        // Other replicas have it: it is handed out again once one of them leads.
+        // Another replica may come back with it: it is handed out again then.
         let sequence = message.sequence;
         core.metrics.damaged_message();
-        tracing::error!(%queue, %sequence, reason, "a message cannot be read on this node");
+        tracing::error!(%queue, %sequence, reason, "a message cannot be read on any node");
         return Err(Fault::Failed(BrokerError::Unavailable {
-            reason: format!(
-                "message {sequence} of {queue} is damaged on this node, and kept: {reason}"
-            ),
+            reason: format!("message {sequence} of {queue} is damaged, and kept: {reason}"),
         }));
     }
     deliveries.extend(late);

@@ -74,6 +74,7 @@ fn defaults_agree_with_those_of_the_parts() {
     assert_eq!(config.cluster.expect, blank.cluster.expect);
     assert_eq!(config.cluster.replicas, blank.cluster.replicas);
     assert_eq!(config.cluster.repair_after, blank.cluster.repair_after);
+    assert_eq!(config.cluster.verify, blank.cluster.verify);
     assert_eq!(
         config.cluster.log.segment_bytes,
         blank.cluster.log.segment_bytes

@@ -60,6 +60,21 @@ pub(super) const KEYS: &[Key] = &[
         u16::MAX as u64,
         |c, n| c.cluster.feature_level_max = n.map_or(u16::MAX, |n| n as u16),
     ),
+    period_or_off(
+        "cluster.verify_interval",
+        "1d",
+        MINUTE_MS,
+        365 * DAY_MS,
+        |c, ms| c.cluster.verify.interval = ms.map(Duration::from_millis),
+    ),
+    amount(
+        "cluster.verify_rate",
+        "8MiB",
+        Unit::Bytes,
+        64 * KIB,
+        64 * GIB,
+        |c, n| c.cluster.verify.bytes_per_second = n,
+    ),
     period(
         "cluster.election_timeout",
         "1s",

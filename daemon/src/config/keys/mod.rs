@@ -71,6 +71,7 @@ const AGE_MS_MAX: u64 = 36_500 * DAY_MS;
 
 const UNLIMITED: &str = "unlimited";
 const AUTO: &str = "auto";
+const OFF: &str = "off";
 
 const fn key(name: &'static str, default: &'static str, field: Field) -> Key {
     Key {
@@ -144,6 +145,24 @@ const fn auto(
         set,
     };
     key(name, AUTO, field)
+}
+
+/// A duration that can be switched off.
+const fn period_or_off(
+    name: &'static str,
+    default: &'static str,
+    min_ms: u64,
+    max_ms: u64,
+    set: fn(&mut Config, Option<u64>),
+) -> Key {
+    let field = Field::AmountOr {
+        word: OFF,
+        unit: Unit::Ms,
+        min: min_ms,
+        max: max_ms,
+        set,
+    };
+    key(name, default, field)
 }
 
 const fn period(
