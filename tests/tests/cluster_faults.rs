@@ -96,6 +96,15 @@ fn a_full_disk_and_wrong_clocks() {
     );
 }
 
+#[test]
+fn damaged_files() {
+    run(
+        "Damaged files",
+        &Layout::of(3),
+        &[Fault::FlipBitsOfOne, Fault::LoseFilesOfOne],
+    );
+}
+
 /// Five nodes with three replicas of each shard, so that most calls go to nodes that hold nothing, and
 /// whatever fault comes next.
 #[test]

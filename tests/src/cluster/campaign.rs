@@ -144,6 +144,10 @@ impl Campaign {
     /// the file that `FLOTILLA_TEST_REPORT` names.
     pub fn finish(self) {
         let seed = self.seed;
+        self.settle();
+        // By what the nodes themselves say of their disks, while entries are written.
+        let running = self.fleet.running();
+        self.fleet.expect_same_replicas(running[0]);
         let mut report = self.report();
         report.save();
         assert!(

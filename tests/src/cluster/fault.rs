@@ -2,6 +2,8 @@
 
 use super::fleet::Fleet;
 use super::network::Place;
+use super::spoil;
+use crate::admin;
 use crate::lossyfs::Survival;
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -40,6 +42,10 @@ pub enum Fault {
     FillDiskOfFollower,
     MoveClockOfLeader,
     MoveClockOfFollower,
+    /// Killed, and bits of its log are flipped before it starts again.
+    FlipBitsOfOne,
+    /// Killed, and it lacks a file of its log, or the end of one.
+    LoseFilesOfOne,
 }
 
 /// A fault that is there, and what takes it back.
@@ -58,6 +64,8 @@ enum Undo {
     FreeDisk,
     /// A clock stays where it was moved to.
     Nothing,
+    /// Started again, and what was spoilt is to be found and repaired.
+    StartAndMend,
 }
 
 impl Fault {
@@ -126,8 +134,18 @@ impl Fault {
             Fault::FillDiskOfFollower => fill_disk(fleet, follower),
             Fault::MoveClockOfLeader => move_clock(fleet, leader, random),
             Fault::MoveClockOfFollower => move_clock(fleet, follower, random),
+            Fault::FlipBitsOfOne => {
+                let spoilt = kill(fleet, vec![one]).0;
+                spoil::flip_bits(&fleet.node(one).data(), random);
+                (spoilt, Undo::StartAndMend)
+            }
+            Fault::LoseFilesOfOne => {
+                let spoilt = kill(fleet, vec![one]).0;
+                spoil::lose_files(&fleet.node(one).data(), random);
+                (spoilt, Undo::StartAndMend)
+            }
         };
-        let is_down = matches!(undo, Undo::Start);
+        let is_down = matches!(undo, Undo::Start | Undo::StartAndMend);
         Injected {
             // Without a majority nobody is served.
             stops_all: is_down && nodes.len() * 2 > all.len(),
@@ -166,11 +184,21 @@ impl Injected {
                 }
             }
             Undo::Nothing => {}
+            Undo::StartAndMend => {
+                for node in &self.nodes {
+                    fleet.restart(*node);
+                    fleet.expect_same_replicas(*node);
+                    let mended = admin::metric(fleet.node(*node).admin(), MENDED);
+                    let mended = mended.expect("a node tells its metrics");
+                    assert!(mended > 0.0, "node {node} found nothing to mend");
+                }
+            }
         }
     }
 }
 
 const FILLING: &str = "filling";
+const MENDED: &str = "flotilla_replicas_mended_total";
 
 fn pick(nodes: &[u32], random: &mut StdRng) -> u32 {
     nodes[random.random_range(0..nodes.len())]

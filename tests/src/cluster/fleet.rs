@@ -5,6 +5,7 @@ use super::node::{CLUSTER_PORT, DiskKind, Node};
 use super::status::Status;
 use crate::admin;
 use crate::workdir::WorkDir;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -218,6 +219,50 @@ impl Fleet {
                 (number, id.map_or(0, |id| status.led_by(*id)))
             })
             .collect()
+    }
+
+    /// Has a node compare the replicas of all shards until they are the same and whole: what is damaged
+    /// is repaired by that, or on its own.
+    pub fn expect_same_replicas(&self, asked: u32) {
+        let deadline = Instant::now() + WHOLE_WITHIN;
+        loop {
+            let found = self.compare_replicas(asked);
+            if found["fine"] == true {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "replicas are not the same: {found}\n{}",
+                self.describe()
+            );
+        }
+    }
+
+    /// One comparison, to its end.
+    fn compare_replicas(&self, asked: u32) -> Value {
+        const PATH: &str = "/api/v1/cluster/verify";
+        let address = self.node(asked).admin();
+        let answer = |method| {
+            let answer = admin::request(address, method, PATH, ANSWER_WITHIN * 10);
+            let (code, body) = answer.expect("the node answers");
+            assert!(code < 300, "{method} {PATH}: {code} {body}");
+            serde_json::from_str::<Value>(&body).expect("the answer is JSON")
+        };
+        answer("POST");
+        let deadline = Instant::now() + WHOLE_WITHIN;
+        loop {
+            std::thread::sleep(POLL);
+            let found = answer("GET");
+            if found["running"] == false {
+                return found;
+            }
+            let limit = WHOLE_WITHIN;
+            assert!(
+                Instant::now() < deadline,
+                "not compared after {limit:?}: {found}\n{}",
+                self.describe()
+            );
+        }
     }
 
     /// What all running nodes say, for a failure.

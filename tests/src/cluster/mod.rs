@@ -6,6 +6,7 @@
 //! - [`status`]: what a node says about the cluster.
 //! - [`usage`]: what a server takes of the machine.
 //! - [`fleet`]: all nodes together.
+//! - `spoil`: damage to the files of a node.
 //! - [`fault`], [`campaign`]: what happens to them under load, and the verdict.
 
 pub mod campaign;
@@ -15,6 +16,7 @@ pub mod fleet;
 pub mod namespace;
 pub mod network;
 pub mod node;
+mod spoil;
 pub mod status;
 pub mod usage;
 
