@@ -44,6 +44,29 @@ impl NodeLog {
     }
 }
 
+impl NodeLog {
+    /// Gives up what a group holds up to an entry: its state records, and the payload of all entries that
+    /// far. What follows stays. All or nothing: after a crash the group is as before or
+    /// [vacated](NodeLog::is_vacated), until a snapshot is installed. The caller purges the log that far
+    /// afterwards.
+    pub fn vacate(&self, group: GroupId, upto: u64) -> Result<()> {
+        let core = self.core()?;
+        // As an import of nothing would do it: what refers to earlier payload means nothing any more.
+        let import = core.next_import(group)?;
+        core.replace(group, &mut std::iter::empty(), None, Some((upto, import)))
+    }
+
+    /// The entry up to which a group was given up, if it was and has got no state since.
+    pub fn is_vacated(&self, group: GroupId) -> Result<Option<u64>> {
+        let core = self.core()?;
+        core.commits.check_not_lost(group)?;
+        match core.commits.boundary(group) {
+            Some((upto, _)) if core.applied(group)?.is_none() => Ok(Some(upto)),
+            _ => Ok(None),
+        }
+    }
+}
+
 /// A snapshot on its way in. Dropping it before `install` leaves the group as it was.
 pub struct SnapshotImport {
     core: Arc<Core>,
@@ -131,7 +154,7 @@ impl SnapshotImport {
             return Err(wrong("its end is missing"));
         }
         let group = self.manifest.group;
-        let import = self.next_import()?;
+        let import = self.core.next_import(group)?;
         self.write_entries(group, import)?;
         let mut records = StagedItems::new(&self).filter_map(|item| match item {
             Ok(Item::Record(key, value)) => Some(Ok((key, value))),
@@ -144,17 +167,6 @@ impl SnapshotImport {
             Some(&self.manifest.applied),
             Some((self.manifest.upto.index, import)),
         )
-    }
-
-    fn next_import(&self) -> Result<u32> {
-        let group = self.manifest.group;
-        self.core.index_queue.barrier()?;
-        let highest = self.core.index.imports(group)?.into_iter().next_back();
-        let current = self.core.commits.boundary(group).map(|(_, import)| import);
-        highest
-            .max(current)
-            .map_or(Some(1), |highest| highest.checked_add(1))
-            .ok_or(wrong("import numbers are used up"))
     }
 
     fn write_entries(&self, group: GroupId, import: u32) -> Result<()> {
@@ -185,6 +197,19 @@ impl SnapshotImport {
             send(waiting)?;
         }
         Ok(())
+    }
+}
+
+impl Core {
+    /// A number that no import of the group has had.
+    fn next_import(&self, group: GroupId) -> Result<u32> {
+        self.index_queue.barrier()?;
+        let highest = self.index.imports(group)?.into_iter().next_back();
+        let current = self.commits.boundary(group).map(|(_, import)| import);
+        highest
+            .max(current)
+            .map_or(Some(1), |highest| highest.checked_add(1))
+            .ok_or(wrong("import numbers are used up"))
     }
 }
 

@@ -283,3 +283,47 @@ fn replaced_payload_is_dead_and_later_entries_live() {
     check_payload(&target);
     target.log().read_slots(GROUP, 81, 0..4).unwrap();
 }
+
+#[test]
+fn a_group_that_was_given_up_returns_its_space_and_can_be_filled_again() {
+    let donor = source();
+    let export = donor.log().export_snapshot(GROUP, point(80)).unwrap();
+    let chunks = chunks(&export);
+    let mut bench = source();
+    for index in 1..=4 {
+        bench.append(5, vec![entry(index, 4, 300)]).unwrap();
+    }
+    bench.vote(4, "for node 2").unwrap();
+    bench.append(4, vec![entry(81, 2, 50)]).unwrap();
+    let held = |bench: &Bench| bench.log().metrics().unwrap().segment_bytes;
+    let before = held(&bench);
+    assert_eq!(bench.log().is_vacated(GROUP).unwrap(), None);
+    bench.log().vacate(GROUP, 80).unwrap();
+    // Killed before it was purged.
+    bench.kill();
+    assert_eq!(bench.log().is_vacated(GROUP).unwrap(), Some(80));
+    bench.purge(4, 80).unwrap();
+    bench.log().seal().unwrap();
+    bench.log().drop_dead_segments().unwrap();
+    assert!(held(&bench) * 4 < before, "{} of {before}", held(&bench));
+    for _ in 0..2 {
+        bench.kill();
+        assert_eq!(bench.log().is_vacated(GROUP).unwrap(), Some(80));
+        assert!(state(&bench).is_empty());
+        let found = bench.log().group_state(GROUP).unwrap();
+        assert_eq!(
+            (found.purged, found.last),
+            (Some(point(80)), Some(point(81)))
+        );
+        assert_eq!(found.vote.as_deref(), Some(&b"for node 2"[..]));
+        assert_eq!(bench.indexes(5), [1, 2, 3, 4]);
+    }
+    install(&bench, export.manifest(), &chunks);
+    assert_eq!(bench.log().is_vacated(GROUP).unwrap(), None);
+    for _ in 0..2 {
+        assert_eq!(state(&bench), state(&donor));
+        check_payload(&bench);
+        assert_eq!(bench.indexes(4), [81]);
+        bench.kill();
+    }
+}
