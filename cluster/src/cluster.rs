@@ -18,7 +18,9 @@ use crate::health::{ClusterHealth, ClusterMetrics, cluster_health, cluster_metri
 use crate::identity::{ClusterId, Standing};
 use crate::intake::Intake;
 use crate::launch::{self, Tasks};
-use crate::membership::{Gate, Keeper, LeadTime, LevelWatch, ReportService, Roster, Steward};
+use crate::membership::{
+    Gate, Keeper, LeadTime, LevelWatch, Removal, ReportService, Roster, Steward,
+};
 use crate::mending::{Mender, MendingMetrics, ReplicaService, Verification, Verifier};
 use crate::net::{Links, ServiceId};
 use crate::outbox::OutboxPump;
@@ -176,6 +178,12 @@ impl Cluster {
         };
         tasks.spawn(roster.clone().run());
         tasks.spawn(steward.run());
+        let removal = Removal {
+            roster: roster.clone(),
+            mender: mender.clone(),
+            due: BTreeMap::new(),
+        };
+        tasks.spawn(removal.run());
         tasks.spawn(start::note_level(member.office.clone(), roster.clone()));
         tasks.spawn(Keeper::new(roster.clone()).run());
         member.forming.serve_joins(Arc::new(Gate {

@@ -125,7 +125,16 @@ impl Group {
             return;
         }
         self.settled.send_replace(false);
-        if let Err(error) = self.start_raft().await {
+        let started = match self.is_vacant() {
+            Ok(false) => self.start_raft().await,
+            Ok(true) => {
+                // There is nothing to wait for: others hold it.
+                self.settled.send_replace(true);
+                self.finish_vacating().await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = started {
             self.replica.fail(&chain(&error));
             self.settled.send_replace(true);
         }

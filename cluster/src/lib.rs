@@ -69,6 +69,7 @@ mod state_machine;
 mod tests;
 mod time;
 mod types;
+mod vacancy;
 
 pub use cluster::{Cluster, NodeInfo};
 pub use config::{CheckpointConfig, ClusterConfig};

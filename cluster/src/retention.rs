@@ -106,6 +106,9 @@ impl Retention {
             .iter()
             .map(|replica| {
                 let covered = replica.durable.borrow().log_id.as_ref().map(|id| id.index);
+                // What was given up is not needed either. Of a group whose state is lost all is.
+                let given_up = || log.is_vacated(replica.group).unwrap_or_default();
+                let covered = covered.or_else(given_up);
                 (replica.group, (replica.clone(), covered.unwrap_or(0)))
             })
             .collect();

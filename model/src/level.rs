@@ -3,7 +3,7 @@
 //! | level | new |
 //! |---|---|
 //! | 1 | everything that the first build had |
-//! | 2 | shards know their level (`RaiseFeatureLevel` reaches them) and clear what a removed node left (`ForgetNode`) |
+//! | 2 | shards know their level (`RaiseFeatureLevel` reaches them) and clear what a removed node left (`ForgetNode`); nodes give up groups that moved away |
 //!
 //! A level is raised first for the cluster, by group 0, when no node is left that could not follow,
 //! then in each shard by an entry of the shard's own log: so all replicas begin with what is new at the

@@ -7,10 +7,12 @@ use std::time::Duration;
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use flotilla_model::ids::NodeId;
+use flotilla_storage::GroupId;
 use futures::future::{BoxFuture, join_all};
 use openraft::async_runtime::watch::WatchReceiver;
 
 use super::roster::Roster;
+use crate::error::{ClusterError, chain};
 use crate::group::Group;
 use crate::net::{Lane, PeerIdentity, PeerService, ServiceId, Talk};
 use crate::packing;
@@ -32,6 +34,14 @@ pub(crate) struct GroupReport {
 enum Question {
     /// Of all groups that the node leads.
     Members,
+    /// Of one group, with the leadership confirmed by a majority.
+    Confirmed { group: u32 },
+}
+
+/// All nodes that a confirmed leader counts on, or has counted on until a change of members is committed.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(super) struct Members {
+    pub nodes: Vec<NodeId>,
 }
 
 /// Answers for the groups that this node leads.
@@ -45,10 +55,19 @@ impl PeerService for ReportService {
         _from: PeerIdentity,
         request: Bytes,
     ) -> BoxFuture<'static, Result<Bytes, String>> {
-        let answer = packing::unpack("a question about members", &request)
-            .and_then(|Question::Members| packing::pack(&own(&self.groups)))
-            .map_err(|error| error.to_string());
-        Box::pin(async move { answer })
+        let groups = self.groups.clone();
+        Box::pin(async move {
+            let question = packing::unpack("a question about members", &request);
+            let answer = match question.map_err(|error| error.to_string())? {
+                Question::Members => packing::pack(&own(&groups)),
+                Question::Confirmed { group } => {
+                    let group = groups.get(group as usize).ok_or("there is no such group")?;
+                    let members = confirmed(group).await;
+                    packing::pack(&members.map_err(|error| chain(&error))?)
+                }
+            };
+            answer.map_err(|error| error.to_string())
+        })
     }
 
     fn talk(&self, _from: PeerIdentity, _talk: Talk) -> BoxFuture<'static, ()> {
@@ -59,6 +78,52 @@ impl PeerService for ReportService {
 
 fn own(groups: &[Arc<Group>]) -> Vec<GroupReport> {
     groups.iter().filter_map(|group| of(group)).collect()
+}
+
+/// The members of a group that this node leads, as of a moment after the call.
+async fn confirmed(group: &Group) -> Result<Members, ClusterError> {
+    let raft = group.lead.borrow().as_ref().map(|lead| lead.raft.clone());
+    let raft = raft.ok_or(ClusterError::NotLeader {
+        hint: group.shard.leader(),
+    })?;
+    group.shard.confirm_leadership().await?;
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let configs = [
+        &metrics.membership_config,
+        &metrics.committed_membership_config,
+    ];
+    let nodes = configs
+        .iter()
+        .flat_map(|config| config.membership().nodes())
+        .map(|(node, _)| NodeId(*node));
+    Ok(Members {
+        nodes: nodes.collect(),
+    })
+}
+
+/// Asks the leader of a group for its members.
+pub(super) async fn ask_leader(
+    roster: &Roster,
+    leader: NodeId,
+    group: GroupId,
+) -> Result<Members, ClusterError> {
+    let unavailable = |reason: String| ClusterError::Unavailable { reason };
+    let question = packing::pack(&Question::Confirmed { group: group.0 })
+        .map_err(|error| unavailable(error.to_string()))?;
+    let answer = roster
+        .links
+        .peers()
+        .call(
+            leader,
+            Lane::Bulk,
+            ServiceId::METADATA,
+            question,
+            REPORT_TIMEOUT,
+        )
+        .await
+        .map_err(|error| unavailable(error.to_string()))?;
+    packing::unpack("members of a group", &answer).map_err(|error| unavailable(error.to_string()))
 }
 
 /// A group that this node leads.

@@ -105,6 +105,8 @@ impl Mender {
         // Of a log that is closed nothing is known, and nothing can be mended.
         let hit = self.log.damaged_groups().unwrap_or_default();
         let groups = self.groups.iter().map(|group| group.replica.group);
+        // Nothing that is missing of a group that was given up is missed.
+        let groups = groups.filter(|group| !matches!(self.log.is_vacated(*group), Ok(Some(_))));
         let damage = groups.filter_map(|group| {
             let damage = match self.log.group_state(group) {
                 Ok(state) if state.suspect => Some(Damage::Word),
@@ -177,8 +179,9 @@ impl Mender {
             return Err(broken("no other node holds the group"));
         }
         self.give_up_leadership(group).await?;
-        let must_lead =
-            self.damage_of(number) == Some(Damage::Word) || group.replica.failure().is_some();
+        let must_lead = self.damage_of(number) == Some(Damage::Word)
+            || group.replica.failure().is_some()
+            || group.is_vacant()?;
         let was_running = group.raft().is_some();
         if must_lead {
             // Before the leader is asked: it is not to be confirmed by this node.
@@ -223,8 +226,17 @@ impl Mender {
         }
     }
 
+    /// Brings the state of a group here that was given up.
+    pub async fn fill(&self, number: GroupId) -> Result<(), ClusterError> {
+        let _turn = self.turn.lock().await;
+        let begin = Instant::now();
+        let from = self.try_mend(number, None).await?;
+        let elapsed_ms = begin.elapsed().as_millis() as u64;
+        tracing::info!(group = number.0, %from, elapsed_ms, "a replica that was given up is back");
+        Ok(())
+    }
+
     /// Keeps this node from mending.
-    #[cfg(test)]
     pub async fn hold(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.turn.lock().await
     }

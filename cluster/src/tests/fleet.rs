@@ -144,6 +144,11 @@ impl Fleet {
                     .iter()
                     .all(|place| place.replicas.len() == replicas)
                 && node.cluster.inner.groups[1..].iter().all(|group| {
+                    let wanted = node.cluster.inner.roster.replicas(group.replica.shard);
+                    let wanted: BTreeSet<NodeId> = wanted.into_iter().flatten().collect();
+                    if !wanted.contains(&node.cluster.node().id) {
+                        return true;
+                    }
                     let Some(raft) = group.raft() else {
                         return false;
                     };
@@ -152,10 +157,7 @@ impl Fleet {
                     // What everyone who holds it has agreed on. Who held it before may not know.
                     let membership = metrics.committed_membership_config.membership();
                     let voters = membership.voter_ids().map(NodeId).collect::<BTreeSet<_>>();
-                    let wanted = node.cluster.inner.roster.replicas(group.replica.shard);
-                    let wanted: BTreeSet<NodeId> = wanted.into_iter().flatten().collect();
-                    !wanted.contains(&node.cluster.node().id)
-                        || membership.get_joint_config().len() == 1 && voters == wanted
+                    membership.get_joint_config().len() == 1 && voters == wanted
                 })
         })
     }

@@ -14,6 +14,7 @@ pub(crate) mod replay;
 mod silence;
 mod store_suite;
 mod timers;
+mod vacancy;
 
 use std::path::Path;
 use std::sync::Arc;
