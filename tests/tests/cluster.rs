@@ -296,7 +296,7 @@ fn one_node_grows_to_three_while_it_serves() {
 }
 
 #[test]
-fn a_drained_node_holds_nothing_and_may_leave() {
+fn a_drained_node_is_emptied_and_filled_again_and_may_leave() {
     let work = WorkDir::new("drain");
     let mut campaign = under_load("draining", &work, &Layout::of(4));
     let (_, ids) = identity(campaign.fleet());
@@ -309,6 +309,21 @@ fn a_drained_node_holds_nothing_and_may_leave() {
         assert_eq!(code, 204, "{what}: {body}");
     };
     let began = campaign.workload().recorder().now();
+    ask(campaign.fleet(), "drain");
+    wait_for_replicas(campaign.fleet(), &ids[..3]);
+    let emptied = "moved to another node is emptied";
+    campaign.fleet().wait_until_said(4, emptied, MOVED_WITHIN);
+    ask(campaign.fleet(), "undrain");
+    let returned = "node 4 votes again, and all is where it should be";
+    campaign
+        .fleet()
+        .wait_until(returned, MOVED_WITHIN, |fleet| {
+            let replicas = replicas(fleet);
+            replicas.iter().all(|[wanted, voters]| wanted == voters)
+                && replicas.iter().any(|[_, voters]| voters.contains(&leaver))
+        });
+    // What it holds is needed now.
+    live_without(&mut campaign, 1);
     ask(campaign.fleet(), "drain");
     wait_for_replicas(campaign.fleet(), &ids[..3]);
     ask(campaign.fleet(), "leave");
