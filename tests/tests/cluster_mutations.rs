@@ -101,7 +101,13 @@ fn nodes_that_ignore_leases_are_found_as_second_holders() {
     let work = WorkDir::new("no-lease");
     let campaign = under_load("No lease", &work, Some("lease"));
     std::thread::sleep(CONSUMED);
-    campaign.finish_broken(|violation| matches!(violation, Violation::TwoHolders { .. }));
+    // Two at once, or one after the other removed it: how often they meet depends on the machine.
+    campaign.finish_broken(|violation| {
+        matches!(
+            violation,
+            Violation::TwoHolders { .. } | Violation::CameBack(_)
+        )
+    });
 }
 
 /// Or the build itself, not what it leaves out, might be what is found.
