@@ -12,7 +12,7 @@ export CARGO_TARGET_DIR
 # .config/nextest.toml bounds how many heavy ones run at once.
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
-.PHONY: help run test lint fmt deny bench torture scale
+.PHONY: help run test lint fmt deny bench torture scale simulate
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -55,6 +55,16 @@ torture: ## every fault of a cluster, many times, with a report (ROUNDS=20 REPOR
 	scripts/test-deps.sh
 	cargo build --locked --workspace --bins
 	scripts/torture.sh "$(ROUNDS)" "$(REPORT)"
+
+# How many seeds, and the first of them; or one of them, told as it happens.
+SEEDS ?= 200
+FIRST ?= 1
+SEED ?=
+
+simulate: ## clusters on simulated hosts, many seeds (SEEDS=1000 FIRST=1), or one as it happens (SEED=7)
+	cargo build --locked -p flotilla-simulation
+	"$(CARGO_TARGET_DIR)/debug/flotilla-simulation" \
+		$(if $(SEED),--seed "$(SEED)",--seeds "$(SEEDS)" --first "$(FIRST)")
 
 scale: ## print the figures of a cluster with 10,000 topics, and of one at rest
 	scripts/test-deps.sh
