@@ -43,8 +43,8 @@ pub(crate) struct Mender {
     pub(super) log: NodeLog,
     pub(super) own: NodeId,
     pub(super) counts: Counts,
-    /// One replica at a time: each is fetched whole.
-    turn: Mutex<()>,
+    /// One replica at a time: each is fetched whole. Holds when each was last made anew.
+    turn: Mutex<BTreeMap<GroupId, Instant>>,
 }
 
 /// How badly a replica is hit.
@@ -64,7 +64,7 @@ impl Mender {
             log,
             own,
             counts: Counts::default(),
-            turn: Mutex::new(()),
+            turn: Mutex::default(),
         })
     }
 
@@ -141,14 +141,19 @@ impl Mender {
         from: Option<&[NodeId]>,
         if_damaged: bool,
     ) -> Result<(), ClusterError> {
-        let _turn = self.turn.lock().await;
-        if if_damaged && self.damage_of(number).is_none() {
+        let asked = Instant::now();
+        let mut turn = self.turn.lock().await;
+        let was_mended = turn
+            .get(&number)
+            .is_some_and(|mended| *mended + PAUSE_MIN > asked);
+        if if_damaged && was_mended && self.damage_of(number).is_none() {
             return Ok(());
         }
         let begin = Instant::now();
         let outcome = self.try_mend(number, from).await;
         match &outcome {
             Ok(from) => {
+                turn.insert(number, Instant::now());
                 self.counts.mended.fetch_add(1, Ordering::Relaxed);
                 let elapsed_ms = begin.elapsed().as_millis() as u64;
                 tracing::warn!(group = number.0, %from, elapsed_ms, "a damaged replica was made anew");
@@ -237,7 +242,7 @@ impl Mender {
     }
 
     /// Keeps this node from mending.
-    pub async fn hold(&self) -> tokio::sync::MutexGuard<'_, ()> {
+    pub async fn hold(&self) -> tokio::sync::MutexGuard<'_, BTreeMap<GroupId, Instant>> {
         self.turn.lock().await
     }
 

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::checked::{check_identity, corrupt, place_of, read_frame};
 use crate::body::{FIXED_BYTES, Layout, SharedTable, SlotTable};
 use crate::core::Core;
+use crate::damage::DamagedRange;
 use crate::error::{Result, StorageError};
 use crate::frame::{FrameHeader, HEADER_BYTES};
 use crate::metrics::count;
@@ -166,6 +167,10 @@ impl Core {
             }
             Err(error) => return Err(error),
         };
+        let stored = match &source {
+            Source::Memory(_) => None,
+            Source::Disk(_, record) => Some(*record),
+        };
         let (point, kind, body) = match source {
             Source::Memory(entry) => (entry.point(), entry.kind, entry.body),
             Source::Disk(key, record) => {
@@ -191,6 +196,17 @@ impl Core {
             .filter(|slot| body.slot(*slot).is_ok())
             .collect();
         let damaged = (wanted.len() - readable.len()) as u32;
+        if damaged > 0
+            && let Some(record) = stored
+        {
+            self.report_damage(DamagedRange {
+                segment: record.segment.id,
+                offset: u64::from(record.offset),
+                bytes: u64::from(record.frame_bytes),
+                entries: vec![(group, index..=index)],
+                what: "slot fails its checksum".to_owned(),
+            });
+        }
         if readable.is_empty() {
             return Ok((None, damaged));
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::support::{Bench, entry, point, slot_bytes};
-use crate::{CheckpointBatch, GroupId, LiveSlots};
+use crate::{CheckpointBatch, GroupId, LiveRange, LiveSlots};
 
 const GROUP: GroupId = GroupId(1);
 const OTHER: GroupId = GroupId(2);
@@ -78,6 +78,24 @@ fn a_group_that_has_everything_anew_is_not_damaged_any_more() {
         assert_eq!(bench.log().damage().unwrap().len(), 1);
         bench.restart();
     }
+}
+
+#[test]
+fn what_a_frozen_view_cannot_read_is_reported() {
+    let mut bench = filled();
+    flip(&mut bench, 3, 2);
+    let batch = CheckpointBatch::default();
+    bench.log().checkpoints().commit(GROUP, batch).unwrap();
+    let export = bench.log().export_snapshot(GROUP, point(ENTRIES)).unwrap();
+    let range = |index| LiveRange {
+        index,
+        slots: LiveSlots::All,
+    };
+    assert_eq!(export.check(&range(4)).unwrap().damaged, 0);
+    assert!(hit(&bench).is_empty());
+    let checked = export.check(&range(3)).unwrap();
+    assert_eq!((checked.messages, checked.damaged), (3, 1));
+    assert_eq!(hit(&bench), BTreeSet::from([GROUP]));
 }
 
 #[test]
