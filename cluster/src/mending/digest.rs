@@ -3,7 +3,7 @@
 //! Memory holds a few parts, however large the replica is. Parts end at places that depend on what is in
 //! them alone, so that two replicas that differ in one place agree on all the others.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crc32c::{crc32c, crc32c_append};
@@ -28,6 +28,11 @@ const KEYS_PER_PART: u32 = 16;
 const RECORDS_MAX: u32 = 256;
 /// Parts told at once.
 const PARTS_AT_ONCE: usize = 256;
+/// The other side waits for a word only so long, and a part may take a while at a low rate: what there is
+/// by then is told, if it is nothing, too.
+const TELL_PERIOD: Duration = Duration::from_secs(10);
+/// Waited for at once: a few seconds at the lowest rate.
+const PASS_BYTES: u64 = 256 << 10;
 /// Entries of the log read at once.
 const LOG_BYTES: usize = 1 << 20;
 
@@ -64,6 +69,8 @@ pub(super) async fn answer(
             pace: Pace::new(bytes_per_second),
             frames,
             ready: Vec::new(),
+            told_at: Instant::now(),
+            tell_period: TELL_PERIOD,
             totals: Totals::default(),
         };
         reader
@@ -117,6 +124,8 @@ struct Reader {
     pace: Pace,
     frames: mpsc::Sender<Vec<Part>>,
     ready: Vec<Part>,
+    told_at: Instant,
+    tell_period: Duration,
     totals: Totals,
 }
 
@@ -147,7 +156,7 @@ impl Reader {
             self.totals.messages += u64::from(checked.messages);
             self.totals.message_bytes += checked.bytes;
             self.totals.damaged += u64::from(checked.damaged);
-            self.pace.pass_blocking(checked.bytes);
+            self.pass(checked.bytes);
             if self.is_over() {
                 return Ok(());
             }
@@ -168,7 +177,7 @@ impl Reader {
                 present.crc = crc32c_append(present.crc, bytes);
             }
             self.totals.records += 1;
-            self.pace.pass_blocking((key.len() + value.len()) as u64);
+            self.pass((key.len() + value.len()) as u64);
             let ends = crc32c(&key).is_multiple_of(KEYS_PER_PART) || present.count == RECORDS_MAX;
             present.place = Place::Records { upto: key };
             if ends {
@@ -208,9 +217,22 @@ impl Reader {
                 Err(error) => return Err(error),
             };
             self.totals.log_entries += read as u64;
-            self.pace.pass_blocking(bytes as u64);
+            self.pass(bytes as u64);
         }
         Ok(())
+    }
+
+    /// Waits until so many bytes may be read, and lets the other side know that this goes on.
+    fn pass(&mut self, bytes: u64) {
+        let mut left = bytes;
+        while left > 0 && !self.is_over() {
+            let now = left.min(PASS_BYTES);
+            self.pace.pass_blocking(now);
+            left -= now;
+            if self.told_at.elapsed() >= self.tell_period {
+                self.tell();
+            }
+        }
     }
 
     fn put(&mut self, part: Option<Part>) {
@@ -221,6 +243,7 @@ impl Reader {
     }
 
     fn tell(&mut self) {
+        self.told_at = Instant::now();
         // Whoever asked is gone: the reading ends at its next look.
         let _ = self.frames.blocking_send(std::mem::take(&mut self.ready));
     }
@@ -238,5 +261,26 @@ fn empty(place: Place) -> Part {
         bytes: 0,
         crc: 0,
         damaged: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_waits_for_a_slow_replica_hears_that_it_goes_on() {
+        let (frames, mut queue) = mpsc::channel(2);
+        let mut reader = Reader {
+            pace: Pace::new(2 << 20),
+            frames,
+            ready: Vec::new(),
+            told_at: Instant::now(),
+            tell_period: Duration::from_millis(50),
+            totals: Totals::default(),
+        };
+        // One large entry: no part ends before it is read.
+        reader.pass(2 * PASS_BYTES);
+        assert_eq!(queue.try_recv(), Ok(Vec::new()));
     }
 }
