@@ -1,0 +1,61 @@
+//! What can go wrong in a run. One run that fails is told in its row; the others go on.
+
+use std::error::Error;
+use std::io;
+use std::process::ExitStatus;
+
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    #[error("{0} is not supported")]
+    NotSupported(&'static str),
+    #[error("{what} is not installed: {hint}")]
+    NotInstalled { what: String, hint: &'static str },
+    #[error("could not {doing}: {source}")]
+    Io {
+        doing: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("could not {doing}: {source}")]
+    Client {
+        doing: String,
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    #[error("the server refused {doing}: {text}")]
+    Refused { doing: String, text: String },
+    #[error("{process} ended with {status}, the end of its log:\n{log}")]
+    Ended {
+        process: String,
+        status: ExitStatus,
+        log: String,
+    },
+    #[error("{process} was not ready within {seconds} s, the end of its log:\n{log}")]
+    NotReady {
+        process: String,
+        seconds: u64,
+        log: String,
+    },
+    #[error("{doing} took longer than {seconds} s")]
+    TooSlow { doing: String, seconds: u64 },
+}
+
+impl BenchError {
+    /// For `map_err` on what an operating system call gave.
+    pub fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let doing = doing.into();
+        move |source| Self::Io { doing, source }
+    }
+
+    /// For `map_err` on what a client library gave.
+    pub fn client<E>(doing: impl Into<String>) -> impl FnOnce(E) -> Self
+    where
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let doing = doing.into();
+        move |source| Self::Client {
+            doing,
+            source: source.into(),
+        }
+    }
+}
