@@ -36,6 +36,8 @@ pub enum BenchError {
         seconds: u64,
         log: String,
     },
+    #[error("it does not keep up with {per_second} messages a second: {under_way} are under way")]
+    Behind { per_second: usize, under_way: usize },
     #[error("{doing} took longer than {seconds} s")]
     TooSlow { doing: String, seconds: u64 },
 }

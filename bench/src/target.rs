@@ -65,6 +65,11 @@ pub trait Competitor: Send + Sync {
     /// Whether it has this at all. What it has not is reported as not supported.
     fn supports(&self, family: Family, nodes: Nodes) -> bool;
 
+    /// Whether what it takes can be received again. Limits of the machine are measured without that.
+    fn keeps_messages(&self) -> bool {
+        true
+    }
+
     /// The installed version; an error says how to install it.
     fn version(&self) -> Result<String, BenchError>;
 
