@@ -12,10 +12,10 @@ export CARGO_TARGET_DIR
 # .config/nextest.toml bounds how many heavy ones run at once.
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
-.PHONY: help run test lint fmt deny bench torture scale simulate
+.PHONY: help run test lint fmt deny figures bench-build bench bench-full bench-check torture scale simulate
 
 help: ## list these commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 run: ## build the server and run it with its defaults, data in ./data
 	cargo build --release --locked -p flotilla-daemon
@@ -72,11 +72,36 @@ scale: ## print the figures of a cluster with 10,000 topics, and of one at rest
 	FLOTILLA_TEST_BINARY="$(CARGO_TARGET_DIR)/release/flotilla" cargo test --locked -p flotilla-tests \
 		--test cluster_scale -- --ignored --nocapture --test-threads 1
 
-# How much the bench writes: `make bench GB=8 RECORDS=100000000` is the full run, of half an hour.
+# How much is written: `make figures GB=8 RECORDS=100000000` is the full run, of half an hour.
 GB ?= 1
 RECORDS ?= 2000000
 
-bench: ## print the figures of this machine (GB=1 RECORDS=2000000)
+figures: ## print figures of single parts on this machine (GB=1 RECORDS=2000000)
 	cargo run --release --locked -p flotilla-storage --example layouts
 	cargo run --release --locked -p flotilla-broker --example figures -- $(GB)
 	cargo run --release --locked -p flotilla-cluster --example index_records -- $(RECORDS)
+
+BENCH := "$(CARGO_TARGET_DIR)/release/flotilla-bench"
+BENCH_WHERE = --directory "$(CARGO_TARGET_DIR)/bench/data"
+BENCH_OUT ?= $(CARGO_TARGET_DIR)/bench/results
+ROUNDS_OF_BENCH ?= 5
+SECONDS_OF_RUN ?= 5
+OPTIONS ?=
+
+bench-build:
+	cargo build --release --locked -p flotilla-daemon
+	cargo build --release --locked -p flotilla-bench
+
+bench: bench-build ## four main workloads side by side, in a few minutes (OPTIONS=...)
+	$(BENCH) run $(BENCH_WHERE) --flotilla "$(CARGO_TARGET_DIR)/release/flotilla" --out "$(BENCH_OUT)" $(OPTIONS)
+
+bench-full: bench-build ## all workloads and competitors, for hours (OPTIONS="--workload queue-")
+	$(BENCH) run --full $(BENCH_WHERE) --flotilla "$(CARGO_TARGET_DIR)/release/flotilla" \
+		--out "$(BENCH_OUT)" --rounds "$(ROUNDS_OF_BENCH)" --seconds "$(SECONDS_OF_RUN)" $(OPTIONS)
+
+# The build that the present one is compared with: a program, or else a commit, which is built first.
+OLD ?=
+BASE ?= HEAD~1
+
+bench-check: ## whether this build is slower than another one (OLD=path/to/flotilla or BASE=commit)
+	scripts/bench-check.sh "$(OLD)" "$(BASE)"
