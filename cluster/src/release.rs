@@ -3,11 +3,12 @@
 //! A member that was away for a moment should find the entries that it missed, not be sent the whole
 //! state. A leader knows what each member has, and keeps the rest for those that are alive, however
 //! much it is; for those that are not, and on followers, which know nothing of the others but may lead
-//! next, some bytes of log are kept. When disk space is short, nothing is.
+//! next, some bytes of log are kept. When disk space is short, these are fewer, and are all that those
+//! get that are alive too. They are never none as long as there is room: a member that is a little
+//! behind would be sent one snapshot after another, each of which is behind again when it has arrived.
 
 use std::time::Duration;
 
-use flotilla_storage::StorageError;
 use openraft::Instant;
 use openraft::async_runtime::watch::WatchReceiver;
 
@@ -21,8 +22,11 @@ type Metrics = openraft::RaftMetrics<Groups>;
 const SNAPSHOT_WAIT_MAX: Duration = Duration::from_secs(10);
 /// A member that was not heard of for longer is not waited for.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
-/// With less than this above the reserve, disk space is short.
-const SPACE_BYTES: u64 = 1 << 30;
+/// With less room than this above the reserve, disk space is short.
+const SHORT_BYTES: u64 = 1 << 30;
+/// One in so many bytes of the room may be kept for other members, by each group. The room shrinks by what
+/// is kept, so that many groups together do not take all of it.
+const ROOM_PARTS: u64 = 16;
 
 /// What is known of the other members of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +44,9 @@ fn released(checkpoint: u64, beyond_kept: Option<u64>, others: Others, is_short:
     let beyond_kept = beyond_kept.unwrap_or(0).min(checkpoint);
     match others {
         Others::Nobody => checkpoint,
-        _ if is_short => checkpoint,
         Others::Unknown => beyond_kept,
         Others::Known { lowest, .. } if lowest >= checkpoint => checkpoint,
+        Others::Known { .. } if is_short => beyond_kept,
         Others::Known { lowest_alive, .. } => beyond_kept.min(lowest_alive),
     }
 }
@@ -87,12 +91,10 @@ pub(crate) async fn release_log(replica: &Replica, raft: &Raft, mark: &AppliedMa
         return false;
     }
     let others = others(&raft.metrics().borrow_watched());
-    let beyond_kept = {
-        let window = replica.log_window.lock();
-        window.beyond(replica.checkpoint.log_keep_bytes)
-    };
-    let is_short = others != Others::Nobody && is_space_short(replica).await;
-    let upto = released(checkpoint, beyond_kept, others, is_short);
+    let room = room_bytes(replica).await;
+    let keep_bytes = replica.checkpoint.log_keep_bytes.min(room / ROOM_PARTS);
+    let beyond_kept = replica.log_window.lock().beyond(keep_bytes);
+    let upto = released(checkpoint, beyond_kept, others, room < SHORT_BYTES);
     if upto > 0 && raft.trigger().purge_log(upto).await.is_ok() {
         replica.log_window.lock().forget(upto);
     }
@@ -125,10 +127,11 @@ async fn tell_raft(raft: &Raft, checkpoint: u64) -> bool {
         .unwrap_or(false)
 }
 
-async fn is_space_short(replica: &Replica) -> bool {
+/// Bytes that the disk has room for above the reserve; none while the log is out of service.
+async fn room_bytes(replica: &Replica) -> u64 {
     let log = replica.log.clone();
-    let admission = tokio::task::spawn_blocking(move || log.admission(SPACE_BYTES)).await;
-    matches!(admission, Ok(Err(StorageError::Full { .. })))
+    let room = tokio::task::spawn_blocking(move || log.room_bytes()).await;
+    room.ok().and_then(Result::ok).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -172,8 +175,10 @@ mod tests {
     }
 
     #[test]
-    fn no_log_is_kept_when_space_is_short() {
-        assert_eq!(released(100, None, known(0, 0), true), 100);
-        assert_eq!(released(100, None, Others::Unknown, true), 100);
+    fn when_space_is_short_members_that_are_alive_are_waited_for_by_bytes_too() {
+        assert_eq!(released(100, Some(40), known(30, 30), true), 40);
+        assert_eq!(released(100, None, known(30, 30), true), 0);
+        assert_eq!(released(100, Some(400), known(0, 0), true), 100);
+        assert_eq!(released(100, Some(40), Others::Unknown, true), 40);
     }
 }

@@ -51,11 +51,7 @@ impl Retention {
     }
 
     async fn look(&mut self) -> Result<(), ClusterError> {
-        let log = self.log.clone();
-        blocking("looking after segments", move || {
-            Ok(log.drop_dead_segments()?)
-        })
-        .await?;
+        self.drop_dead().await?;
         let log = self.log.clone();
         let segments = blocking("looking after segments", move || Ok(log.segments()?)).await?;
         self.settled
@@ -77,8 +73,31 @@ impl Retention {
             }
             // Reading and writing must leave the disk to the clients.
             let pause = bytes as f64 / self.config.compact_bytes_per_second as f64;
-            tokio::time::sleep(Duration::from_secs_f64(pause)).await;
+            self.pause(Duration::from_secs_f64(pause)).await?;
         }
+        Ok(())
+    }
+
+    /// Waits, but drops what checkpoints free meanwhile: that costs nothing, and rewriting all segments
+    /// that are worth it may take long.
+    async fn pause(&mut self, pause: Duration) -> Result<(), ClusterError> {
+        let over = tokio::time::Instant::now() + pause;
+        while let Ok(wanted) = tokio::time::timeout_at(over, self.wanted.recv()).await {
+            if wanted.is_none() {
+                // The node is going down; whoever waits next hears of it.
+                return Ok(());
+            }
+            self.drop_dead().await?;
+        }
+        Ok(())
+    }
+
+    async fn drop_dead(&self) -> Result<(), ClusterError> {
+        let log = self.log.clone();
+        blocking("looking after segments", move || {
+            Ok(log.drop_dead_segments()?)
+        })
+        .await?;
         Ok(())
     }
 
@@ -93,6 +112,7 @@ impl Retention {
         !is_settled
             && segment.sealed
             && !segment.droppable
+            && !segment.pinned
             && segment.payload_bytes > 0
             && segment.live_bytes.saturating_mul(100)
                 < segment.bytes.saturating_mul(live_percent_max)

@@ -52,6 +52,15 @@ impl LogConfig {
         }
     }
 
+    /// After a full disk the log goes on with so much free, a part of the reserve: client data is refused
+    /// until there is more than all of it, but only a log that runs can let go of what is dead.
+    pub(crate) fn recovery_bytes(&self) -> u64 {
+        let reserve = self.reserve();
+        (reserve / 4)
+            .max(self.segment_bytes.saturating_mul(2))
+            .min(reserve)
+    }
+
     pub fn reserve(&self) -> u64 {
         self.reserve_bytes
             .unwrap_or_else(|| (1 << 30).max(3 * self.segment_bytes))

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -224,6 +224,26 @@ impl Core {
     pub(crate) fn close(&self, closing: Closing) {
         self.state.lock().closing = closing;
         self.work.notify_all();
+    }
+
+    pub(crate) fn admission(&self, bytes: u64) -> Result<()> {
+        let (free, reserve) = self.space()?;
+        if free < reserve.saturating_add(bytes) {
+            return Err(StorageError::Full { free, reserve });
+        }
+        Ok(())
+    }
+
+    /// What is free once all that is on its way is written, and how much of it is kept in reserve.
+    pub(crate) fn space(&self) -> Result<(u64, u64)> {
+        let queued_bytes = {
+            let state = self.state.lock();
+            state.check_open()?;
+            state.queued_bytes
+        };
+        let in_flight = queued_bytes + self.compacting_bytes.load(Ordering::Relaxed);
+        let free = self.free_bytes()?.saturating_sub(in_flight);
+        Ok((free, self.config.reserve()))
     }
 
     pub(crate) fn free_bytes(&self) -> Result<u64> {

@@ -99,7 +99,8 @@ impl SnapshotImport {
         self.totals.damaged_slots
     }
 
-    /// Takes the next chunk. A chunk that does not check is refused and may be sent again.
+    /// Takes the next chunk. A chunk that does not check is refused and may be sent again, and so may
+    /// one that the disk has no room for.
     pub fn chunk(&mut self, chunk: &[u8]) -> Result<()> {
         if self.is_complete {
             return Err(wrong("a chunk follows the last one"));
@@ -136,6 +137,11 @@ impl SnapshotImport {
             }
         }
         totals.digest = crc32c_append(totals.digest, &chunk[..4]);
+        // Installing copies what is staged: both must fit above the reserve, or the node would fill its
+        // disk with one copy after another and have no room to let go of the earlier ones.
+        let chunk_bytes = chunk.len() as u64;
+        self.core
+            .admission(self.bytes.saturating_add(chunk_bytes.saturating_mul(2)))?;
         let length = (chunk.len() as u32).to_le_bytes();
         self.file
             .write_at(self.bytes, &[IoSlice::new(&length), IoSlice::new(chunk)])

@@ -263,19 +263,13 @@ impl NodeLog {
     /// Whether `bytes` more of client data may be written. Settlements, purges and checkpoints need
     /// not ask.
     pub fn admission(&self, bytes: u64) -> Result<()> {
-        let core = self.core()?;
-        let queued_bytes = {
-            let state = core.state.lock();
-            state.check_open()?;
-            state.queued_bytes
-        };
-        let in_flight = queued_bytes + core.compacting_bytes.load(Ordering::Relaxed);
-        let free = core.free_bytes()?.saturating_sub(in_flight);
-        let reserve = core.config.reserve();
-        if free < reserve.saturating_add(bytes) {
-            return Err(StorageError::Full { free, reserve });
-        }
-        Ok(())
+        self.core()?.admission(bytes)
+    }
+
+    /// Bytes that client data may still take before the reserve is reached.
+    pub fn room_bytes(&self) -> Result<u64> {
+        let (free, reserve) = self.core()?.space()?;
+        Ok(free.saturating_sub(reserve))
     }
 
     /// After [`LogHealth::FullWaiting`]: when the disk has room again, closes the log and opens it
@@ -290,7 +284,7 @@ impl NodeLog {
             if !matches!(core.state.lock().health, LogHealth::FullWaiting { .. }) {
                 return Ok(None);
             }
-            if core.free_bytes()? < core.config.reserve() {
+            if core.free_bytes()? < core.config.recovery_bytes() {
                 return Ok(None);
             }
         }

@@ -42,6 +42,8 @@ pub struct SegmentInfo {
     pub groups: Vec<GroupId>,
     /// Whether it can be dropped now.
     pub droppable: bool,
+    /// Whether an export reads it, so that it stays as it is until that ends.
+    pub pinned: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -197,6 +199,7 @@ impl Retention {
                 sealed: stats.sealed,
                 groups: stats.shares.keys().copied().collect(),
                 droppable: self.is_droppable(stats, groups),
+                pinned: self.is_pinned(stats),
             })
             .collect()
     }

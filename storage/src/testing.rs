@@ -94,6 +94,11 @@ impl FaultyDisk {
         self.state.lock().sync_delay = delay;
     }
 
+    /// What the files take.
+    pub fn used_bytes(&self) -> u64 {
+        self.state.lock().used_bytes()
+    }
+
     /// Limits the sum of all file lengths; `None` lifts the limit.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state.lock().capacity_bytes = bytes;

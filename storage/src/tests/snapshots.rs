@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use super::support::{Bench, entry, point, slot_bytes};
 use crate::{
-    CheckpointBatch, GroupId, LiveRange, LiveSlots, Released, SnapshotExport, SnapshotManifest,
+    CheckpointBatch, GroupId, LiveRange, LiveSlots, LogHealth, Released, SnapshotExport,
+    SnapshotManifest, StorageError,
 };
 
 const GROUP: GroupId = GroupId(4);
@@ -172,6 +173,7 @@ fn an_export_pins_its_segments() {
         ..CheckpointBatch::default()
     };
     source.log().checkpoints().commit(GROUP, batch).unwrap();
+    assert!(source.log().segments().unwrap()[0].pinned);
     assert_eq!(source.log().drop_dead_segments().unwrap(), []);
     assert!(
         export
@@ -326,4 +328,40 @@ fn a_group_that_was_given_up_returns_its_space_and_can_be_filled_again() {
         assert_eq!(bench.indexes(4), [81]);
         bench.kill();
     }
+}
+
+#[test]
+fn a_snapshot_is_refused_before_it_takes_the_reserve() {
+    let source = source();
+    let export = source.log().export_snapshot(GROUP, point(80)).unwrap();
+    let chunks = chunks(&export);
+    let bytes: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+    let target = Bench::with(|config| config.reserve_bytes = Some(20 << 10));
+    let reserve = target.log().room_bytes().map(|room| (1 << 40) - room);
+    assert_eq!(reserve.unwrap(), 20 << 10);
+    let used = target.disk.used_bytes();
+    // Room for what is staged, but not for what installing it writes.
+    target
+        .disk
+        .set_capacity(Some(used + (20 << 10) + bytes * 3 / 2));
+    let mut import = target
+        .log()
+        .import_snapshot(export.manifest().clone())
+        .unwrap();
+    let taken = chunks
+        .iter()
+        .take_while(|chunk| import.chunk(chunk).is_ok())
+        .count();
+    assert!(taken < chunks.len(), "{taken}");
+    let refused = import.chunk(&chunks[taken]).unwrap_err();
+    assert!(matches!(refused, StorageError::Full { .. }), "{refused}");
+    assert_eq!(target.log().health(), LogHealth::Healthy);
+    // It goes on where it was once there is room.
+    target.disk.set_capacity(None);
+    for chunk in &chunks[taken..] {
+        import.chunk(chunk).unwrap();
+    }
+    import.install().unwrap();
+    target.purge(4, 80).unwrap();
+    check_payload(&target);
 }
