@@ -60,7 +60,6 @@ pub(super) async fn answer(
     let index = agree(&mut exact, words).await?;
     let export = exact.export(index).await?;
     drop(exact);
-    words.say(&Told::Reached).await?;
     let (frames, mut queue) = mpsc::channel(2);
     let log = replica.log.clone();
     let shard = replica.shard;
@@ -93,29 +92,36 @@ pub(super) async fn answer(
 async fn agree(exact: &mut ExactCheckpoint<'_>, words: &mut Words) -> Result<u64, ClusterError> {
     let deadline = tokio::time::Instant::now() + ENTRY_WAIT_MAX;
     let mut armed = None;
+    let mut is_reached = false;
     loop {
         // Only the waiting may be broken off, not the writing of what is frozen.
         let heard = tokio::time::timeout_at(deadline, words.hear());
-        let heard = match armed {
-            None => heard.await,
-            Some(index) => tokio::select! {
-                biased;
-                heard = heard => heard,
-                () = exact.reached() => return Ok(index),
-            },
+        let heard = tokio::select! {
+            biased;
+            heard = heard => heard,
+            () = exact.reached(), if armed.is_some() && !is_reached => {
+                is_reached = true;
+                words.say(&Told::Reached).await?;
+                continue;
+            }
         };
         let late = |_| broken("the entry to compare at was not reached in time");
-        let Step::At { index } = heard.map_err(late)??;
-        armed = match exact.arm(index).await? {
-            None => {
-                words.say(&Told::Armed).await?;
-                Some(index)
+        match (heard.map_err(late)??, armed) {
+            (Step::At { index }, _) => {
+                is_reached = false;
+                let passed = exact.arm(index).await?;
+                armed = passed.is_none().then_some(index);
+                let told = match passed {
+                    None => Told::Armed,
+                    Some(applied) => Told::Passed { applied },
+                };
+                words.say(&told).await?;
             }
-            Some(applied) => {
-                words.say(&Told::Passed { applied }).await?;
-                None
+            (Step::Compare, Some(index)) if is_reached => return Ok(index),
+            (Step::Compare, _) => {
+                return Err(broken("a digest was wanted before the entry was reached"));
             }
-        };
+        }
     }
 }
 

@@ -33,8 +33,10 @@ pub(super) enum Opening {
 /// What follows from who opened it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(super) enum Step {
-    /// The entry at which replicas are compared.
+    /// The entry at which replicas are compared, in place of one that was named before.
     At { index: u64 },
+    /// The replica is at the entry, and so are the others, or will be: its digest is wanted.
+    Compare,
 }
 
 /// What comes back.
@@ -48,7 +50,7 @@ pub(super) enum Told {
     Armed,
     /// The replica is beyond that entry.
     Passed { applied: u64 },
-    /// The replica is there.
+    /// The replica is there. It waits: another one may have been beyond that entry already.
     Reached,
     /// The next parts, in the order of their places.
     Parts(Vec<Part>),

@@ -276,10 +276,13 @@ impl Comparer {
             .iter_mut()
             .filter(|one| one.is_there())
             .map(|one| async {
-                match one.answer(REACH_WAIT_MAX).await {
-                    Ok(Told::Reached) => {}
-                    Ok(told) => one.fail(&out_of_turn(&told)),
-                    Err(error) => one.fail(&error),
+                let compared = match one.answer(REACH_WAIT_MAX).await {
+                    Ok(Told::Reached) => one.words.say(&Step::Compare).await,
+                    Ok(told) => Err(out_of_turn(&told)),
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = compared {
+                    one.fail(&error);
                 }
             });
         let mut reached = std::pin::pin!(join_all(reached));
@@ -301,10 +304,14 @@ impl Comparer {
 
 /// Names an entry to a replica; tells where it is if that is behind it.
 async fn arm(one: &mut Participant, at: u64) -> Option<u64> {
-    let told = match one.words.say(&Step::At { index: at }).await {
+    let mut told = match one.words.say(&Step::At { index: at }).await {
         Ok(()) => one.answer(READY_WAIT_MAX).await,
         Err(error) => Err(error),
     };
+    // Where it was armed at before, it may have come to meanwhile.
+    if let Ok(Told::Reached) = told {
+        told = one.answer(READY_WAIT_MAX).await;
+    }
     match told {
         Ok(Told::Armed) => None,
         Ok(Told::Passed { applied }) => Some(applied),
@@ -389,5 +396,34 @@ fn finding_of(replicas: &[ReplicaVerification]) -> Finding {
     match any(|finding| matches!(finding, ReplicaFinding::Unreachable { .. })) {
         true => Finding::Incomplete,
         false => Finding::Identical,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Talk;
+
+    #[tokio::test]
+    async fn a_replica_that_reached_an_earlier_entry_is_armed_anew() {
+        let (here, there) = Talk::pair();
+        let mut one = Participant {
+            node: NodeId(1),
+            words: here.into(),
+            parts: Vec::new(),
+            totals: None,
+            failure: None,
+        };
+        let mut replica = Words::from(there);
+        let answering = async {
+            let asked: Step = replica.hear().await.unwrap();
+            assert_eq!(asked, Step::At { index: 8 });
+            // It was armed at 5, and came there before it heard of 8.
+            replica.say(&Told::Reached).await.unwrap();
+            replica.say(&Told::Armed).await.unwrap();
+        };
+        let (armed, ()) = tokio::join!(arm(&mut one, 8), answering);
+        assert_eq!(armed, None);
+        assert!(one.is_there());
     }
 }

@@ -101,7 +101,8 @@ fn replicas_are_identical_at_one_entry_while_others_are_written() {
                 })
             })
             .collect();
-        for node in fleet.nodes() {
+        // Often: which replica is at the entry when another one has passed it is a matter of luck.
+        for node in std::iter::repeat_with(|| fleet.nodes()).take(5).flatten() {
             let found = verify(node);
             assert!(found.is_fine(), "{found:?}");
             let shard = &found.groups[1];
