@@ -9,7 +9,9 @@ use flotilla_tests::workdir::WorkDir;
 use flotilla_tests::workload::{Plan, Workload};
 use rand::Rng;
 
+/// Room for what the load writes, which nobody deletes, and for a copy of some of it on top.
 const SMALL_DISK_BYTES: u64 = 256 << 20;
+const SMALL_DISK_BYTES_PER_ROUND: u64 = 16 << 20;
 
 fn run(name: &'static str, layout: &Layout, faults: &[Fault]) {
     let rounds = (0..seed::fault_rounds()).flat_map(|_| faults.iter().copied());
@@ -81,7 +83,7 @@ fn power_cuts_and_slow_disks() {
 #[test]
 fn a_full_disk_and_wrong_clocks() {
     let small = DiskKind::Small {
-        bytes: SMALL_DISK_BYTES,
+        bytes: SMALL_DISK_BYTES + SMALL_DISK_BYTES_PER_ROUND * seed::fault_rounds(),
     };
     let layout = (1..=3).fold(Layout::of(3), |layout, node| layout.disk(node, small));
     run(
