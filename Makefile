@@ -26,6 +26,7 @@ run: ## build the server and run it with its defaults, data in ./data
 # another build of it too, which the script makes first.
 test: ## run every test, the end-to-end tests with the real SDKs too
 	scripts/test-deps.sh
+	scripts/simulator.sh
 	scripts/test-variants.sh
 ifneq ($(NEXTEST),)
 	cargo nextest run --locked --workspace
@@ -62,8 +63,8 @@ FIRST ?= 1
 SEED ?=
 
 simulate: ## clusters on simulated hosts, many seeds (SEEDS=1000 FIRST=1), or one as it happens (SEED=7)
-	cargo build --locked -p flotilla-simulation
-	"$(CARGO_TARGET_DIR)/debug/flotilla-simulation" \
+	scripts/simulator.sh
+	"$(CARGO_TARGET_DIR)/debug/variant/flotilla-simulation" \
 		$(if $(SEED),--seed "$(SEED)",--seeds "$(SEEDS)" --first "$(FIRST)")
 
 scale: ## print the figures of a cluster with 10,000 topics, and of one at rest
