@@ -23,9 +23,9 @@ column of times is how long after a fault every topic had taken a write again.
 EOF
 export FLOTILLA_TEST_FAULT_ROUNDS=$rounds FLOTILLA_TEST_REPORT=$report
 if command -v cargo-nextest >/dev/null; then
-    tests=(cargo nextest run --locked --workspace --profile torture -E 'binary(cluster_faults)')
+    tests=(cargo nextest run --locked --package flotilla-tests --test cluster_faults --profile torture)
 else
-    tests=(cargo test --locked --workspace --test cluster_faults -- --test-threads 1)
+    tests=(cargo test --locked --package flotilla-tests --test cluster_faults -- --test-threads 1)
 fi
 if "${tests[@]}"; then
     echo "All tests passed." >>"$report"
