@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::checkpoint::{Checkpointer, checkpoint};
+use crate::checkpoint::{Checkpointer, Frozen, checkpoint};
 use crate::error::{ClusterError, chain};
 use crate::handover::Leadership;
 use crate::identity::Identity;
@@ -235,14 +235,29 @@ impl Group {
     /// Goes back to the last checkpoint and replays the log from there.
     pub async fn restart(self: &Arc<Self>) -> Result<(), ClusterError> {
         self.stop_raft().await;
-        // A checkpoint may be half way: its records are still in memory or already stored.
-        let mut unfinished = self.replica.checkpointing.lock().await;
-        let between_entries = self.replica.entry_gate.lock().await;
-        *unfinished = None;
+        let between = self.halt().await;
+        self.begin_anew(between).await
+    }
+
+    /// Keeps checkpoints and entries away.
+    pub(crate) async fn halt(&self) -> Halt<'_> {
+        // In this order everywhere: no checkpoint, then no entry.
+        Halt {
+            unfinished: self.replica.checkpointing.lock().await,
+            _between_entries: self.replica.entry_gate.lock().await,
+        }
+    }
+
+    /// Starts Raft on what is stored. What was in memory is forgotten, and so is a checkpoint that is half
+    /// way: its records are still in memory or already stored.
+    pub(crate) async fn begin_anew(
+        self: &Arc<Self>,
+        mut halt: Halt<'_>,
+    ) -> Result<(), ClusterError> {
+        *halt.unfinished = None;
         self.replica.reset()?;
         self.replica.set_role(Role::Follower);
-        drop(between_entries);
-        drop(unfinished);
+        drop(halt);
         self.start().await;
         Ok(())
     }
@@ -268,6 +283,12 @@ impl Group {
                 .spawn(async move { raft.shutdown().await });
         }
     }
+}
+
+/// While it is held, a group makes no checkpoint and applies no entry.
+pub(crate) struct Halt<'a> {
+    unfinished: tokio::sync::MutexGuard<'a, Option<Frozen>>,
+    _between_entries: tokio::sync::MutexGuard<'a, ()>,
 }
 
 /// Why Raft has stopped by itself.

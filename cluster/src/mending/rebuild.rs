@@ -23,12 +23,16 @@ impl Group {
         is_confirmed: bool,
     ) -> Result<(), ClusterError> {
         self.stop_raft().await;
+        // Until what is in memory is that state too: a checkpoint in between would write what is left of
+        // the old state over the new one.
+        let between = self.halt().await;
         let taken = self.take_over_state(fetched, is_confirmed).await;
         // Either way: what was not taken over is there as before.
-        let started = self.restart().await;
+        let started = self.begin_anew(between).await;
         taken.and(started)
     }
 
+    /// No checkpoint is made and no entry applied meanwhile.
     async fn take_over_state(
         &self,
         fetched: Fetched,
@@ -62,12 +66,7 @@ impl Group {
         if has_more && point != Some(upto) && !is_fork && !is_confirmed {
             return Err(broken("the log behind the snapshot does not follow it"));
         }
-        {
-            // In this order everywhere: no checkpoint, then no entry.
-            let _no_checkpoint = replica.checkpointing.lock().await;
-            let _between_entries = replica.entry_gate.lock().await;
-            blocking("installing a snapshot", move || Ok(import.install()?)).await?;
-        }
+        blocking("installing a snapshot", move || Ok(import.install()?)).await?;
         log.purge(last).await.map_err(broken)?;
         if has_more && (is_confirmed || is_fork) {
             log.truncate_after(Some(last)).await.map_err(broken)?;

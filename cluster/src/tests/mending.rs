@@ -193,6 +193,53 @@ fn a_comparison_finds_flipped_bytes_and_has_them_mended() {
     assert_eq!(fleet.node(victim).cluster.mending().read_elsewhere, 0);
 }
 
+/// What waits for its turn while a replica is made anew must not write what is left of the old state.
+#[test]
+fn a_checkpoint_that_was_due_leaves_a_replica_that_was_made_anew_as_it_is() {
+    let fleet = fleet();
+    let victim = fleet.node(fleet.follower(SHARD));
+    let leader = fleet.node(fleet.leader(SHARD));
+    fill(leader, 0..20);
+    let inner = &victim.cluster.inner;
+    let group = &inner.groups[SHARD.0 as usize];
+    let applied = || group.replica.applied_index();
+    let leads_at = || {
+        leader.cluster.inner.groups[SHARD.0 as usize]
+            .replica
+            .applied_index()
+    };
+    victim.wait_for("the first messages", |_| applied() == leads_at());
+    // No checkpoint covers these yet, and none can be made.
+    let held = victim.runtime.block_on(group.replica.checkpointing.lock());
+    fill(leader, 20..30);
+    victim.wait_for("the next messages", |_| applied() == leads_at());
+    victim.runtime.block_on(group.stop_raft());
+    fill(leader, 30..40);
+    let mending = {
+        let (mender, number) = (inner.mender.clone(), group.replica.group);
+        let mend = async move { mender.mend(number, None, false).await };
+        victim.runtime.spawn(mend)
+    };
+    // The mender is the first in the queue, and the checkpoint that became due meanwhile the next.
+    std::thread::sleep(Duration::from_millis(500));
+    let due = victim.runtime.spawn({
+        let replica = group.replica.clone();
+        async move { crate::checkpoint::checkpoint(&replica).await.map(|_| ()) }
+    });
+    std::thread::sleep(Duration::from_millis(100));
+    drop(held);
+    victim.runtime.block_on(mending).unwrap().unwrap();
+    victim.runtime.block_on(due).unwrap().unwrap();
+    let found = verify(leader);
+    assert!(found.is_fine(), "{found:?}");
+    let replicas = &found.groups[SHARD.0 as usize].replicas;
+    assert!(
+        replicas.iter().all(|replica| replica.mended.is_none()),
+        "{replicas:?}"
+    );
+    assert_eq!(victim.cluster.mending().mended, 1);
+}
+
 /// Cuts, loses or spoils files of a node, and sees it come back whole, without a word of an operator.
 fn comes_back_from(spoil: impl Fn(&Fleet, usize)) {
     let mut fleet = fleet();
