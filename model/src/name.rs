@@ -1,6 +1,7 @@
 //! Names of topics, queues and signals, and the shard a name belongs to.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bincode::{Decode, Encode};
 
@@ -34,9 +35,13 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A name as clients give it. Cheap enough to hash; gateways build it once per batch and name.
+/// A name as clients give it. Gateways build it once per batch and name; its clones, of which every
+/// message of a batch has one, share it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
-pub struct Name {
+pub struct Name(Arc<Parts>);
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+struct Parts {
     namespace: String,
     kind: Kind,
     text: String,
@@ -73,16 +78,16 @@ impl Name {
     /// A name in a namespace. Protocols with stricter rules check those first.
     pub fn new(namespace: &str, kind: Kind, text: &str) -> Result<Self, NameError> {
         check(namespace, kind, text)?;
-        Ok(Self {
+        Ok(Self(Arc::new(Parts {
             namespace: namespace.to_owned(),
             kind,
             text: text.to_owned(),
-        })
+        })))
     }
 
     /// Whether the parts are within their limits: a name that was decoded has not been checked.
     pub fn check(&self) -> Result<(), NameError> {
-        check(&self.namespace, self.kind, &self.text)
+        check(self.namespace(), self.kind(), self.text())
     }
 
     /// A topic of the default namespace.
@@ -102,26 +107,26 @@ impl Name {
 
     /// The namespace.
     pub fn namespace(&self) -> &str {
-        &self.namespace
+        &self.0.namespace
     }
 
     /// What is named.
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.0.kind
     }
 
     /// The name itself.
     pub fn text(&self) -> &str {
-        &self.text
+        &self.0.text
     }
 
     /// A digest of the whole name: the key under which a shard finds the object.
     pub fn digest(&self) -> [u8; 16] {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(self.namespace.as_bytes());
+        hasher.update(self.namespace().as_bytes());
         // The namespace cannot contain this byte, so that two different names never digest the same bytes.
-        hasher.update(&[0xff, self.kind as u8]);
-        hasher.update(self.text.as_bytes());
+        hasher.update(&[0xff, self.kind() as u8]);
+        hasher.update(self.text().as_bytes());
         let mut digest = [0; 16];
         digest.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
         digest
@@ -164,6 +169,6 @@ fn check(namespace: &str, kind: Kind, text: &str) -> Result<(), NameError> {
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}/{}", self.kind, self.namespace, self.text)
+        write!(f, "{} {}/{}", self.kind(), self.namespace(), self.text())
     }
 }
