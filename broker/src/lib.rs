@@ -45,6 +45,7 @@ pub use api::signal::{Signal, SignalDelivery, SubscribeSignals};
 pub use api::topic::{CursorMode, Publish, Published, Start, SubscribeTopic, TopicDelivery};
 pub use config::BrokerConfig;
 pub use facade::Broker;
+pub use facade::submitted::Submitted;
 pub use flotilla_cluster::{
     Finding, GroupVerification, ReplicaFinding, ReplicaVerification, Verification,
 };

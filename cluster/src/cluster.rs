@@ -7,7 +7,7 @@ use std::time::Instant;
 use flotilla_model::ids::{NodeId, ShardId};
 use flotilla_model::name::Name;
 use flotilla_model::settings::ShardDefaults;
-use flotilla_storage::{GroupId, NodeLog, RecoveryReport};
+use flotilla_storage::{GroupId, NodeLog, RecoveryReport, SyncPolicy};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -235,6 +235,11 @@ impl Cluster {
     /// Who this node is.
     pub fn node(&self) -> &NodeInfo {
         &self.inner.info
+    }
+
+    /// Whether the log of this node is synced before anything in it counts as written.
+    pub fn is_synced(&self) -> bool {
+        matches!(self.inner.log.config().sync, SyncPolicy::Always)
     }
 
     /// What opening the log found and repaired.

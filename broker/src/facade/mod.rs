@@ -5,6 +5,7 @@ mod cluster;
 mod list;
 mod status;
 mod store;
+pub(crate) mod submitted;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ use crate::api::topic::{Publish, Published, SubscribeTopic};
 use crate::config::BrokerConfig;
 use crate::convert::unexpected;
 use crate::core::{Core, check_kind};
+use crate::facade::submitted::Submitted;
 use crate::hub::actor::{self as hub, HubActor};
 use crate::hub::subscription::SignalSubscription;
 use crate::ingress::Work;
@@ -140,14 +142,35 @@ impl Broker {
     ///
     /// What is answered with `Ok` is durable. A dropped call may still store its messages.
     pub async fn publish(&self, batch: Vec<Publish>) -> Vec<Result<Published, BrokerError>> {
-        store::store(&self.inner.core, batch).await
+        self.begin_publish(batch).await.await
+    }
+
+    /// The same for those who have more to publish meanwhile: hands the batch to its shards, waiting for
+    /// room. Batches are stored in the order in which that was done.
+    pub async fn begin_publish(&self, batch: Vec<Publish>) -> Submitted<Published> {
+        store::submit(&self.inner.core, batch).await
     }
 
     /// Puts messages into queues. One result per item, in order; items may name different queues.
     ///
     /// What is answered with `Ok` is durable. A dropped call may still store its messages.
     pub async fn enqueue(&self, batch: Vec<Enqueue>) -> Vec<Result<Enqueued, BrokerError>> {
-        store::store(&self.inner.core, batch).await
+        self.begin_enqueue(batch).await.await
+    }
+
+    /// The same as [`Self::begin_publish`] is for topics.
+    pub async fn begin_enqueue(&self, batch: Vec<Enqueue>) -> Submitted<Enqueued> {
+        store::submit(&self.inner.core, batch).await
+    }
+
+    /// Most items of one call.
+    pub fn batch_items_max(&self) -> usize {
+        self.inner.core.config.batch_items_max
+    }
+
+    /// Whether what is acknowledged is on disk. If not, it will be within the interval of the node's log.
+    pub fn is_synced(&self) -> bool {
+        self.inner.core.cluster.is_synced()
     }
 
     /// Reads a topic from a place on, and goes on with what is stored later. Live when it returns.

@@ -1,7 +1,9 @@
-//! From a batch of messages to commands of shards: publishes and enqueues alike.
+//! From a batch of messages to commands of shards, and into those: publishes and enqueues alike.
 //!
 //! Neighbouring items of one name become one command, and the items of one shard one submission, cut
 //! where an entry would grow too large.
+
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use flotilla_model::batch::{BATCH_BYTES_MAX, BATCH_SLOTS_MAX};
@@ -16,7 +18,8 @@ use crate::api::queue::{Enqueue, Enqueued};
 use crate::api::topic::{Publish, Published};
 use crate::convert::unexpected;
 use crate::core::{Core, check_kind};
-use crate::ingress::{EntryReply, PendingReply, SUBMISSION_WORKS_MAX, Work, weight};
+use crate::facade::submitted::{Chunk, Place, Submitted};
+use crate::ingress::{SUBMISSION_WORKS_MAX, Work, weight};
 
 /// Messages are encoded into blocks of this size, or of the batch's if that is smaller.
 const BLOCK_BYTES: usize = 64 * 1024;
@@ -134,54 +137,33 @@ impl Enqueue {
     }
 }
 
-/// A submission in the making, and whose messages are in it.
-struct Chunk {
-    shard: ShardId,
-    works: Vec<Work>,
-    slots: usize,
-    bytes: usize,
-    /// Item, its work, and its place in that.
-    places: Vec<(usize, usize, u32)>,
-}
-
-/// Stores a batch; one result per item, in order.
-pub(super) async fn store<I: Item>(
-    core: &Core,
-    batch: Vec<I>,
-) -> Vec<Result<I::Stored, BrokerError>> {
-    let mut results: Vec<_> = batch
-        .iter()
-        // An item that is forgotten below would be one whose fate nobody knows.
-        .map(|_| Err(BrokerError::OutcomeUnknown))
-        .collect();
-    let chunks = chunks(core, &batch, &mut results);
-    let mut pending: Vec<(Chunk, PendingReply)> = Vec::with_capacity(chunks.len());
+/// Hands a batch to its shards, waiting for room: batches that are handed over one after the other
+/// are stored in that order.
+pub(super) async fn submit<I: Item>(core: &Arc<Core>, batch: Vec<I>) -> Submitted<I::Stored> {
+    let mut submitted = Submitted::new(core, I::KIND, I::stored, batch.len());
+    let chunks = chunks(core, &batch, &mut submitted.results);
+    // The chunks have copies: whoever waits must not hold the messages twice.
+    drop(batch);
     let mut refused: Vec<(ShardId, BrokerError)> = Vec::new();
     for mut chunk in chunks {
         // What comes after a refused part of the same shard must not overtake it.
         let before = refused.iter().find(|(shard, _)| *shard == chunk.shard);
-        let submitted = match before {
+        let handed_over = match before {
             Some((_, error)) => Err(error.clone()),
             None => {
                 let works = std::mem::take(&mut chunk.works);
                 core.ingress(chunk.shard).submit(works).await
             }
         };
-        match submitted {
-            Ok(reply) => pending.push((chunk, reply)),
+        match handed_over {
+            Ok(reply) => submitted.pending.push_back((chunk, reply)),
             Err(error) => {
-                fail(core, &chunk, &error, &mut results, I::KIND);
+                submitted.fail(&chunk, &error);
                 refused.push((chunk.shard, error));
             }
         }
     }
-    for (chunk, reply) in pending {
-        match reply.await {
-            Ok(reply) => settle(core, &batch, &chunk, &reply, &mut results),
-            Err(error) => fail(core, &chunk, &error, &mut results, I::KIND),
-        }
-    }
-    results
+    submitted
 }
 
 /// Refuses a message above the configured size.
@@ -247,13 +229,7 @@ fn chunks<I: Item>(
         let chunk = match open.filter(|chunk| has_room(&chunks[*chunk], item, bytes)) {
             Some(chunk) => chunk,
             None => {
-                chunks.push(Chunk {
-                    shard,
-                    works: Vec::new(),
-                    slots: 0,
-                    bytes: 0,
-                    places: Vec::new(),
-                });
+                chunks.push(Chunk::new(shard));
                 *open.insert(chunks.len() - 1)
             }
         };
@@ -286,6 +262,7 @@ fn add<I: Item>(chunk: &mut Chunk, item: &I, place: usize, slot: bytes::Bytes) {
         None => {
             let command = item.command();
             chunk.bytes += weight(&command);
+            chunk.names.push(item.name().clone());
             chunk.works.push(Work {
                 command,
                 slots: vec![slot],
@@ -293,52 +270,10 @@ fn add<I: Item>(chunk: &mut Chunk, item: &I, place: usize, slot: bytes::Bytes) {
         }
     }
     let work = chunk.works.len() - 1;
-    let within = chunk.works[work].slots.len() as u32 - 1;
-    chunk.places.push((place, work, within));
-}
-
-fn settle<I: Item>(
-    core: &Core,
-    batch: &[I],
-    chunk: &Chunk,
-    reply: &EntryReply,
-    results: &mut [Result<I::Stored, BrokerError>],
-) {
-    for of_one_work in chunk.places.chunk_by(|one, next| one.1 == next.1) {
-        let Some((first, work, _)) = of_one_work.first() else {
-            continue;
-        };
-        let mut bytes = 0;
-        let mut stored = 0;
-        for (item, _, within) in of_one_work {
-            let result = reply
-                .outcome(*work)
-                .and_then(|(outcome, first_place)| I::stored(outcome, first_place + within));
-            match &result {
-                Ok(_) => {
-                    stored += 1;
-                    bytes += batch[*item].message().body.len() as u64;
-                }
-                Err(error) => core.metrics.refused(I::KIND, error),
-            }
-            results[*item] = result;
-        }
-        if stored > 0 {
-            let name = batch[*first].name();
-            core.metrics.accepted(I::KIND, name, stored, bytes);
-        }
-    }
-}
-
-fn fail<S>(
-    core: &Core,
-    chunk: &Chunk,
-    error: &BrokerError,
-    results: &mut [Result<S, BrokerError>],
-    kind: Kind,
-) {
-    for (item, _, _) in &chunk.places {
-        core.metrics.refused(kind, error);
-        results[*item] = Err(error.clone());
-    }
+    chunk.places.push(Place {
+        item: place,
+        work,
+        within: chunk.works[work].slots.len() as u32 - 1,
+        body_bytes: item.message().body.len() as u64,
+    });
 }

@@ -37,6 +37,32 @@ async fn results_come_in_the_order_of_the_items_whatever_topics_they_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn batches_are_stored_in_the_order_in_which_they_were_begun() {
+    // Each batch is several submissions, and there is not room for all of them at once.
+    let node = Node::start_with(BrokerConfig {
+        ingress_bytes_max: 4 << 20,
+        ..BrokerConfig::default()
+    })
+    .await;
+    let topic = topic("begun");
+    let padding = "x".repeat(10_000);
+    let mut begun = Vec::new();
+    for batch in 0..6 {
+        let publishes = (0..250).map(|number| Publish {
+            topic: topic.clone(),
+            message: message(&format!("{batch} {number} {padding}")),
+            dedup: None,
+        });
+        begun.push(node.broker.begin_publish(publishes.collect()).await);
+    }
+    for (batch, submitted) in begun.into_iter().enumerate().rev() {
+        for (number, result) in submitted.await.into_iter().enumerate() {
+            assert_eq!(result.unwrap().offset.0, (batch * 250 + number) as u64 + 1);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn single_publishes_of_one_writer_keep_their_order_when_pipelined() {
     let node = Node::start().await;
     let topic = topic("pipelined");
