@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::codec::MESSAGES_MAX;
 use crate::error::GatewayError;
+use crate::transport::codec::MESSAGES_MAX;
 
 const MIB: usize = 1024 * 1024;
 

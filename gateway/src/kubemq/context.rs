@@ -1,13 +1,15 @@
 //! What every call needs: the broker, the settings, and whether requests are taken at all.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use flotilla_broker::{Broker, Fill};
 
 use super::config::KubemqConfig;
-use super::inbound::BatchBounds;
-use super::lifecycle::Lifecycle;
+use super::error::RequestError;
 use super::ping::Started;
+use crate::transport::inbound::BatchBounds;
+use crate::transport::lifecycle::Lifecycle;
 
 /// Shared by all calls of one listener.
 pub struct Context {
@@ -21,6 +23,11 @@ pub struct Context {
 const QUEUE_MESSAGE_OVERHEAD_BYTES: usize = 192;
 
 impl Context {
+    /// Runs a call's work, but no longer than until the end of the server begins.
+    pub async fn until_ending<T>(&self, work: impl Future<Output = T>) -> Result<T, RequestError> {
+        Ok(self.lifecycle.until_ending(work).await?)
+    }
+
     /// How much of a client's stream is worked on together.
     pub fn batch_bounds(&self) -> BatchBounds {
         BatchBounds {

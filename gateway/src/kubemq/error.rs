@@ -4,6 +4,8 @@ use flotilla_broker::BrokerError;
 use flotilla_model::name::NameError;
 use tonic::{Code, Status};
 
+use crate::transport::lifecycle::NotServing;
+
 /// Why a request was refused. The texts are part of the protocol: clients compare them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
@@ -112,6 +114,15 @@ impl From<BrokerError> for RequestError {
             BrokerError::ShuttingDown => Self::ShuttingDown,
             BrokerError::InvalidName(name) => Self::Name(name),
             other => Self::Broker(other),
+        }
+    }
+}
+
+impl From<NotServing> for RequestError {
+    fn from(error: NotServing) -> Self {
+        match error {
+            NotServing::ShuttingDown => Self::ShuttingDown,
+            NotServing::NotReady => Self::NotReady,
         }
     }
 }

@@ -28,7 +28,6 @@ pub async fn subscribe(
                 group: (!request.group.is_empty()).then_some(request.group),
             });
             let subscription = context
-                .lifecycle
                 .until_ending(opening)
                 .await?
                 .map_err(RequestError::from)?;
@@ -61,7 +60,6 @@ fn events(
                     return Ok(Some((event, (context, subscription, arrived))));
                 }
                 arrived = context
-                    .lifecycle
                     .until_ending(subscription.next())
                     .await?
                     .map_err(RequestError::from)?

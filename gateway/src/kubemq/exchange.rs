@@ -13,7 +13,7 @@ use tonic::Status;
 
 use super::context::Context;
 use super::error::RequestError;
-use super::inbound::{Ended, Inbound};
+use crate::transport::inbound::{Ended, Inbound};
 
 /// What is done with the requests of a stream.
 pub trait Exchange: Send + 'static {
@@ -89,7 +89,6 @@ where
             let bounds = self.context.batch_bounds();
             let requests = self
                 .context
-                .lifecycle
                 .until_ending(self.inbound.next_batch(bounds))
                 .await?;
             let worked = E::work_on(&self.context, requests).await;

@@ -1,18 +1,14 @@
 //! The KubeMQ gRPC protocol, for unmodified KubeMQ clients.
 //!
 //! ```text
-//!   server       accepts, ends, HTTP/2 settings            connection, lifecycle
-//!   gate         before each call: ready? after: written?
 //!   service      one method per call of the protocol
 //!     |- ping, events_send, events_subscribe -> store_subscribe
 //!     |- queue_send <- upstream
 //!     |- queue_receive, downstream
-//!   codec, validate, convert, error: what requests may be, must be, become, and are told
+//!   shapes, validate, convert, error: what requests may be, must be, become, and are told
 //! ```
 
-mod codec;
 mod config;
-mod connection;
 mod context;
 mod convert;
 mod downstream;
@@ -20,20 +16,52 @@ mod error;
 mod events_send;
 mod events_subscribe;
 mod exchange;
-mod gate;
-mod inbound;
-mod lifecycle;
 mod ping;
 mod queue_receive;
 mod queue_send;
-mod server;
 mod service;
+mod shapes;
 mod store_subscribe;
 mod upstream;
 mod validate;
 
+use std::sync::Arc;
+
+use flotilla_broker::Broker;
+
 pub use config::{KubemqConfig, KubemqLimits};
-pub use server::serve;
+
+use self::context::Context;
+use self::error::RequestError;
+use self::ping::Started;
+use self::protocol::kubemq_server::KubemqServer;
+use self::service::Service;
+use crate::transport::gate::Gate;
+use crate::transport::lifecycle::Lifecycle;
+
+/// A message may be delivered with more around it than it was sent with; its size was checked then.
+const RESPONSE_HEADROOM_BYTES: usize = 1024 * 1024;
+
+/// The protocol's service, for a listener with these settings.
+pub(crate) fn service(
+    broker: Broker,
+    config: KubemqConfig,
+    lifecycle: Arc<Lifecycle>,
+) -> Gate<KubemqServer<Service>> {
+    let request_bytes_max = config.request_bytes_max;
+    let context = Arc::new(Context {
+        broker,
+        config,
+        lifecycle: Arc::clone(&lifecycle),
+        started: Started::now(),
+    });
+    let service = KubemqServer::new(Service::new(context))
+        .max_decoding_message_size(request_bytes_max)
+        .max_encoding_message_size(request_bytes_max.saturating_add(RESPONSE_HEADROOM_BYTES));
+    Gate::new(service, lifecycle, |refused| {
+        RequestError::from(refused).status()
+    })
+}
 
 /// The protocol's messages, and a client for tests and tools.
 #[allow(missing_docs, clippy::doc_markdown, clippy::large_enum_variant)]

@@ -12,12 +12,12 @@ use tracing::warn;
 use super::context::Context;
 use super::convert::{id_or_new, queue_out};
 use super::error::RequestError;
-use super::gate::Written;
 use super::protocol::{
     AckAllQueueMessagesRequest, AckAllQueueMessagesResponse, QueueMessage,
     ReceiveQueueMessagesRequest, ReceiveQueueMessagesResponse,
 };
 use super::validate;
+use crate::transport::gate::Written;
 
 /// Takes messages, or copies of them, waiting for them if need be.
 pub async fn receive(
@@ -73,7 +73,6 @@ async fn take(
     // A session of its own: whatever becomes of the call, its end gives the messages back.
     let session = context.broker.open_session();
     let received = context
-        .lifecycle
         .until_ending(session.receive(Receive {
             queue: queue.clone(),
             messages_max,
@@ -123,7 +122,7 @@ async fn peek(
         bytes_max,
         wait(context, request),
     );
-    let peeked = match context.lifecycle.until_ending(peeking).await? {
+    let peeked = match context.until_ending(peeking).await? {
         // A queue that nobody has used yet has no messages; that is no error.
         Err(BrokerError::NotFound { .. }) => Vec::new(),
         peeked => peeked?,

@@ -8,7 +8,6 @@ use tonic::{Request, Response, Status, Streaming};
 use super::context::Context;
 use super::error::RequestError;
 use super::events_send::EventsExchange;
-use super::gate::Written;
 use super::protocol::kubemq_server::Kubemq;
 use super::protocol::{
     AckAllQueueMessagesRequest, AckAllQueueMessagesResponse, Empty, Event, EventReceive,
@@ -21,6 +20,7 @@ use super::protocol::{
 };
 use super::upstream::UpstreamExchange;
 use super::{downstream, events_send, events_subscribe, exchange, ping, queue_receive, queue_send};
+use crate::transport::gate::Written;
 
 /// Serves every call of one listener.
 pub struct Service {

@@ -62,7 +62,6 @@ pub async fn subscribe(
         buffer_bytes: context.config.subscription_bytes_max,
     });
     let subscription = context
-        .lifecycle
         .until_ending(opening)
         .await?
         .map_err(RequestError::from)?;
@@ -113,7 +112,6 @@ impl Delivery {
             }
             self.arrived = self
                 .context
-                .lifecycle
                 .until_ending(self.subscription.next())
                 .await?
                 .map_err(RequestError::from)?

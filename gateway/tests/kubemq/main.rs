@@ -7,6 +7,8 @@ mod events;
 mod hands;
 mod limits;
 mod queues;
+#[path = "../shared/mod.rs"]
+mod shared;
 mod shutdown;
 mod store;
 mod streams;

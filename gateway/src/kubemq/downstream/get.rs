@@ -4,11 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_broker::{Receive, Session};
-use flotilla_model::command::{Selection, Settlement};
 use flotilla_model::ids::{LeaseId, Sequence};
 use flotilla_model::name::Name;
-use tokio::sync::oneshot;
-use tracing::warn;
 
 use super::reply::Origin;
 use crate::kubemq::context::Context;
@@ -95,22 +92,5 @@ impl Get {
             queue,
             result,
         }
-    }
-}
-
-/// Removes the messages of an auto-acknowledged get once its response was written, or gives them
-/// back if it never will be.
-pub async fn ack_when_written(
-    session: Arc<Session>,
-    queue: Name,
-    lease: LeaseId,
-    written: oneshot::Receiver<()>,
-) {
-    let how = match written.await {
-        Ok(()) => Settlement::Ack,
-        Err(_) => Settlement::Release,
-    };
-    if let Err(error) = session.settle(&queue, lease, Selection::All, how).await {
-        warn!(%queue, %lease, %error, "auto-acknowledged messages could not be removed and may come again");
     }
 }

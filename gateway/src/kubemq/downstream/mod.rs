@@ -27,16 +27,18 @@ use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
 use self::get::{Batch, Get, Got};
-use self::reply::{Ending, Origin, Outgoing};
+use self::reply::{Origin, Outgoing};
 use self::settle::{Done, How};
 use self::transactions::Transactions;
 use super::context::Context;
 use super::convert::new_id;
 use super::error::RequestError;
-use super::inbound::{BatchBounds, Ended, Inbound};
 use super::protocol::{
     QueuesDownstreamRequest, QueuesDownstreamRequestType as Type, QueuesDownstreamResponse,
 };
+use crate::auto_ack::ack_when_written;
+use crate::transport::inbound::{BatchBounds, Ended, Inbound};
+use crate::transport::outgoing::{Ending, responses};
 
 /// Responses between the conversation and the transport. More would only hold memory.
 const OUTGOING_MAX: usize = 4;
@@ -65,7 +67,7 @@ where
     context
         .lifecycle
         .spawn(conversation.run(inbound, outgoing, ending.clone()));
-    reply::responses(taken_by_transport, ending)
+    responses(taken_by_transport, ending)
 }
 
 struct Conversation {
@@ -267,7 +269,7 @@ impl Conversation {
             let (tell, told) = oneshot::channel();
             let session = Arc::clone(&self.session);
             self.auto_acks
-                .push(get::ack_when_written(session, got.queue, lease, told).boxed());
+                .push(ack_when_written(session, got.queue, lease, told).boxed());
             self.transactions.remember_closed(id);
             written = Some(tell);
         } else {

@@ -17,11 +17,12 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::server::NamedService;
 
-use super::lifecycle::Lifecycle;
+use super::lifecycle::{Lifecycle, NotServing};
 
 /// Marks an answer whose writing matters, for the extensions of a response.
 #[derive(Clone)]
@@ -50,12 +51,17 @@ impl Written {
 pub struct Gate<S> {
     service: S,
     lifecycle: Arc<Lifecycle>,
+    refusal: fn(NotServing) -> Status,
 }
 
 impl<S> Gate<S> {
-    /// Puts a gate before a service.
-    pub fn new(service: S, lifecycle: Arc<Lifecycle>) -> Self {
-        Self { service, lifecycle }
+    /// Puts a gate before a service, with what its protocol says when nothing is served.
+    pub fn new(service: S, lifecycle: Arc<Lifecycle>, refusal: fn(NotServing) -> Status) -> Self {
+        Self {
+            service,
+            lifecycle,
+            refusal,
+        }
     }
 }
 
@@ -78,7 +84,7 @@ where
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         if let Err(refused) = self.lifecycle.admit() {
-            let response = refused.status().into_http();
+            let response = (self.refusal)(refused).into_http();
             return Box::pin(async move { Ok(response) });
         }
         let answer = self.service.call(request);
@@ -108,12 +114,12 @@ struct WatchedBody {
 
 impl HttpBody for WatchedBody {
     type Data = Bytes;
-    type Error = tonic::Status;
+    type Error = Status;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if let Some(last_byte) = self.last_byte.take() {
             return Poll::Ready(Some(Ok(Frame::data(last_byte))));
         }
@@ -164,12 +170,12 @@ mod tests {
 
     impl HttpBody for Frames {
         type Data = Bytes;
-        type Error = tonic::Status;
+        type Error = Status;
 
         fn poll_frame(
             mut self: Pin<&mut Self>,
             _: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
             Poll::Ready(self.0.pop_front().map(Ok))
         }
     }

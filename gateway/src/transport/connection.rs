@@ -17,22 +17,31 @@ use tokio::time::Sleep;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 use tracing::{debug, warn};
 
-use super::config::KubemqConfig;
-
-/// The label of these clients in the broker's figures.
-const PROTOCOL: &str = "kubemq";
 /// After a failed accept, for lack of file descriptors for instance, others must get a chance to close.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
+
+/// What a listener allows.
+pub struct Admission {
+    /// The label of its clients in the broker's figures.
+    pub protocol: &'static str,
+    /// Connections at most; further ones are closed as they come.
+    pub connections_max: usize,
+    /// A connection that has not sent a byte after this long is closed.
+    pub handshake_wait_max: Duration,
+}
 
 /// The connections of a listener, without end.
 pub fn accept(
     listener: TcpListener,
     broker: Broker,
-    config: &KubemqConfig,
+    admission: Admission,
 ) -> impl Stream<Item = io::Result<Connection>> + use<> {
-    let places = Arc::new(Semaphore::new(config.connections_max));
-    let handshake_wait_max = config.handshake_wait_max;
-    let connections_max = config.connections_max;
+    let Admission {
+        protocol,
+        connections_max,
+        handshake_wait_max,
+    } = admission;
+    let places = Arc::new(Semaphore::new(connections_max));
     stream::unfold(listener, move |listener| {
         let places = Arc::clone(&places);
         let broker = broker.clone();
@@ -55,7 +64,14 @@ pub fn accept(
                     debug!(%peer, %error, "the connection was gone at once");
                     continue;
                 }
-                let connection = Connection::new(socket, broker, place, handshake_wait_max);
+                broker.client_connected(protocol);
+                let connection = Connection {
+                    socket,
+                    first_byte_deadline: Some(Box::pin(tokio::time::sleep(handshake_wait_max))),
+                    broker,
+                    protocol,
+                    _place: place,
+                };
                 return Some((Ok(connection), listener));
             }
         }
@@ -68,29 +84,13 @@ pub struct Connection {
     /// Until the first byte was read: a connection that says nothing must not keep its place.
     first_byte_deadline: Option<Pin<Box<Sleep>>>,
     broker: Broker,
+    protocol: &'static str,
     _place: OwnedSemaphorePermit,
-}
-
-impl Connection {
-    fn new(
-        socket: TcpStream,
-        broker: Broker,
-        place: OwnedSemaphorePermit,
-        handshake_wait_max: Duration,
-    ) -> Self {
-        broker.client_connected(PROTOCOL);
-        Self {
-            socket,
-            first_byte_deadline: Some(Box::pin(tokio::time::sleep(handshake_wait_max))),
-            broker,
-            _place: place,
-        }
-    }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.broker.client_disconnected(PROTOCOL);
+        self.broker.client_disconnected(self.protocol);
     }
 }
 

@@ -6,7 +6,16 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
-use super::error::RequestError;
+/// Why nothing is served now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotServing {
+    /// The end has begun.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+    /// The broker takes no requests yet, or no more.
+    #[error("the server is not ready to accept requests")]
+    NotReady,
+}
 
 /// Readiness is asked for by every call but changes seldom; it is looked at this often at most.
 const READY_CHECK_INTERVAL: Duration = Duration::from_millis(200);
@@ -44,9 +53,9 @@ impl Lifecycle {
     }
 
     /// Refuses a call that comes before the broker is ready or after the end has begun.
-    pub fn admit(&self) -> Result<(), RequestError> {
+    pub fn admit(&self) -> Result<(), NotServing> {
         if *self.ending.borrow() {
-            return Err(RequestError::ShuttingDown);
+            return Err(NotServing::ShuttingDown);
         }
         // A panic while it was held leaves the pair as it was: whole.
         let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -61,7 +70,7 @@ impl Lifecycle {
         if is_ready {
             Ok(())
         } else {
-            Err(RequestError::NotReady)
+            Err(NotServing::NotReady)
         }
     }
 
@@ -72,11 +81,11 @@ impl Lifecycle {
     }
 
     /// Runs a call's work, but no longer than until the end begins.
-    pub async fn until_ending<T>(&self, work: impl Future<Output = T>) -> Result<T, RequestError> {
+    pub async fn until_ending<T>(&self, work: impl Future<Output = T>) -> Result<T, NotServing> {
         tokio::select! {
             // The end comes first: a stream that always has more must end too.
             biased;
-            () = self.ending() => Err(RequestError::ShuttingDown),
+            () = self.ending() => Err(NotServing::ShuttingDown),
             result = work => Ok(result),
         }
     }
@@ -129,18 +138,18 @@ mod tests {
         end.begin();
         for _ in 0..20 {
             let refused = lifecycle.until_ending(async { 7 }).await;
-            assert_eq!(refused, Err(RequestError::ShuttingDown));
+            assert_eq!(refused, Err(NotServing::ShuttingDown));
         }
     }
 
     #[test]
     fn calls_are_refused_before_the_broker_is_ready_and_after_the_end_began() {
         let (lifecycle, _end) = Lifecycle::new(|| false);
-        assert_eq!(lifecycle.admit(), Err(RequestError::NotReady));
+        assert_eq!(lifecycle.admit(), Err(NotServing::NotReady));
         let (lifecycle, end) = Lifecycle::new(|| true);
         assert_eq!(lifecycle.admit(), Ok(()));
         end.begin();
-        assert_eq!(lifecycle.admit(), Err(RequestError::ShuttingDown));
+        assert_eq!(lifecycle.admit(), Err(NotServing::ShuttingDown));
     }
 
     #[test]

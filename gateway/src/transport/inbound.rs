@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use futures::Stream;
 use tonic::Status;
@@ -53,26 +53,26 @@ where
     ///
     /// Empty once the client's side has ended. Takes nothing when it is dropped while waiting.
     pub async fn next_batch(&mut self, bounds: BatchBounds) -> Vec<T> {
+        poll_fn(|context| self.poll_batch(context, bounds)).await
+    }
+
+    /// The same for those who are polled themselves.
+    pub fn poll_batch(&mut self, context: &mut Context<'_>, bounds: BatchBounds) -> Poll<Vec<T>> {
         let mut batch = Vec::new();
         let mut bytes = 0;
-        poll_fn(|context| {
-            while self.ended.is_none() && batch.len() < bounds.count_max && bytes < bounds.bytes_max
-            {
-                match Pin::new(&mut self.requests).poll_next(context) {
-                    Poll::Ready(Some(Ok(request))) => {
-                        bytes += request.encoded_len();
-                        batch.push(request);
-                    }
-                    Poll::Ready(Some(Err(status))) => self.ended = Some(Ended::Failed(status)),
-                    Poll::Ready(None) => self.ended = Some(Ended::HalfClosed),
-                    Poll::Pending if batch.is_empty() => return Poll::Pending,
-                    Poll::Pending => break,
+        while self.ended.is_none() && batch.len() < bounds.count_max && bytes < bounds.bytes_max {
+            match Pin::new(&mut self.requests).poll_next(context) {
+                Poll::Ready(Some(Ok(request))) => {
+                    bytes += request.encoded_len();
+                    batch.push(request);
                 }
+                Poll::Ready(Some(Err(status))) => self.ended = Some(Ended::Failed(status)),
+                Poll::Ready(None) => self.ended = Some(Ended::HalfClosed),
+                Poll::Pending if batch.is_empty() => return Poll::Pending,
+                Poll::Pending => break,
             }
-            Poll::Ready(())
-        })
-        .await;
-        batch
+        }
+        Poll::Ready(batch)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Serving a listener: HTTP/2 settings, and an orderly end.
+//! Serving the listener of the gRPC protocols: HTTP/2 settings, and an orderly end.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -10,20 +10,17 @@ use tokio::time::timeout;
 use tonic::transport::Server;
 use tracing::{info, warn};
 
-use super::config::KubemqConfig;
-use super::connection;
-use super::context::Context;
-use super::gate::Gate;
-use super::lifecycle::Lifecycle;
-use super::ping::Started;
-use super::protocol::kubemq_server::KubemqServer;
-use super::service::Service;
 use crate::error::GatewayError;
+use crate::kubemq::{self, KubemqConfig};
+use crate::native;
+use crate::transport::connection::{self, Admission};
+use crate::transport::lifecycle::Lifecycle;
 
-/// A message may be delivered with more around it than it was sent with; its size was checked then.
-const RESPONSE_HEADROOM_BYTES: usize = 1024 * 1024;
+/// The listener in errors and figures: both protocols come to it, and which one a connection speaks is
+/// known only when it calls.
+const LISTENER: &str = "kubemq";
 
-/// Serves KubeMQ clients until `shutdown` resolves, then ends.
+/// Serves clients of the KubeMQ and the native protocol until `shutdown` resolves, then ends.
 ///
 /// At the end streams and long polls fail with UNAVAILABLE, so that clients go elsewhere or come
 /// back, and calls under way are finished, within `shutdown_wait_max`. The broker must outlive this.
@@ -37,7 +34,12 @@ pub async fn serve(
     let serving_broker = broker.clone();
     let (lifecycle, mut end) = Lifecycle::new(move || serving_broker.health().serving);
     let lifecycle = Arc::new(lifecycle);
-    let connections = connection::accept(listener, broker.clone(), &config);
+    let admission = Admission {
+        protocol: LISTENER,
+        connections_max: config.connections_max,
+        handshake_wait_max: config.handshake_wait_max,
+    };
+    let connections = connection::accept(listener, broker.clone(), admission);
     let wait_max = config.shutdown_wait_max;
 
     let mut server = Server::builder()
@@ -47,17 +49,9 @@ pub async fn serve(
         // Dead consumers must give their messages back even if their machine says nothing.
         .http2_keepalive_interval(Some(config.keepalive_interval))
         .http2_keepalive_timeout(Some(config.keepalive_wait_max));
-    let request_bytes_max = config.request_bytes_max;
-    let context = Arc::new(Context {
-        broker,
-        config,
-        lifecycle: Arc::clone(&lifecycle),
-        started: Started::now(),
-    });
-    let service = KubemqServer::new(Service::new(context))
-        .max_decoding_message_size(request_bytes_max)
-        .max_encoding_message_size(request_bytes_max.saturating_add(RESPONSE_HEADROOM_BYTES));
-    let router = server.add_service(Gate::new(service, Arc::clone(&lifecycle)));
+    let router = server
+        .add_service(native::service(&broker, &config, &lifecycle))
+        .add_service(kubemq::service(broker, config, Arc::clone(&lifecycle)));
 
     let (stop_accepting, accepting_stopped) = oneshot::channel::<()>();
     let serving = router.serve_with_incoming_shutdown(connections, async {
@@ -66,14 +60,14 @@ pub async fn serve(
     });
     tokio::pin!(serving);
     let failed = |source| GatewayError::Transport {
-        protocol: "kubemq",
+        protocol: LISTENER,
         source,
     };
     tokio::select! {
         ended = &mut serving => return ended.map_err(failed),
         () = shutdown => {}
     }
-    info!("ending kubemq clients' calls");
+    info!("ending clients' calls");
     end.begin();
     drop(stop_accepting);
     let ending = async {
@@ -84,7 +78,7 @@ pub async fn serve(
     match timeout(wait_max, ending).await {
         Ok(served) => served.map_err(failed),
         Err(_) => {
-            warn!(?wait_max, "kubemq connections did not end in time");
+            warn!(?wait_max, "connections did not end in time");
             Ok(())
         }
     }

@@ -1,0 +1,82 @@
+//! What every stream needs: the broker, its bounds, and whether requests are taken at all.
+
+use std::sync::Arc;
+
+use flotilla_broker::Broker;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::error::RequestError;
+use crate::kubemq::KubemqConfig;
+use crate::transport::inbound::BatchBounds;
+use crate::transport::lifecycle::{Lifecycle, NotServing};
+
+/// Records of one batch at most.
+const BATCH_RECORDS_MAX: usize = 4_096;
+/// Record bytes of one stream between being handed to the broker and being answered: enough for the
+/// entries that a shard has in flight, and only a part of what a shard has room for.
+const IN_FLIGHT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Frames of records stay about this small, so that the first of them are soon with the client.
+pub const FRAME_BYTES_MAX: usize = 256 * 1024;
+
+/// Shared by all streams of one listener.
+pub struct Context {
+    pub broker: Broker,
+    pub bounds: Bounds,
+    pub lifecycle: Arc<Lifecycle>,
+}
+
+/// How much a stream may ask for. What means the same as for the listener's other protocol is the same.
+pub struct Bounds {
+    /// Largest frame that is read, in bytes.
+    pub request_bytes_max: usize,
+    /// Frames of one stream that are read together, at least one.
+    pub together: BatchBounds,
+    /// Frames, or parts of frames that are answered by themselves, that are read and not answered.
+    pub in_flight_max: usize,
+    /// Record bytes of one stream that are not answered; at least one batch always is under way.
+    pub in_flight_bytes_max: usize,
+    /// Records of one batch.
+    pub batch_records_max: usize,
+    /// Items that the broker takes together.
+    pub items_max: usize,
+    /// Leases of one stream that wait for messages.
+    pub leases_max: usize,
+    /// Message bytes that they may fetch together.
+    pub lease_bytes_max: u64,
+}
+
+impl Bounds {
+    /// By the settings of the listener and the broker.
+    pub fn new(broker: &Broker, config: &KubemqConfig) -> Self {
+        let items_max = broker.batch_items_max();
+        Self {
+            request_bytes_max: config.request_bytes_max,
+            together: BatchBounds {
+                count_max: config.requests_in_flight_max,
+                bytes_max: config.request_batch_bytes_max,
+            },
+            in_flight_max: config.requests_in_flight_max,
+            in_flight_bytes_max: IN_FLIGHT_BYTES_MAX,
+            batch_records_max: BATCH_RECORDS_MAX.min(items_max),
+            items_max,
+            leases_max: config.transactions_per_stream_max,
+            lease_bytes_max: config.downstream_bytes_max as u64,
+        }
+    }
+}
+
+/// The end of the server, for a stream that goes on until then.
+pub type ServerEnd = BoxFuture<'static, RequestError>;
+
+impl Context {
+    /// Resolves with what streams end with when the end of the server has begun.
+    pub fn server_end(&self) -> ServerEnd {
+        let lifecycle = Arc::clone(&self.lifecycle);
+        async move {
+            lifecycle.ending().await;
+            RequestError::from(NotServing::ShuttingDown)
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,65 @@
+//! Flotilla's own gRPC protocol: every call is a stream that carries batches both ways.
+//!
+//! ```text
+//!   service      one method per call of the protocol
+//!     |- publish, send, signal -> pipeline -> answer    batches, answered in order
+//!     |- subscribe, listen                              deliveries, frame by frame
+//!     |- consume                                        leases, held by the stream
+//!   shapes, convert, error: what requests may be, become, and are told
+//! ```
+//!
+//! `proto/flotilla/v1/flotilla.proto` says what each call promises.
+
+mod answer;
+mod consume;
+mod context;
+mod convert;
+mod error;
+mod listen;
+mod pipeline;
+mod publish;
+mod send;
+mod service;
+mod shapes;
+mod signal;
+mod subscribe;
+
+use std::sync::Arc;
+
+use flotilla_broker::Broker;
+
+use self::context::{Bounds, Context};
+use self::error::RequestError;
+use self::protocol::broker_server::BrokerServer;
+use self::service::Service;
+use crate::kubemq::KubemqConfig;
+use crate::transport::gate::Gate;
+use crate::transport::lifecycle::Lifecycle;
+
+/// The protocol's messages, and a client for tests and tools.
+#[allow(missing_docs, clippy::doc_markdown, clippy::large_enum_variant)]
+pub mod protocol {
+    tonic::include_proto!("flotilla.v1");
+}
+
+/// The protocol's service, for a listener with these settings.
+pub(crate) fn service(
+    broker: &Broker,
+    config: &KubemqConfig,
+    lifecycle: &Arc<Lifecycle>,
+) -> Gate<BrokerServer<Service>> {
+    let bounds = Bounds::new(broker, config);
+    let request_bytes_max = bounds.request_bytes_max;
+    let context = Arc::new(Context {
+        broker: broker.clone(),
+        bounds,
+        lifecycle: Arc::clone(lifecycle),
+    });
+    let service = BrokerServer::new(Service::new(context))
+        .max_decoding_message_size(request_bytes_max)
+        // What was stored was within a bound, and frames are: nothing here is too large to be told.
+        .max_encoding_message_size(usize::MAX);
+    Gate::new(service, Arc::clone(lifecycle), |refused| {
+        RequestError::from(refused).status()
+    })
+}

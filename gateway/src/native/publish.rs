@@ -1,0 +1,94 @@
+//! Publish: batches of records for topics.
+
+use std::future::Future;
+
+use flotilla_broker::{Broker, Publish, Published, Submitted};
+use flotilla_model::name::Kind;
+
+use super::answer::Answer;
+use super::convert::{RepeatIds, message_in, name};
+use super::error::RequestError;
+use super::pipeline::{Batches, Label};
+use super::protocol::{Ack, PublishRequest, PublishResponse, Record};
+
+/// What a record takes besides its body, about.
+const RECORD_BYTES: usize = 64;
+
+/// The bytes that count against what a stream may have under way.
+pub fn bytes_of(records: &[Record]) -> usize {
+    let of = |record: &Record| record.body.len() + RECORD_BYTES;
+    records.iter().map(of).sum::<usize>().max(1)
+}
+
+/// Batches for topics.
+pub struct Publishes;
+
+impl Batches for Publishes {
+    type Request = PublishRequest;
+    type Response = PublishResponse;
+    type Item = Publish;
+    type Stored = Published;
+    type Pending = Submitted<Published>;
+
+    const IS_STORED: bool = true;
+
+    fn label(request: &PublishRequest) -> Label {
+        Label {
+            batch: request.batch,
+            ack: request.ack,
+            records: request.records.len(),
+            bytes: bytes_of(&request.records),
+        }
+    }
+
+    fn take(
+        request: PublishRequest,
+        items: &mut Vec<Publish>,
+    ) -> Result<Vec<(u32, RequestError)>, RequestError> {
+        let topic = name(&request.namespace, Kind::Topic, &request.topic)?;
+        let records = request.records.len();
+        let mut ids = RepeatIds::of_producer(&request.producer, request.first_sequence, records)?;
+        let mut refused = Vec::new();
+        items.reserve(records);
+        for (place, record) in (0..).zip(request.records) {
+            match ids.of(&record, place) {
+                Ok(dedup) => items.push(Publish {
+                    topic: topic.clone(),
+                    message: message_in(record),
+                    dedup,
+                }),
+                Err(error) => refused.push((place, error)),
+            }
+        }
+        Ok(refused)
+    }
+
+    fn begin(
+        broker: Broker,
+        items: Vec<Publish>,
+    ) -> impl Future<Output = Self::Pending> + Send + 'static {
+        async move { broker.begin_publish(items).await }
+    }
+
+    fn stored(answer: &mut Answer, place: u32, stored: &Published) {
+        answer.offsets.resize(place as usize, 0);
+        answer.offsets.push(stored.offset.0);
+        if stored.duplicate {
+            answer.duplicates.push(place);
+        }
+    }
+
+    fn response(mut answer: Answer) -> Option<PublishResponse> {
+        if answer.error.is_none() && answer.ack != i32::from(Ack::None) {
+            answer.offsets.resize(answer.records, 0);
+        }
+        Some(PublishResponse {
+            batch: answer.batch,
+            ack: answer.ack,
+            offsets: answer.offsets,
+            duplicates: answer.duplicates,
+            errors: answer.errors,
+            error: answer.error,
+        })
+    }
+}

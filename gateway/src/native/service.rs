@@ -1,0 +1,123 @@
+//! The calls of the protocol, each handed to the module that serves it.
+
+use std::sync::Arc;
+
+use futures::stream::{BoxStream, Empty};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::context::Context;
+use super::pipeline::Pipeline;
+use super::protocol::broker_server::Broker;
+use super::protocol::{
+    ConsumeRequest, ConsumeResponse, ListenRequest, ListenResponse, PublishRequest, ReplyBatch,
+    RequestBatch, SendRequest, ServeRequest, ServeResponse, SignalRequest, SubscribeRequest,
+    SubscribeResponse,
+};
+use super::publish::Publishes;
+use super::send::Sends;
+use super::signal::Signals;
+use super::{consume, listen, subscribe};
+use crate::transport::gate::Written;
+
+/// Serves every call of one listener.
+pub struct Service {
+    context: Arc<Context>,
+}
+
+impl Service {
+    /// A service over a broker.
+    pub fn new(context: Arc<Context>) -> Self {
+        Self { context }
+    }
+}
+
+type Answers<T> = BoxStream<'static, Result<T, Status>>;
+
+#[tonic::async_trait]
+impl Broker for Service {
+    type PublishStream = Pipeline<Publishes, Streaming<PublishRequest>>;
+
+    async fn publish(
+        &self,
+        request: Request<Streaming<PublishRequest>>,
+    ) -> Result<Response<Self::PublishStream>, Status> {
+        let context = Arc::clone(&self.context);
+        Ok(Response::new(Pipeline::new(context, request.into_inner())))
+    }
+
+    type SubscribeStream = Answers<SubscribeResponse>;
+
+    async fn subscribe(
+        &self,
+        request: Request<Streaming<SubscribeRequest>>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let context = Arc::clone(&self.context);
+        let deliveries = subscribe::stream(context, request.into_inner());
+        Ok(Response::new(Box::pin(deliveries)))
+    }
+
+    type SendStream = Pipeline<Sends, Streaming<SendRequest>>;
+
+    async fn send(
+        &self,
+        request: Request<Streaming<SendRequest>>,
+    ) -> Result<Response<Self::SendStream>, Status> {
+        let context = Arc::clone(&self.context);
+        Ok(Response::new(Pipeline::new(context, request.into_inner())))
+    }
+
+    type ConsumeStream = Answers<ConsumeResponse>;
+
+    async fn consume(
+        &self,
+        request: Request<Streaming<ConsumeRequest>>,
+    ) -> Result<Response<Self::ConsumeStream>, Status> {
+        let context = Arc::clone(&self.context);
+        let answers: Self::ConsumeStream = Box::pin(consume::stream(context, request.into_inner()));
+        let mut response = Response::new(answers);
+        // Messages that settle themselves do so when they were written.
+        response.extensions_mut().insert(Written::paced());
+        Ok(response)
+    }
+
+    type SignalStream = Pipeline<Signals, Streaming<SignalRequest>>;
+
+    async fn signal(
+        &self,
+        request: Request<Streaming<SignalRequest>>,
+    ) -> Result<Response<Self::SignalStream>, Status> {
+        let context = Arc::clone(&self.context);
+        Ok(Response::new(Pipeline::new(context, request.into_inner())))
+    }
+
+    type ListenStream = Answers<ListenResponse>;
+
+    async fn listen(
+        &self,
+        request: Request<Streaming<ListenRequest>>,
+    ) -> Result<Response<Self::ListenStream>, Status> {
+        let context = Arc::clone(&self.context);
+        let signals = listen::stream(context, request.into_inner());
+        Ok(Response::new(Box::pin(signals)))
+    }
+
+    type RequestStream = Empty<Result<ReplyBatch, Status>>;
+
+    async fn request(
+        &self,
+        _: Request<Streaming<RequestBatch>>,
+    ) -> Result<Response<Self::RequestStream>, Status> {
+        Err(Status::unimplemented(
+            "Request is not served by this server",
+        ))
+    }
+
+    type ServeStream = Empty<Result<ServeResponse, Status>>;
+
+    async fn serve(
+        &self,
+        _: Request<Streaming<ServeRequest>>,
+    ) -> Result<Response<Self::ServeStream>, Status> {
+        Err(Status::unimplemented("Serve is not served by this server"))
+    }
+}

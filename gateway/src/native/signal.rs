@@ -1,0 +1,69 @@
+//! Signal: batches of records for whoever listens now.
+
+use std::future::{Future, Ready, ready};
+use std::sync::Arc;
+
+use flotilla_broker::{Broker, BrokerError, Signal};
+use flotilla_model::name::Kind;
+
+use super::answer::Answer;
+use super::convert::{message_in, name};
+use super::error::RequestError;
+use super::pipeline::{Batches, Label};
+use super::protocol::{Ack, SignalRequest, SignalResponse};
+use super::publish::bytes_of;
+
+/// Batches of signals.
+pub struct Signals;
+
+impl Batches for Signals {
+    type Request = SignalRequest;
+    type Response = SignalResponse;
+    type Item = Signal;
+    type Stored = ();
+    type Pending = Ready<Vec<Result<(), BrokerError>>>;
+
+    const IS_STORED: bool = false;
+
+    fn label(request: &SignalRequest) -> Label {
+        Label {
+            batch: request.batch,
+            ack: request.ack,
+            records: request.records.len(),
+            bytes: bytes_of(&request.records),
+        }
+    }
+
+    fn take(
+        request: SignalRequest,
+        items: &mut Vec<Signal>,
+    ) -> Result<Vec<(u32, RequestError)>, RequestError> {
+        let name = name(&request.namespace, Kind::Signal, &request.name)?;
+        items.extend(request.records.into_iter().map(|record| Signal {
+            name: name.clone(),
+            message: Arc::new(message_in(record)),
+        }));
+        Ok(Vec::new())
+    }
+
+    fn begin(
+        broker: Broker,
+        items: Vec<Signal>,
+    ) -> impl Future<Output = Self::Pending> + Send + 'static {
+        async move { ready(broker.signal(items).await) }
+    }
+
+    fn stored(_: &mut Answer, _: u32, (): &()) {}
+
+    fn response(answer: Answer) -> Option<SignalResponse> {
+        let is_wanted = answer.ack != i32::from(Ack::None)
+            || answer.error.is_some()
+            || !answer.errors.is_empty();
+        is_wanted.then(|| SignalResponse {
+            batch: answer.batch,
+            ack: answer.ack,
+            errors: answer.errors,
+            error: answer.error,
+        })
+    }
+}

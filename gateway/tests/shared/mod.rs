@@ -1,0 +1,87 @@
+//! A gateway on a port of its own, for the tests of each protocol.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use flotilla_broker::{Broker, BrokerConfig};
+use flotilla_cluster::{Cluster, ClusterConfig};
+use flotilla_gateway::{GatewayError, KubemqConfig, serve};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// For what should come at once; a loaded machine may be slow.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A gateway with a broker and its storage.
+pub struct Gateway {
+    pub address: SocketAddr,
+    pub broker: Broker,
+    stop: Option<oneshot::Sender<()>>,
+    serving: JoinHandle<Result<(), GatewayError>>,
+    _data: tempfile::TempDir,
+}
+
+impl Gateway {
+    pub async fn start() -> Self {
+        Self::with(KubemqConfig::default()).await
+    }
+
+    pub async fn with(config: KubemqConfig) -> Self {
+        Self::over(config, |_| {}).await
+    }
+
+    /// Over storage with other settings.
+    pub async fn over(config: KubemqConfig, change: impl FnOnce(&mut ClusterConfig)) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let mut cluster = ClusterConfig::new(data.path());
+        cluster.shards = 2;
+        change(&mut cluster);
+        let cluster = Cluster::start(cluster, tokio::runtime::Handle::current())
+            .await
+            .unwrap();
+        let broker = Broker::start(cluster, BrokerConfig::default())
+            .await
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let serving = tokio::spawn(serve(listener, broker.clone(), config, async move {
+            let _ = stopped.await;
+        }));
+        Self {
+            address,
+            broker,
+            stop: Some(stop),
+            serving,
+            _data: data,
+        }
+    }
+
+    /// Begins the end, as a signal to the process would.
+    pub fn stop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+    }
+
+    /// Resolves when the gateway has ended.
+    pub async fn ended(self) -> Result<(), GatewayError> {
+        soon(self.serving).await.unwrap()
+    }
+}
+
+/// Fails instead of waiting for ever.
+pub async fn soon<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(SOON, work)
+        .await
+        .expect("it did not happen in time")
+}
+
+/// A name that no other test uses.
+pub fn unique(prefix: &str) -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    format!("{prefix}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
