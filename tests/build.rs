@@ -3,9 +3,14 @@
 use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let proto = "../proto/kubemq/kubemq.proto";
-    println!("cargo:rerun-if-changed={proto}");
-    let descriptors = protox::compile([proto], ["../proto"])?;
+    let protos = [
+        "../proto/kubemq/kubemq.proto",
+        "../proto/flotilla/v1/flotilla.proto",
+    ];
+    for proto in protos {
+        println!("cargo:rerun-if-changed={proto}");
+    }
+    let descriptors = protox::compile(protos, ["../proto"])?;
     tonic_prost_build::configure()
         .bytes(".")
         .build_server(false)

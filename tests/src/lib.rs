@@ -9,6 +9,7 @@ pub mod history;
 pub mod journal;
 pub mod load;
 pub mod lossyfs;
+pub mod native;
 pub mod python;
 pub mod seed;
 pub mod server;
