@@ -90,6 +90,15 @@ impl AdminError {
             Self::Broker(BrokerError::OutcomeUnknown) => {
                 (StatusCode::GATEWAY_TIMEOUT, "outcome_unknown")
             }
+            Self::Broker(BrokerError::NoResponder { .. }) => {
+                (StatusCode::NOT_FOUND, "no_responder")
+            }
+            Self::Broker(BrokerError::ResponderLost { .. }) => {
+                (StatusCode::GATEWAY_TIMEOUT, "responder_lost")
+            }
+            Self::Broker(BrokerError::RequestTimeout { .. }) => {
+                (StatusCode::GATEWAY_TIMEOUT, "request_timeout")
+            }
             Self::Broker(BrokerError::Damaged { .. }) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "damaged")
             }

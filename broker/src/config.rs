@@ -53,9 +53,18 @@ pub struct BrokerConfig {
     pub signal_bytes_max: u64,
     /// Signal listeners at most.
     pub signal_listeners_max: usize,
-    /// Names of signals that are remembered for listing.
+    /// Requests under way on this node at most.
+    pub request_calls_max: usize,
+    /// Bytes of the requests under way on this node; of the replies that wait for one client, and of the
+    /// requests that wait for one responder, a quarter.
+    pub request_bytes_max: u64,
+    /// Requests that one client may have under way, and one responder.
+    pub request_calls_per_client_max: usize,
+    /// Responders at most.
+    pub request_responders_max: usize,
+    /// Names of signals, and as many of requests, that are remembered for listing.
     pub signal_names_max: usize,
-    /// A signal name is forgotten after this long without use.
+    /// Such a name is forgotten after this long without use.
     pub signal_name_idle: Duration,
     /// Names that have metric series of their own; the rest is in the sums only.
     pub metric_names_max: usize,
@@ -88,6 +97,10 @@ impl Default for BrokerConfig {
             signal_messages_max: 8_192,
             signal_bytes_max: 16 * MIB,
             signal_listeners_max: 100_000,
+            request_calls_max: 65_536,
+            request_bytes_max: 128 * MIB,
+            request_calls_per_client_max: 8_192,
+            request_responders_max: 100_000,
             signal_names_max: 10_000,
             signal_name_idle: Duration::from_secs(3_600),
             metric_names_max: 100,

@@ -16,8 +16,10 @@ use crate::api::error::BrokerError;
 use crate::config::BrokerConfig;
 use crate::directory::Directory;
 use crate::hub::actor::HubActor;
+use crate::hub::buffer::{Bounds, Buffer};
 use crate::hub::links::HubLinks;
-use crate::hub::listener::{Bounds, Listener};
+use crate::hub::listener::Sent;
+use crate::hub::request::hub::RequestHub;
 use crate::ingress::{ShardIngress, Work};
 use crate::metrics::Metrics;
 use crate::metrics::sample::LastSample;
@@ -28,6 +30,8 @@ use crate::wake::Wake;
 
 /// Read budgets are counted in these.
 const READ_UNIT_BYTES: u64 = 4_096;
+/// Signals that may be on their way to another node before publishers wait.
+const AWAY_MESSAGES_SOFT: usize = 1_024;
 /// Background work that must not be lost is tried again after this long.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
@@ -42,7 +46,10 @@ pub(crate) struct Core {
     pub queues: Directory<QueueActor>,
     pub metrics: Metrics,
     pub sample: LastSample,
-    pub hubs: HubLinks,
+    pub hubs: HubLinks<Sent>,
+    pub requests: RequestHub,
+    /// How often another node has begun to talk to a hub.
+    conversations: AtomicU64,
     hub: OnceLock<Addr<HubActor>>,
     /// There are other nodes.
     has_peers: AtomicBool,
@@ -89,7 +96,9 @@ impl Core {
             queues: Directory::new(config.actors_max),
             metrics,
             sample: LastSample::default(),
-            hubs: HubLinks::new(Bounds::of(&config)),
+            hubs: HubLinks::new(away_bounds(&config)),
+            requests: RequestHub::new(&config),
+            conversations: AtomicU64::new(0),
             hub: OnceLock::new(),
             has_peers: AtomicBool::new(false),
             read_room: Arc::new(Semaphore::new(read_units.min(Semaphore::MAX_PERMITS))),
@@ -129,7 +138,7 @@ impl Core {
     }
 
     /// Waits for a listener that is behind; what it does not take in time is dropped, and counted.
-    pub async fn wait_for_listener(&self, listener: &Listener, deadline: Instant) {
+    pub async fn wait_for_listener(&self, listener: &Buffer<Sent>, deadline: Instant) {
         let dropped = listener.wait_for_room(deadline).await;
         if dropped > 0 {
             self.metrics.signals_dropped(dropped);
@@ -138,6 +147,11 @@ impl Core {
                 "signals dropped for a listener that does not keep up"
             );
         }
+    }
+
+    /// Numbers what other nodes tell, so that the end of an old conversation says nothing about a newer.
+    pub fn next_conversation(&self) -> u64 {
+        self.conversations.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Whether there are other nodes.
@@ -303,6 +317,16 @@ impl Core {
                 }
             }
         });
+    }
+}
+
+/// The bounds of the signals on their way to another node.
+fn away_bounds(config: &BrokerConfig) -> Bounds {
+    let bounds = Bounds::of(config);
+    Bounds {
+        messages_soft: bounds.messages_soft.max(AWAY_MESSAGES_SOFT),
+        messages_max: bounds.messages_max.max(AWAY_MESSAGES_SOFT),
+        ..bounds
     }
 }
 

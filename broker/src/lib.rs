@@ -12,6 +12,8 @@
 //!            |                                |                   |
 //!      Shard::propose                   Shard::read, Shard::read_slots
 //! ```
+//!
+//! Requests and their replies pass no actor: a batch takes the lock of the `RequestHub`.
 
 mod api;
 mod config;
@@ -41,6 +43,10 @@ pub use api::admin::{
 pub use api::cluster::{ClusterDetail, NodeDetail, ShardDetail};
 pub use api::error::BrokerError;
 pub use api::queue::{Enqueue, Enqueued, Fill, QueueDelivery, Receive, Received, Settled};
+pub use api::request::{
+    Answer, CallId, NotAToken, REQUEST_EXTRA_BYTES_MAX, REQUEST_TIMEOUT_MAX, Reply, ReplyToken,
+    Request, RequestDelivery, SubscribeRequests, WhenNobody,
+};
 pub use api::signal::{Signal, SignalDelivery, SubscribeSignals};
 pub use api::topic::{CursorMode, Publish, Published, Start, SubscribeTopic, TopicDelivery};
 pub use config::BrokerConfig;
@@ -49,6 +55,8 @@ pub use facade::submitted::Submitted;
 pub use flotilla_cluster::{
     Finding, GroupVerification, ReplicaFinding, ReplicaVerification, Verification,
 };
+pub use hub::request::asker::Requester;
+pub use hub::request::responder::RequestSubscription;
 pub use hub::subscription::SignalSubscription;
 pub use queue::session::Session;
 pub use topic::subscription::TopicSubscription;

@@ -29,6 +29,7 @@ fn look_around(core: &Arc<Core>) {
     let others = core.cluster.neighbours();
     core.set_has_peers(!others.is_empty());
     core.hubs.set_nodes(core, &others);
+    core.requests.links.set_nodes(core, &others);
 }
 
 async fn follow_nodes(core: Weak<Core>) {

@@ -210,7 +210,7 @@ pub(crate) async fn part(
         summary.subscriber_count = match kind {
             Kind::Topic => core.topics.subscribers(&summary.name),
             Kind::Queue => core.queues.subscribers(&summary.name),
-            Kind::Signal => 0,
+            Kind::Signal | Kind::Request | Kind::Command => 0,
         };
     }
     Ok(Part { found })

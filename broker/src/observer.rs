@@ -51,7 +51,7 @@ impl Observer for ShardObserver {
                     match kind {
                         Kind::Topic => core.topics.with_wake(name, Wake::deleted),
                         Kind::Queue => core.queues.with_wake(name, Wake::ring),
-                        Kind::Signal => {}
+                        Kind::Signal | Kind::Request | Kind::Command => {}
                     }
                     core.metrics.forget(name);
                 }

@@ -107,8 +107,8 @@ pub(crate) fn run_command(
 
 fn delete(work: &mut Work<'_>, name: &crate::name::Name) -> Result<Outcome, NeedsKeys> {
     let checked = match name.kind() {
-        Kind::Signal => Err(Refusal::Invalid {
-            what: "a signal stores nothing that could be deleted".to_owned(),
+        kind @ (Kind::Signal | Kind::Request | Kind::Command) => Err(Refusal::Invalid {
+            what: format!("a {kind} stores nothing that could be deleted"),
         }),
         kind => check_name(name, kind),
     };

@@ -1,4 +1,4 @@
-//! Names of topics, queues and signals, and the shard a name belongs to.
+//! Names of topics, queues, signals and requests, and the shard a name belongs to.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,6 +23,20 @@ pub enum Kind {
     Queue,
     /// Messages to whoever listens now; stores nothing.
     Signal,
+    /// Asks whoever serves the name now for a reply; stores nothing.
+    Request,
+    /// The same, where a protocol keeps what is to be done apart from what is to be answered.
+    Command,
+}
+
+impl Kind {
+    /// Whether shards hold what bears such a name.
+    pub fn is_stored(self) -> bool {
+        match self {
+            Self::Topic | Self::Queue => true,
+            Self::Signal | Self::Request | Self::Command => false,
+        }
+    }
 }
 
 impl fmt::Display for Kind {
@@ -31,6 +45,8 @@ impl fmt::Display for Kind {
             Self::Topic => "topic",
             Self::Queue => "queue",
             Self::Signal => "signal",
+            Self::Request => "request",
+            Self::Command => "command",
         })
     }
 }
@@ -103,6 +119,11 @@ impl Name {
     /// A signal of the default namespace.
     pub fn signal(text: &str) -> Result<Self, NameError> {
         Self::new(DEFAULT_NAMESPACE, Kind::Signal, text)
+    }
+
+    /// A request of the default namespace.
+    pub fn request(text: &str) -> Result<Self, NameError> {
+        Self::new(DEFAULT_NAMESPACE, Kind::Request, text)
     }
 
     /// The namespace.

@@ -66,7 +66,7 @@ pub(crate) fn delete(work: &mut Work<'_>, name: &Name) -> Result<bool, NeedsKeys
             work.meta.totals.queues -= 1;
             Grave::Queue(object, Box::new(existing(work, object)?))
         }
-        Kind::Topic | Kind::Signal => {
+        Kind::Topic | Kind::Signal | Kind::Request | Kind::Command => {
             work.meta.totals.topics -= 1;
             Grave::Topic(object, Box::new(existing(work, object)?))
         }

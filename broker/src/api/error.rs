@@ -76,6 +76,24 @@ pub enum BrokerError {
         /// Which message.
         what: String,
     },
+    /// Nobody serves the name of a request.
+    #[error("nobody serves {name}")]
+    NoResponder {
+        /// Of the request.
+        name: String,
+    },
+    /// Those who got a request are gone, or cannot be reached any more.
+    #[error("those who got {name} are gone without a reply: it may have been carried out or not")]
+    ResponderLost {
+        /// Of the request.
+        name: String,
+    },
+    /// No reply came in time.
+    #[error("no reply to {name} came in time: it may have been carried out or not")]
+    RequestTimeout {
+        /// Of the request.
+        name: String,
+    },
     /// The broker is being stopped.
     #[error("the broker is shutting down")]
     ShuttingDown,

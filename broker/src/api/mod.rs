@@ -4,5 +4,6 @@ pub mod admin;
 pub mod cluster;
 pub mod error;
 pub mod queue;
+pub mod request;
 pub mod signal;
 pub mod topic;

@@ -65,7 +65,7 @@ impl Broker {
 
     /// Deletes a topic or queue with all it holds. Subscriptions go on with what comes after.
     pub async fn delete(&self, name: Name) -> Result<(), BrokerError> {
-        if name.kind() == Kind::Signal {
+        if !name.kind().is_stored() {
             return Err(BrokerError::InvalidRequest {
                 what: format!("{name} stores nothing that could be deleted"),
             });

@@ -17,7 +17,7 @@ const PAGE_ITEMS_MAX: u32 = 1_000;
 const OBJECTS_PER_PAGE_MAX: usize = 10_000;
 
 impl Broker {
-    /// Lists topics, queues, or the names of signals used lately, a page at a time.
+    /// Lists topics, queues, or the names of signals, requests or commands used lately, a page at a time.
     ///
     /// `after` is what the page before gave as `next`. Objects come in no particular order.
     pub async fn list(
@@ -28,27 +28,30 @@ impl Broker {
     ) -> Result<Page<ObjectSummary>, BrokerError> {
         let limit = limit.clamp(1, PAGE_ITEMS_MAX) as usize;
         match kind {
-            Kind::Signal => self.list_signals(after, limit).await,
+            Kind::Signal | Kind::Request | Kind::Command => {
+                self.list_used(kind, after, limit).await
+            }
             Kind::Topic | Kind::Queue => list_stored(&self.inner.core, kind, after, limit).await,
         }
     }
 
-    async fn list_signals(
+    async fn list_used(
         &self,
+        kind: Kind,
         after: Option<String>,
         limit: usize,
     ) -> Result<Page<ObjectSummary>, BrokerError> {
         let after = match after {
             Some(token) => {
                 let (namespace, text) = token.split_once('/').ok_or_else(|| bad_token(&token))?;
-                Some(Name::new(namespace, Kind::Signal, text)?)
+                Some(Name::new(namespace, kind, text)?)
             }
             None => None,
         };
         let found = self
             .inner
             .core
-            .signal_names_everywhere(after, limit)
+            .used_names_everywhere(kind, after, limit)
             .await?;
         let next = found
             .last()

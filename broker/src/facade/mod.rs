@@ -3,6 +3,7 @@
 mod admin;
 mod cluster;
 mod list;
+mod requests;
 mod status;
 mod store;
 pub(crate) mod submitted;
@@ -26,6 +27,7 @@ use crate::convert::unexpected;
 use crate::core::{Core, check_kind};
 use crate::facade::submitted::Submitted;
 use crate::hub::actor::{self as hub, HubActor};
+use crate::hub::request::timer as request_timer;
 use crate::hub::subscription::SignalSubscription;
 use crate::ingress::Work;
 use crate::metrics::{Metrics, sample};
@@ -56,6 +58,7 @@ struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.core.begin_closing();
+        self.core.requests.stop();
         for ingress in &self.core.ingresses {
             ingress.close();
         }
@@ -86,6 +89,8 @@ impl Broker {
             shard.watch(Arc::new(ShardObserver::new(Arc::downgrade(&core))));
         }
         core.runtime.spawn(sample::run(Arc::downgrade(&core)));
+        core.runtime
+            .spawn(request_timer::run(Arc::downgrade(&core)));
         nodes::join(&core);
         let inner = Inner {
             core,
@@ -108,6 +113,7 @@ impl Broker {
         if let Ok(hub) = inner.core.hub() {
             let _ = hub.send(hub::Stop).await;
         }
+        inner.core.requests.stop();
         for live in inner.core.queues.all() {
             let _ = live.address.send(queue::Stop).await;
         }

@@ -15,15 +15,19 @@ use tokio::sync::Notify;
 use crate::api::error::BrokerError;
 use crate::api::signal::{Signal, SignalDelivery, SubscribeSignals};
 use crate::core::Core;
+use crate::hub::buffer::{Bounds, Buffer};
 use crate::hub::interest::Key;
-use crate::hub::listener::{Away, Bounds, Listener, Sent};
+use crate::hub::listener::{Away, Listener, Sent};
 use crate::hub::names::{Seen, SeenNames};
-use crate::hub::table::Table;
+use crate::hub::table::{Table, Told};
 use crate::wake::Woken;
 
-/// Publishes a batch; answers with the buffers that the publisher should wait for.
+/// The buffers that a publisher should wait for.
+pub(crate) type Slow = Vec<Arc<Buffer<Sent>>>;
+
+/// Publishes a batch.
 #[derive(Message)]
-#[rtype(result = "Vec<Arc<Listener>>")]
+#[rtype(result = "Slow")]
 pub(crate) struct Send(pub Vec<Signal>);
 
 /// Adds a listener; it is live on this node when this is answered, and everywhere once all peers
@@ -43,14 +47,7 @@ pub(crate) struct ListNames {
 /// Another node told of its listeners.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Told {
-    pub node: NodeId,
-    /// Of the conversation: a later one has a higher number.
-    pub conversation: u64,
-    /// Nothing told before counts.
-    pub anew: bool,
-    pub entries: Vec<(Key, u32)>,
-}
+pub(crate) struct Tell(pub Told);
 
 /// Another node's conversation ended: nobody can be reached there.
 #[derive(Message)]
@@ -62,7 +59,7 @@ pub(crate) struct Gone {
 
 /// Signals that another node sent for listeners of this one; answers as [`Send`] does.
 #[derive(Message)]
-#[rtype(result = "Vec<Arc<Listener>>")]
+#[rtype(result = "Slow")]
 pub(crate) struct Arrived(pub Vec<Arrival>);
 
 /// A signal from another node.
@@ -96,9 +93,7 @@ pub(crate) struct HubActor {
     core: Arc<Core>,
     bounds: Bounds,
     bell: Arc<HubBell>,
-    table: Table,
-    /// The conversation that each node's part of the table comes from.
-    conversations: HashMap<NodeId, u64>,
+    table: Table<Listener>,
     names: SeenNames,
     closing: bool,
 }
@@ -110,7 +105,6 @@ impl HubActor {
             bounds: Bounds::of(config),
             bell: Arc::default(),
             table: Table::default(),
-            conversations: HashMap::new(),
             names: SeenNames::new(config.signal_names_max, config.signal_name_idle),
             closing: false,
             core,
@@ -136,6 +130,7 @@ impl HubActor {
         let id = self.table.next_id();
         let listener = Arc::new(Listener::new(id, self.bounds, Arc::clone(&self.bell)));
         let key = Key {
+            kind: Kind::Signal,
             namespace: request.namespace,
             pattern: request.pattern,
             group: request.group,
@@ -165,7 +160,7 @@ impl HubActor {
         self.core.metrics.set_signal_listeners(listeners);
     }
 
-    fn send(&mut self, batch: Vec<Signal>) -> Vec<Arc<Listener>> {
+    fn send(&mut self, batch: Vec<Signal>) -> Slow {
         let mut outgoing: HashMap<u64, Vec<Sent>> = HashMap::new();
         let mut away: BTreeMap<NodeId, Vec<Sent>> = BTreeMap::new();
         let now = Instant::now();
@@ -192,7 +187,7 @@ impl HubActor {
         slow
     }
 
-    fn push(&mut self, outgoing: HashMap<u64, Vec<Sent>>) -> Vec<Arc<Listener>> {
+    fn push(&mut self, outgoing: HashMap<u64, Vec<Sent>>) -> Slow {
         let mut slow = Vec::new();
         for (id, signals) in outgoing {
             let Some(place) = self.table.place(id) else {
@@ -202,36 +197,36 @@ impl HubActor {
                 .iter()
                 .map(|sent| sent.delivery.message.body.len() as u64)
                 .sum();
-            let pushed = place.listener.push(signals);
-            self.core
-                .metrics
-                .signals_sent(pushed.taken, bytes, pushed.dropped);
-            if pushed.dropped > 0 {
+            let pushed = place.listener.buffer.push(signals);
+            let dropped = pushed.dropped.len() as u64;
+            self.core.metrics.signals_sent(pushed.taken, bytes, dropped);
+            if dropped > 0 {
                 tracing::debug!(
                     pattern = place.key.pattern,
-                    dropped = pushed.dropped,
+                    dropped,
                     "signals dropped for a slow listener"
                 );
             }
             if pushed.over {
-                slow.push(Arc::clone(&place.listener));
+                slow.push(Arc::clone(&place.listener.buffer));
             }
         }
         slow
     }
 
     /// Puts signals on their way to another node; what does not fit is dropped for that node alone.
-    fn push_away(&self, node: NodeId, signals: Vec<Sent>) -> Option<Arc<Listener>> {
+    fn push_away(&self, node: NodeId, signals: Vec<Sent>) -> Option<Arc<Buffer<Sent>>> {
         let outlet = self.core.hubs.outlet(node)?;
         let pushed = outlet.push(signals);
-        if pushed.dropped > 0 {
-            self.core.metrics.signals_dropped(pushed.dropped);
-            tracing::debug!(%node, dropped = pushed.dropped, "signals dropped for a slow node");
+        let dropped = pushed.dropped.len() as u64;
+        if dropped > 0 {
+            self.core.metrics.signals_dropped(dropped);
+            tracing::debug!(%node, dropped, "signals dropped for a slow node");
         }
         pushed.over.then_some(outlet)
     }
 
-    fn arrived(&mut self, batch: Vec<Arrival>) -> Vec<Arc<Listener>> {
+    fn arrived(&mut self, batch: Vec<Arrival>) -> Slow {
         let mut outgoing: HashMap<u64, Vec<Sent>> = HashMap::new();
         for arrival in batch {
             let sent = Sent::new(arrival.signal);
@@ -243,35 +238,9 @@ impl HubActor {
         self.push(outgoing)
     }
 
-    fn told(&mut self, told: Told) {
-        let known = self.conversations.entry(told.node).or_default();
-        if told.conversation < *known {
-            return;
-        }
-        *known = told.conversation;
-        if told.anew {
-            self.table.forget(told.node);
-        }
-        let keys_max = self.core.config.signal_listeners_max;
-        let mut is_whole = true;
-        for (key, count) in told.entries {
-            is_whole &= self.table.set_remote(told.node, key, count, keys_max);
-        }
-        if !is_whole {
-            tracing::warn!(node = %told.node, keys_max, "a node listens to more than is remembered");
-        }
-    }
-
-    fn gone(&mut self, gone: &Gone) {
-        if self.conversations.get(&gone.node) == Some(&gone.conversation) {
-            self.conversations.remove(&gone.node);
-            self.table.forget(gone.node);
-        }
-    }
-
     fn end_all(&self, error: &BrokerError) {
         for place in self.table.places() {
-            place.listener.end(error.clone());
+            place.listener.buffer.end(error.clone());
         }
     }
 }
@@ -334,11 +303,12 @@ impl Handler<Arrived> for HubActor {
     }
 }
 
-impl Handler<Told> for HubActor {
+impl Handler<Tell> for HubActor {
     type Result = ();
 
-    fn handle(&mut self, message: Told, _: &mut Context<Self>) {
-        self.told(message);
+    fn handle(&mut self, message: Tell, _: &mut Context<Self>) {
+        let keys_max = self.core.config.signal_listeners_max;
+        self.table.told(message.0, keys_max);
     }
 }
 
@@ -346,7 +316,7 @@ impl Handler<Gone> for HubActor {
     type Result = ();
 
     fn handle(&mut self, message: Gone, _: &mut Context<Self>) {
-        self.gone(&message);
+        self.table.gone(message.node, message.conversation);
     }
 }
 
@@ -364,7 +334,9 @@ impl Handler<ListNames> for HubActor {
 
     fn handle(&mut self, message: ListNames, _: &mut Context<Self>) -> Self::Result {
         self.sweep();
-        let found = self.names.after(message.after.as_ref(), message.limit);
+        let found = self
+            .names
+            .after(Kind::Signal, message.after.as_ref(), message.limit);
         let counted = found.into_iter().map(|(name, seen)| {
             let listeners = self.table.count(&name);
             (name, seen, listeners)

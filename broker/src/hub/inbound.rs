@@ -1,20 +1,18 @@
 //! What another node's hub says: who listens there, and signals for those who listen here.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
 use flotilla_model::ids::NodeId;
+use flotilla_model::name::Kind;
 
 use crate::api::signal::Signal;
 use crate::core::Core;
-use crate::hub::actor::{Arrival, Arrived, Gone, Told};
+use crate::hub::actor::{Arrival, Arrived, Gone, Tell};
+use crate::hub::table::Told;
 use crate::peers::conversation::{Broken, Incoming, Outgoing};
 use crate::peers::wire::{self, HubKnows, ToHub, WireSignal};
-
-/// Numbers the conversations, so that the end of an old one says nothing about a newer.
-static CONVERSATIONS: AtomicU64 = AtomicU64::new(1);
 
 /// Serves a conversation until it ends.
 pub(crate) async fn serve(
@@ -23,7 +21,7 @@ pub(crate) async fn serve(
     outgoing: Outgoing,
     mut incoming: Incoming,
 ) -> Result<(), Broken> {
-    let conversation = CONVERSATIONS.fetch_add(1, Ordering::Relaxed);
+    let conversation = core.next_conversation();
     let _end = End {
         core,
         node,
@@ -41,9 +39,15 @@ pub(crate) async fn serve(
                     node,
                     conversation,
                     anew,
-                    entries,
+                    entries: entries
+                        .into_iter()
+                        .map(|(key, count)| (key.of(Kind::Signal), count))
+                        .collect(),
                 };
-                core.hub()?.send(told).await.map_err(|_| Broken::Ended)?;
+                core.hub()?
+                    .send(Tell(told))
+                    .await
+                    .map_err(|_| Broken::Ended)?;
                 if let Some(version) = version {
                     core.hubs.know(node, conversation);
                     outgoing.send(&HubKnows { version }).await?;
@@ -74,7 +78,11 @@ fn unpack(signals: Vec<WireSignal>, mut messages: Bytes) -> Result<Vec<Arrival>,
                 message,
             },
             to_all: signal.to_all,
-            groups: signal.groups,
+            groups: signal
+                .groups
+                .into_iter()
+                .map(|key| key.of(Kind::Signal))
+                .collect(),
         });
     }
     Ok(batch)

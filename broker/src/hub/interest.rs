@@ -6,16 +6,26 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bincode::{Decode, Encode};
+use flotilla_model::name::Kind;
 
 /// Keys without listeners that are remembered, so that peers can be told of their end.
 const ENDED_KEYS_MAX: usize = 4_096;
 
-/// Who shares signals: all who listen alone to a pattern, or one group of it.
+/// Who shares messages: all who listen alone to a pattern, or one group of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub(crate) struct Key {
+    pub kind: Kind,
     pub namespace: String,
     pub pattern: String,
     pub group: Option<String>,
+}
+
+impl Key {
+    /// What its texts weigh.
+    pub fn bytes(&self) -> usize {
+        let group = self.group.as_ref().map_or(0, String::len);
+        self.namespace.len() + self.pattern.len() + group
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -139,6 +149,7 @@ mod tests {
 
     fn key(number: u32) -> Key {
         Key {
+            kind: Kind::Signal,
             namespace: "default".to_owned(),
             pattern: format!("p{number}"),
             group: None,

@@ -1,44 +1,58 @@
-//! The hub's way to every other node: what is to be told and sent there, and a task that does it.
+//! A hub's way to every other node: what is to be told and sent there, and a task that does it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bincode::Encode;
 use flotilla_model::ids::NodeId;
-use flotilla_model::message::Message;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::core::Core;
-use crate::hub::interest::{Changes, Interest, Key};
-use crate::hub::listener::{Bounds, Listener, Sent};
-use crate::peers::conversation::{Broken, Incoming, Outgoing};
-use crate::peers::wire::{HubKnows, Opening, ToHub, WireSignal};
+use crate::hub::buffer::{Bounds, Buffer, Weighed};
+use crate::hub::interest::{Interest, Key};
+use crate::hub::talk;
+use crate::peers::conversation::{Broken, Outgoing};
+use crate::peers::wire::Opening;
 
 /// How long a listener waits for the nodes that do not know of it yet, and a publisher for nodes whose
 /// listeners are not known yet.
 const CONFIRM_MAX: Duration = Duration::from_secs(1);
-/// Between attempts to reach a node.
-const RETRY_PAUSE: Duration = Duration::from_millis(200);
-/// Bytes of one frame, about.
-const FRAME_BYTES: usize = 256 * 1024;
-/// Signals that may be on their way to another node before publishers wait.
-const AWAY_MESSAGES_SOFT: usize = 1_024;
 
-/// All links of the hub.
-pub(crate) struct HubLinks {
-    interest: Mutex<Interest>,
+/// What a hub sends to other nodes, besides what is listened to.
+pub(crate) trait Cargo: Weighed + Send + Sync + Sized + 'static {
+    /// How frames begin.
+    type Head: Encode + Send + Sync;
+    /// For logs.
+    const WHAT: &'static str;
+
+    fn opening() -> Opening;
+    fn links(core: &Core) -> &HubLinks<Self>;
+    fn interest(anew: bool, entries: Vec<(Key, u32)>, version: Option<u64>) -> Self::Head;
+    /// Sends a batch, in frames of bounded size.
+    fn send(
+        batch: Vec<Self>,
+        outgoing: &Outgoing,
+    ) -> impl Future<Output = Result<(), Broken>> + Send;
+    /// A conversation ended: what was under way to the node may be lost.
+    fn broken(core: &Arc<Core>, node: NodeId);
+}
+
+/// All links of a hub.
+pub(crate) struct HubLinks<C> {
+    pub(super) interest: Mutex<Interest>,
     /// The version of the interest.
-    version: watch::Sender<u64>,
-    links: Mutex<BTreeMap<NodeId, Link>>,
+    pub(super) version: watch::Sender<u64>,
+    links: Mutex<BTreeMap<NodeId, Link<C>>>,
     /// Rung when a peer's knowledge or presence changed.
     news: watch::Sender<()>,
     bounds: Bounds,
 }
 
-struct Link {
-    outlet: Arc<Listener>,
+struct Link<C> {
+    outlet: Arc<Buffer<C>>,
     /// The version of our interest that it knows.
     told: Option<u64>,
     /// The conversation that its own interest is known from, as long as that goes on.
@@ -50,7 +64,7 @@ struct Link {
     task: JoinHandle<()>,
 }
 
-impl Link {
+impl<C> Link<C> {
     /// It may come to be heard, or to be known, at any moment.
     fn is_new(&self) -> bool {
         self.changed.elapsed() < CONFIRM_MAX
@@ -62,24 +76,21 @@ impl Link {
     }
 }
 
-impl Drop for Link {
+impl<C> Drop for Link<C> {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl HubLinks {
+impl<C: Cargo> HubLinks<C> {
+    /// `bounds` are of what waits for one node.
     pub fn new(bounds: Bounds) -> Self {
         Self {
             interest: Mutex::default(),
             version: watch::Sender::new(0),
             links: Mutex::default(),
             news: watch::Sender::new(()),
-            bounds: Bounds {
-                messages_soft: bounds.messages_soft.max(AWAY_MESSAGES_SOFT),
-                messages_max: bounds.messages_max.max(AWAY_MESSAGES_SOFT),
-                ..bounds
-            },
+            bounds,
         }
     }
 
@@ -94,7 +105,7 @@ impl HubLinks {
     }
 
     /// What waits for a node.
-    pub fn outlet(&self, node: NodeId) -> Option<Arc<Listener>> {
+    pub fn outlet(&self, node: NodeId) -> Option<Arc<Buffer<C>>> {
         let links = self.links.lock();
         links.get(&node).map(|link| Arc::clone(&link.outlet))
     }
@@ -118,11 +129,11 @@ impl HubLinks {
         up.map(|(node, _)| *node).collect()
     }
 
-    fn told(&self, node: NodeId, version: Option<u64>) {
+    pub(super) fn told(&self, node: NodeId, version: Option<u64>) {
         self.with(node, |link| link.told = version);
     }
 
-    fn with(&self, node: NodeId, change: impl FnOnce(&mut Link)) {
+    fn with(&self, node: NodeId, change: impl FnOnce(&mut Link<C>)) {
         if let Some(link) = self.links.lock().get_mut(&node) {
             change(link);
         }
@@ -139,11 +150,11 @@ impl HubLinks {
 
     /// Waits until the listeners of every node that came lately are known, for a short time.
     pub async fn all_known(&self) {
-        let is_known = |link: &Link| link.known.is_some() || !link.is_new();
+        let is_known = |link: &Link<C>| link.known.is_some() || !link.is_new();
         self.wait(Instant::now() + CONFIRM_MAX, is_known).await;
     }
 
-    async fn wait(&self, until: Instant, is_done: impl Fn(&Link) -> bool) {
+    async fn wait(&self, until: Instant, is_done: impl Fn(&Link<C>) -> bool) {
         if self.links.lock().values().all(&is_done) {
             return;
         }
@@ -169,8 +180,8 @@ impl HubLinks {
         links.retain(|node, _| nodes.contains_key(node));
         for (node, is_up) in nodes {
             let link = links.entry(*node).or_insert_with(|| {
-                let outlet = Arc::new(Listener::new(0, self.bounds, Arc::default()));
-                let run = run(Arc::downgrade(core), *node, Arc::clone(&outlet));
+                let outlet = Arc::new(Buffer::new(self.bounds));
+                let run = talk::run(Arc::downgrade(core), *node, Arc::clone(&outlet));
                 Link {
                     outlet,
                     told: None,
@@ -188,125 +199,4 @@ impl HubLinks {
         drop(links);
         self.news.send_replace(());
     }
-}
-
-/// Keeps a conversation with a node, as long as there is the broker.
-async fn run(core: Weak<Core>, node: NodeId, outlet: Arc<Listener>) {
-    loop {
-        let Some(core) = core.upgrade().filter(|core| !core.is_closing()) else {
-            return;
-        };
-        let talking = async {
-            let (outgoing, incoming) = core.converse(node, &Opening::Hub).await?;
-            converse(&core, node, &outlet, outgoing, incoming).await
-        };
-        let ended = tokio::select! {
-            ended = talking => ended,
-            () = core.until_closing() => return,
-        };
-        core.hubs.told(node, None);
-        if let Err(broken) = ended {
-            tracing::debug!(%node, %broken, "signals do not reach a node");
-        }
-        drop(core);
-        tokio::time::sleep(RETRY_PAUSE).await;
-    }
-}
-
-async fn converse(
-    core: &Core,
-    node: NodeId,
-    outlet: &Listener,
-    outgoing: Outgoing,
-    mut incoming: Incoming,
-) -> Result<(), Broken> {
-    let hearing = async {
-        loop {
-            let (HubKnows { version }, _) = incoming.next::<HubKnows>().await?;
-            core.hubs.told(node, Some(version));
-        }
-    };
-    tokio::select! {
-        ended = hearing => ended,
-        ended = say(&core.hubs, outlet, &outgoing) => ended,
-    }
-}
-
-async fn say(hubs: &HubLinks, outlet: &Listener, outgoing: &Outgoing) -> Result<(), Broken> {
-    let mut versions = hubs.version.subscribe();
-    let mut told = None;
-    loop {
-        versions.borrow_and_update();
-        let changes = hubs.interest.lock().changes_since(told);
-        if told != Some(changes.version) {
-            told = Some(changes.version);
-            tell(changes, outgoing).await?;
-        }
-        tokio::select! {
-            changed = versions.changed() => changed.map_err(|_| Broken::Ended)?,
-            signals = outlet.take_sent() => {
-                send(signals.map_err(|_| Broken::Ended)?, outgoing).await?;
-            }
-        }
-    }
-}
-
-/// Tells changes of interest, in frames of bounded size.
-async fn tell(changes: Changes, outgoing: &Outgoing) -> Result<(), Broken> {
-    let mut anew = changes.anew;
-    let mut entries = changes.entries.into_iter().peekable();
-    loop {
-        let mut bytes = 0;
-        let mut part: Vec<(Key, u32)> = Vec::new();
-        while bytes < FRAME_BYTES
-            && let Some((key, count)) = entries.next()
-        {
-            bytes +=
-                key.pattern.len() + key.namespace.len() + key.group.as_ref().map_or(0, String::len);
-            part.push((key, count));
-        }
-        let is_last = entries.peek().is_none();
-        let head = ToHub::Interest {
-            anew: std::mem::take(&mut anew),
-            entries: part,
-            version: is_last.then_some(changes.version),
-        };
-        outgoing.send(&head).await?;
-        if is_last {
-            return Ok(());
-        }
-    }
-}
-
-async fn send(signals: Vec<Sent>, outgoing: &Outgoing) -> Result<(), Broken> {
-    let mut rest = signals.as_slice();
-    while !rest.is_empty() {
-        let mut bytes = 0;
-        let fits = rest.iter().take_while(|sent| {
-            let first = bytes == 0;
-            bytes += sent.bytes as usize;
-            first || bytes <= FRAME_BYTES
-        });
-        let (batch, later) = rest.split_at(fits.count());
-        rest = later;
-        let heads = batch.iter().map(|sent| WireSignal {
-            name: sent.delivery.name.as_ref().clone(),
-            to_all: sent.away.as_ref().is_some_and(|away| away.to_all),
-            groups: sent
-                .away
-                .iter()
-                .flat_map(|away| &away.groups)
-                .map(|key| key.as_ref().clone())
-                .collect(),
-            bytes: sent.bytes as u32,
-        });
-        let head = ToHub::Signals(heads.collect());
-        let messages: Vec<&Message> = batch
-            .iter()
-            .map(|sent| sent.delivery.message.as_ref())
-            .collect();
-        let message_bytes = batch.iter().map(|sent| sent.bytes as usize).sum();
-        outgoing.send_with(&head, messages, message_bytes).await?;
-    }
-    Ok(())
 }

@@ -1,4 +1,5 @@
-//! Signals: messages to whoever listens now. One actor per node matches names to patterns.
+//! Signals: messages to whoever listens now. One actor per node matches names to patterns. Requests, to
+//! which somebody replies, are matched in the same way: see [`request`].
 //!
 //! ```text
 //!   publisher --> HubActor --> Listener (buffer) --> SignalSubscription
@@ -19,11 +20,15 @@
 //! same goes for a node that does not keep up.
 
 pub(crate) mod actor;
+pub(crate) mod buffer;
 pub(crate) mod inbound;
 pub(crate) mod interest;
 pub(crate) mod links;
 pub(crate) mod listener;
 pub(crate) mod listing;
 pub(crate) mod names;
+mod outbound;
+pub(crate) mod request;
 pub(crate) mod subscription;
 pub(crate) mod table;
+mod talk;

@@ -1,4 +1,4 @@
-//! Names that signals were published to lately: they store nothing, but operators list them.
+//! Names of signals and requests that were used lately: they store nothing, but operators list them.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use flotilla_model::ids::WallTime;
-use flotilla_model::name::Name;
+use flotilla_model::name::{Kind, Name};
 
 /// What is remembered of a name.
 #[derive(Clone, Debug)]
@@ -68,8 +68,13 @@ impl SeenNames {
         self.forget(now);
     }
 
-    /// Names after another one, in their order.
-    pub fn after(&mut self, after: Option<&Name>, limit: usize) -> Vec<(Arc<Name>, Seen)> {
+    /// Names of a kind after another one, in their order.
+    pub fn after(
+        &mut self,
+        kind: Kind,
+        after: Option<&Name>,
+        limit: usize,
+    ) -> Vec<(Arc<Name>, Seen)> {
         self.forget(Instant::now());
         let from = after.map_or(Bound::Unbounded, |name| Bound::Excluded(name.clone()));
         let from = match &from {
@@ -78,6 +83,7 @@ impl SeenNames {
         };
         self.names
             .range::<Name, _>((from, Bound::Unbounded))
+            .filter(|(name, _)| name.kind() == kind)
             .take(limit)
             .map(|(name, seen)| (Arc::clone(name), seen.clone()))
             .collect()
@@ -114,7 +120,7 @@ mod tests {
     }
 
     fn texts(names: &mut SeenNames, after: Option<&Name>, limit: usize) -> Vec<String> {
-        let found = names.after(after, limit);
+        let found = names.after(Kind::Signal, after, limit);
         found
             .iter()
             .map(|(name, _)| name.text().to_owned())
@@ -131,7 +137,7 @@ mod tests {
         names.note(&name("c"), 1, 0, now);
         assert_eq!(texts(&mut names, None, 10), ["a", "c"]);
         assert_eq!(texts(&mut names, Some(&name("a")), 10), ["c"]);
-        assert_eq!(names.after(None, 1)[0].1.messages, 2);
+        assert_eq!(names.after(Kind::Signal, None, 1)[0].1.messages, 2);
     }
 
     #[test]

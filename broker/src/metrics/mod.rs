@@ -6,6 +6,7 @@
 mod below;
 mod cluster;
 mod names;
+mod requests;
 pub(crate) mod sample;
 mod scrape;
 mod text;
@@ -19,10 +20,11 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registr
 
 use crate::api::error::BrokerError;
 use crate::metrics::names::NamedSeries;
+use crate::metrics::requests::RequestCounters;
 
 pub(crate) use scrape::text as scrape_text;
 
-/// Counters of one kind: topic, queue or signal.
+/// Counters of one kind: topic, queue, signal, request or command.
 struct KindCounters {
     messages_in: IntCounter,
     bytes_in: IntCounter,
@@ -35,6 +37,9 @@ struct Inner {
     topic: KindCounters,
     queue: KindCounters,
     signal: KindCounters,
+    request: KindCounters,
+    command: KindCounters,
+    requests: RequestCounters,
     signals_dropped: IntCounter,
     signal_listeners: IntGauge,
     damaged_messages: IntCounter,
@@ -101,6 +106,9 @@ impl Metrics {
             topic: kinds.of(Kind::Topic)?,
             queue: kinds.of(Kind::Queue)?,
             signal: kinds.of(Kind::Signal)?,
+            request: kinds.of(Kind::Request)?,
+            command: kinds.of(Kind::Command)?,
+            requests: RequestCounters::new(&registry)?,
             registry,
             signals_dropped,
             signal_listeners,
@@ -119,6 +127,8 @@ impl Metrics {
             Kind::Topic => &self.0.topic,
             Kind::Queue => &self.0.queue,
             Kind::Signal => &self.0.signal,
+            Kind::Request => &self.0.request,
+            Kind::Command => &self.0.command,
         }
     }
 
@@ -222,10 +232,12 @@ pub(crate) fn kind_label(kind: Kind) -> &'static str {
         Kind::Topic => "topic",
         Kind::Queue => "queue",
         Kind::Signal => "signal",
+        Kind::Request => "request",
+        Kind::Command => "command",
     }
 }
 
-fn reason_label(error: &BrokerError) -> &'static str {
+pub(crate) fn reason_label(error: &BrokerError) -> &'static str {
     match error {
         BrokerError::InvalidName(_) | BrokerError::InvalidRequest { .. } => "invalid",
         BrokerError::NotFound { .. } => "not_found",
@@ -238,6 +250,9 @@ fn reason_label(error: &BrokerError) -> &'static str {
         BrokerError::Unavailable { .. } => "unavailable",
         BrokerError::OutcomeUnknown => "outcome_unknown",
         BrokerError::Damaged { .. } => "damaged",
+        BrokerError::NoResponder { .. } => "no_responder",
+        BrokerError::ResponderLost { .. } => "responder_lost",
+        BrokerError::RequestTimeout { .. } => "request_timeout",
         BrokerError::ShuttingDown => "shutting_down",
     }
 }

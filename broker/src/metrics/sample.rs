@@ -95,7 +95,7 @@ async fn take(core: &Core) -> Result<Sample, BrokerError> {
                 sample.queues.extend(found.map(|info| (name, info)));
             }
             Kind::Topic => sample.topics.extend(topic(shard, name).await?),
-            Kind::Signal => {}
+            Kind::Signal | Kind::Request | Kind::Command => {}
         }
     }
     Ok(sample)

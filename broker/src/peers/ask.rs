@@ -49,6 +49,11 @@ pub(crate) enum Question {
         after: Option<Name>,
         limit: u32,
     },
+    RequestNames {
+        kind: Kind,
+        after: Option<Name>,
+        limit: u32,
+    },
 }
 
 impl Core {
@@ -91,7 +96,12 @@ pub(crate) async fn answer(core: &Arc<Core>, request: Bytes) -> Result<Bytes, St
             frame(objects::part(core, shard, kind, after).await)
         }
         Question::SignalNames { after, limit } => frame(
-            core.signal_names(after, limit as usize)
+            core.used_names(Kind::Signal, after, limit as usize)
+                .await
+                .map_err(Fault::from),
+        ),
+        Question::RequestNames { kind, after, limit } => frame(
+            core.used_names(kind, after, limit as usize)
                 .await
                 .map_err(Fault::from),
         ),

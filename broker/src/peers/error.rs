@@ -80,6 +80,12 @@ impl From<BrokerError> for WireFault {
             BrokerError::Unavailable { reason } => Self::Unavailable { reason },
             BrokerError::OutcomeUnknown => Self::OutcomeUnknown,
             BrokerError::Damaged { what } => Self::Damaged { what },
+            // Requests have frames of their own, which tell why there is no reply.
+            BrokerError::NoResponder { .. }
+            | BrokerError::ResponderLost { .. }
+            | BrokerError::RequestTimeout { .. } => Self::Unavailable {
+                reason: error.to_string(),
+            },
         }
     }
 }

@@ -8,6 +8,7 @@
 //!                     <- Batch ...  Done, Leave ->
 //!   admin calls       -- one question, one answer ---> shard's state and actors
 //!   HubActor          -- Opening::Hub: interest, signals -> HubActor of every other node
+//!   RequestHub        -- Opening::Requests: interest, requests, replies -> RequestHub of every other node
 //! ```
 //!
 //! Every frame begins with a version. What a frame says is encoded with bincode, messages follow as

@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 
 use crate::core::Core;
 use crate::hub::inbound;
+use crate::hub::request::inbound as request_inbound;
 use crate::peers::conversation::{Broken, Incoming, Outgoing, halves};
 use crate::peers::wire::Opening;
 use crate::peers::{ask, receive, subscribe};
@@ -87,6 +88,7 @@ async fn converse(
             receive::serve_peek(core, outgoing, incoming, request).await
         }
         Opening::Hub => inbound::serve(core, from.node, outgoing, incoming).await,
+        Opening::Requests => request_inbound::serve(core, from.node, outgoing, incoming).await,
     }
 }
 

@@ -12,11 +12,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 use flotilla_model::command::QueuePolicy;
 use flotilla_model::ids::{LeaseId, ObjectId, Offset, Sequence, SessionId, WallTime};
 use flotilla_model::message::Message;
-use flotilla_model::name::Name;
+use flotilla_model::name::{Kind, Name};
 
 use crate::api::queue::Fill;
+use crate::api::request::CallId;
 use crate::api::topic::SubscribeTopic;
 use crate::hub::interest::Key;
+use crate::hub::request::calls::Absence;
 use crate::peers::error::WireFault;
 use crate::topic::buffer::Resume;
 use crate::topic::requests::Attached;
@@ -41,6 +43,7 @@ pub(crate) enum Opening {
         wait: Duration,
     },
     Hub,
+    Requests,
 }
 
 /// A wait for messages of a queue.
@@ -125,11 +128,40 @@ pub(crate) enum ToHub {
     Interest {
         /// Nothing that was told before counts.
         anew: bool,
-        entries: Vec<(Key, u32)>,
+        entries: Vec<(WireKey, u32)>,
         /// All changes up to this one are told with this frame, if there is one.
         version: Option<u64>,
     },
     Signals(Vec<WireSignal>),
+}
+
+/// A [`Key`] of signals.
+#[derive(Clone, Debug, Encode, Decode)]
+pub(crate) struct WireKey {
+    namespace: String,
+    pattern: String,
+    group: Option<String>,
+}
+
+impl From<Key> for WireKey {
+    fn from(key: Key) -> Self {
+        Self {
+            namespace: key.namespace,
+            pattern: key.pattern,
+            group: key.group,
+        }
+    }
+}
+
+impl WireKey {
+    pub fn of(self, kind: Kind) -> Key {
+        Key {
+            kind,
+            namespace: self.namespace,
+            pattern: self.pattern,
+            group: self.group,
+        }
+    }
 }
 
 /// A signal for the listeners of another node.
@@ -139,8 +171,58 @@ pub(crate) struct WireSignal {
     /// For all who listen alone.
     pub to_all: bool,
     /// For one member of each of these.
-    pub groups: Vec<Key>,
+    pub groups: Vec<WireKey>,
     pub bytes: u32,
+}
+
+/// What a node tells another of what is served here, and the requests and replies it sends there.
+#[derive(Clone, Debug, Encode, Decode)]
+pub(crate) enum ToRequests {
+    /// As [`ToHub::Interest`].
+    Interest {
+        anew: bool,
+        entries: Vec<(Key, u32)>,
+        version: Option<u64>,
+    },
+    Requests(Vec<WireRequest>),
+    Replies(Vec<WireReply>),
+}
+
+/// A request for the responders of another node.
+#[derive(Clone, Debug, Encode, Decode)]
+pub(crate) struct WireRequest {
+    /// The sender's number of it.
+    pub call: CallId,
+    pub name: Name,
+    /// For all who serve alone.
+    pub to_all: bool,
+    /// For one member of each of these.
+    pub groups: Vec<Key>,
+    /// How long the sender still waits.
+    pub timeout_left_ms: u64,
+    pub extra: Vec<u8>,
+    pub bytes: u32,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, Encode, Decode)]
+pub(crate) struct WireReply {
+    /// The number at the node that this goes to.
+    pub call: CallId,
+    /// Of one that was given to nobody but the node that it was made by.
+    pub seal: Option<[u8; 16]>,
+    pub outcome: WireOutcome,
+}
+
+#[derive(Clone, Debug, Encode, Decode)]
+pub(crate) enum WireOutcome {
+    Replied {
+        executed: bool,
+        error: String,
+        extra: Vec<u8>,
+        bytes: u32,
+    },
+    Not(Absence),
 }
 
 /// The changes of interest that were taken in.

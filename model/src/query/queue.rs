@@ -168,6 +168,6 @@ pub fn lease_get(
 fn find_queue(records: &dyn Records, name: &Name) -> Result<Option<ObjectId>, NeedsKeys> {
     match name.kind() {
         Kind::Queue => find_by_name(records, name),
-        Kind::Topic | Kind::Signal => Ok(None),
+        Kind::Topic | Kind::Signal | Kind::Request | Kind::Command => Ok(None),
     }
 }

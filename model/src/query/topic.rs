@@ -269,6 +269,6 @@ fn shown(state: CursorState) -> CursorInfo {
 fn find_topic(records: &dyn Records, name: &Name) -> Result<Option<ObjectId>, NeedsKeys> {
     match name.kind() {
         Kind::Topic => find_by_name(records, name),
-        Kind::Queue | Kind::Signal => Ok(None),
+        Kind::Queue | Kind::Signal | Kind::Request | Kind::Command => Ok(None),
     }
 }
