@@ -189,6 +189,44 @@ pub(super) const KEYS: &[Key] = &[
         },
     ),
     amount(
+        "broker.request_calls_max",
+        "65536",
+        Unit::Count,
+        1,
+        1 << 24,
+        |c, n| {
+            c.broker.request_calls_max = n as usize;
+        },
+    ),
+    amount(
+        "broker.request_size_max",
+        "128MiB",
+        Unit::Bytes,
+        KIB,
+        TIB,
+        |c, n| c.broker.request_bytes_max = n,
+    ),
+    amount(
+        "broker.request_calls_per_client_max",
+        "8192",
+        Unit::Count,
+        1,
+        1 << 20,
+        |c, n| {
+            c.broker.request_calls_per_client_max = n as usize;
+        },
+    ),
+    amount(
+        "broker.request_responders_max",
+        "100000",
+        Unit::Count,
+        1,
+        10_000_000,
+        |c, n| {
+            c.broker.request_responders_max = n as usize;
+        },
+    ),
+    amount(
         "broker.signal_names_max",
         "10000",
         Unit::Count,
