@@ -37,6 +37,7 @@ endif
 lint: ## check the format and run clippy with warnings denied
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked -p flotilla-bench --features peers --all-targets -- -D warnings
 
 fmt: ## format everything
 	cargo fmt --all
@@ -90,11 +91,13 @@ SECONDS_OF_RUN ?= 5
 OPTIONS ?=
 
 bench-build:
+	scripts/bench-deps.sh
 	cargo build --release --locked -p flotilla-daemon
-	cargo build --release --locked -p flotilla-bench
+	cargo build --release --locked -p flotilla-bench --features peers
 
 bench: bench-build ## four main workloads side by side, in a few minutes (OPTIONS=...)
-	$(BENCH) run $(BENCH_WHERE) --flotilla "$(CARGO_TARGET_DIR)/release/flotilla" --out "$(BENCH_OUT)" $(OPTIONS)
+	$(BENCH) run $(BENCH_WHERE) --flotilla "$(CARGO_TARGET_DIR)/release/flotilla" --out "$(BENCH_OUT)" \
+		--competitor flotilla,nats,redis-always,rabbitmq,raw-disk $(OPTIONS)
 
 bench-full: bench-build ## all workloads and competitors, for hours (OPTIONS="--workload queue-")
 	$(BENCH) run --full $(BENCH_WHERE) --flotilla "$(CARGO_TARGET_DIR)/release/flotilla" \

@@ -84,23 +84,34 @@ impl Process {
             if ready(self).await {
                 return Ok(());
             }
-            let status = self.child.try_wait();
-            let status = status.map_err(BenchError::io(format!("wait for {}", self.name)))?;
-            if let Some(status) = status {
-                return Err(BenchError::Ended {
-                    process: self.name.clone(),
-                    status,
-                    log: log_end(&self.log()),
-                });
-            }
+            self.check_running()?;
             if Instant::now() > deadline {
-                return Err(BenchError::NotReady {
-                    process: self.name.clone(),
-                    seconds: limit.as_secs(),
-                    log: log_end(&self.log()),
-                });
+                return Err(self.not_ready(limit));
             }
             tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// An error that shows the end of its log, if it has ended.
+    pub fn check_running(&mut self) -> Result<(), BenchError> {
+        let status = self.child.try_wait();
+        let status = status.map_err(BenchError::io(format!("wait for {}", self.name)))?;
+        match status {
+            None => Ok(()),
+            Some(status) => Err(BenchError::Ended {
+                process: self.name.clone(),
+                status,
+                log: log_end(&self.log()),
+            }),
+        }
+    }
+
+    /// What to say of it when it was not ready in time.
+    pub fn not_ready(&self, limit: Duration) -> BenchError {
+        BenchError::NotReady {
+            process: self.name.clone(),
+            seconds: limit.as_secs(),
+            log: log_end(&self.log()),
         }
     }
 

@@ -1,6 +1,8 @@
 //! The systems under test.
 
 pub mod flotilla;
+#[cfg(feature = "peers")]
+mod peers;
 pub mod raw;
 
 use crate::target::Competitor;
@@ -19,6 +21,8 @@ pub fn all(flotilla: &Path) -> Vec<Arc<dyn Competitor>> {
         Arc::new(Flotilla::new(BASE, flotilla, Protocol::Native)),
         Arc::new(kubemq),
     ];
+    #[cfg(feature = "peers")]
+    all.extend(peers::all());
     for limit in [Limit::Disk, Limit::Tcp, Limit::Tonic] {
         all.push(Arc::new(Raw::new(limit)));
     }
