@@ -25,15 +25,18 @@ impl Requests {
         let window = Window::after(timing);
         let mut drivers = JoinSet::new();
         drivers.spawn(keep_full(flight, window));
-        let asked = measured(running, window, drivers);
-        let answered = async {
-            // It goes on until it fails or nobody asks any more.
-            responder.serve().await?;
-            std::future::pending::<Result<_, BenchError>>().await
-        };
+        let mut answering = JoinSet::new();
+        answering.spawn(async move { responder.serve().await });
         let (tally, cost) = tokio::select! {
-            measured = asked => measured?,
-            failed = answered => failed?,
+            measured = measured(running, window, drivers) => measured?,
+            // It answers until it is dropped, unless it fails.
+            Some(Ok(ended)) = answering.join_next() => {
+                ended?;
+                return Err(BenchError::Refused {
+                    doing: "to answer requests".to_owned(),
+                    text: "the responder has ended".to_owned(),
+                });
+            }
         };
         Ok(Sample {
             messages: tally.messages,

@@ -7,9 +7,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 
-/// How many bytes the server may send ahead of the reader.
-const STREAM_WINDOW_BYTES: u32 = 4 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// How many bytes the other side may send ahead of the reader.
+pub const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+pub const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 /// Frames that wait to be written. What is under way is bounded by the workload; this many frames are
 /// never one of it alone.
 const FRAMES_WAITING_MAX: usize = 64;

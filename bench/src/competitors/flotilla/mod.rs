@@ -12,7 +12,7 @@ mod topic_reader;
 
 pub use answers::Answers;
 pub use batches::{Batches, TopicFrames};
-pub use connect::{connect, outbox};
+pub use connect::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, connect, outbox};
 
 use crate::BenchError;
 use crate::target::{

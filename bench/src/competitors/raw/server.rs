@@ -4,6 +4,7 @@
 //! anything between them; the answer is a number of four bytes whenever whole messages came: how many.
 
 use crate::BenchError;
+use crate::competitors::flotilla::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 use crate::protocol::flotilla::bench::echo_server::{self, EchoServer};
 use crate::protocol::flotilla::v1::{PublishRequest, PublishResponse};
 use crate::target::{Outgoing, Producer};
@@ -49,6 +50,8 @@ pub async fn serve(echo: Echo, address: SocketAddr) -> Result<(), BenchError> {
         }
         Echo::Tonic => tonic::transport::Server::builder()
             .tcp_nodelay(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .add_service(EchoServer::new(Answerer))
             .serve(address)
             .await
