@@ -101,6 +101,10 @@ async fn turn(plan: &Plan, workload: &Workload, competitor: &dyn Competitor) -> 
         return Outcome::NotSupported;
     }
     match started_and_run(plan, workload, competitor).await {
+        // Nothing can be compared with nothing.
+        Ok(sample) if sample.messages == 0 && workload.kind != Kind::Idle => {
+            Outcome::Failed("no message came to its end in the time that counts".to_owned())
+        }
         Ok(sample) => Outcome::Measured(sample),
         Err(BenchError::NotSupported(_)) => Outcome::NotSupported,
         Err(error) => Outcome::Failed(error.to_string()),

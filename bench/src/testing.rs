@@ -17,6 +17,8 @@ const TAKEN_MAX: usize = 7;
 pub enum Behaviour {
     Works,
     RefusesMessages,
+    /// It takes messages and says nothing.
+    NeverAnswers,
     SupportsNothing,
 }
 
@@ -180,6 +182,7 @@ impl Producer for FakeProducer {
         tokio::task::yield_now().await;
         match self.behaviour {
             Behaviour::Works => Ok(std::mem::take(&mut self.done)),
+            Behaviour::NeverAnswers => std::future::pending().await,
             _ => Err(BenchError::Refused {
                 doing: "a message".to_owned(),
                 text: "no space".to_owned(),

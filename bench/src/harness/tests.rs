@@ -140,6 +140,16 @@ async fn who_fails_twice_is_not_tried_again_and_holds_up_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_in_which_nothing_was_done_is_a_failure_and_no_figure() {
+    let fakes = vec![Fake::new(BASE, Behaviour::NeverAnswers)];
+    let (_, runs) = bench(vec![publish()], fakes, 1).await;
+    let Outcome::Failed(text) = &runs[0].outcome else {
+        panic!("{runs:?}");
+    };
+    assert!(text.contains("no message"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_report_tells_what_was_measured_what_failed_and_what_is_not_there() {
     let fakes = vec![
         Fake::new(BASE, Behaviour::Works),
