@@ -106,7 +106,9 @@ fn code_of(error: &BrokerError) -> Code {
         BrokerError::Conflict { .. } => Code::Conflict,
         BrokerError::StaleLease => Code::StaleLease,
         BrokerError::Unavailable { .. } | BrokerError::ShuttingDown => Code::Unavailable,
-        BrokerError::OutcomeUnknown => Code::OutcomeUnknown,
+        BrokerError::OutcomeUnknown | BrokerError::ResponderLost { .. } => Code::OutcomeUnknown,
         BrokerError::Damaged { .. } => Code::Damaged,
+        BrokerError::NoResponder { .. } => Code::NoResponder,
+        BrokerError::RequestTimeout { .. } => Code::Timeout,
     }
 }

@@ -1,7 +1,5 @@
 //! Publish: batches of records for topics.
 
-use std::future::Future;
-
 use flotilla_broker::{Broker, Publish, Published, Submitted};
 use flotilla_model::name::Kind;
 
@@ -63,11 +61,8 @@ impl Batches for Publishes {
         Ok(refused)
     }
 
-    fn begin(
-        broker: Broker,
-        items: Vec<Publish>,
-    ) -> impl Future<Output = Self::Pending> + Send + 'static {
-        async move { broker.begin_publish(items).await }
+    async fn begin(broker: Broker, items: Vec<Publish>) -> Self::Pending {
+        broker.begin_publish(items).await
     }
 
     fn stored(answer: &mut Answer, place: u32, stored: &Published) {

@@ -1,7 +1,5 @@
 //! Send: batches of records for queues.
 
-use std::future::Future;
-
 use flotilla_broker::{Broker, Enqueue, Enqueued, Submitted};
 use flotilla_model::command::QueuePolicy;
 use flotilla_model::name::Kind;
@@ -57,11 +55,8 @@ impl Batches for Sends {
         Ok(refused)
     }
 
-    fn begin(
-        broker: Broker,
-        items: Vec<Enqueue>,
-    ) -> impl Future<Output = Self::Pending> + Send + 'static {
-        async move { broker.begin_enqueue(items).await }
+    async fn begin(broker: Broker, items: Vec<Enqueue>) -> Self::Pending {
+        broker.begin_enqueue(items).await
     }
 
     fn stored(answer: &mut Answer, place: u32, stored: &Enqueued) {

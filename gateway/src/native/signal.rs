@@ -1,6 +1,6 @@
 //! Signal: batches of records for whoever listens now.
 
-use std::future::{Future, Ready, ready};
+use std::future::{Ready, ready};
 use std::sync::Arc;
 
 use flotilla_broker::{Broker, BrokerError, Signal};
@@ -46,11 +46,8 @@ impl Batches for Signals {
         Ok(Vec::new())
     }
 
-    fn begin(
-        broker: Broker,
-        items: Vec<Signal>,
-    ) -> impl Future<Output = Self::Pending> + Send + 'static {
-        async move { ready(broker.signal(items).await) }
+    async fn begin(broker: Broker, items: Vec<Signal>) -> Self::Pending {
+        ready(broker.signal(items).await)
     }
 
     fn stored(_: &mut Answer, _: u32, (): &()) {}

@@ -17,7 +17,7 @@ use super::protocol::subscribe_request::open;
 use super::protocol::subscribe_request::{Kind, Open};
 use super::protocol::subscribe_response::{Kind as Told, Opened};
 use super::protocol::{Deliveries, Delivery, SubscribeRequest, SubscribeResponse};
-use crate::transport::inbound::{Ended, Inbound};
+use crate::transport::inbound::{BatchBounds, Ended, Inbound};
 
 /// Longest name of a cursor that the broker keeps.
 const CURSOR_BYTES_MAX: usize = 1_024;
@@ -101,7 +101,7 @@ where
 
     /// Serves the first frame; `None` if there is none.
     async fn open(&mut self) -> Result<Option<TopicSubscription>, Status> {
-        let first = crate::transport::inbound::BatchBounds {
+        let first = BatchBounds {
             count_max: 1,
             bytes_max: usize::MAX,
         };
