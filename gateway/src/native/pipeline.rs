@@ -90,6 +90,9 @@ struct Group<P> {
     pending: Option<P>,
 }
 
+/// A group, and its way to the broker.
+type Beginning<P> = (Group<P>, BoxFuture<'static, P>);
+
 /// Answers the batches of a stream.
 pub struct Pipeline<B: Batches, S> {
     context: Arc<Context>,
@@ -97,7 +100,7 @@ pub struct Pipeline<B: Batches, S> {
     /// Read, and not begun.
     inbox: VecDeque<B::Request>,
     /// Waits for room in the broker.
-    beginning: Option<(Group<B::Pending>, BoxFuture<'static, B::Pending>)>,
+    beginning: Option<Beginning<B::Pending>>,
     under_way: VecDeque<Group<B::Pending>>,
     /// Answered before they were stored.
     told: VecDeque<Group<B::Pending>>,

@@ -56,7 +56,7 @@ impl Batches for Signals {
         let is_wanted = answer.ack != i32::from(Ack::None)
             || answer.error.is_some()
             || !answer.errors.is_empty();
-        is_wanted.then(|| SignalResponse {
+        is_wanted.then_some(SignalResponse {
             batch: answer.batch,
             ack: answer.ack,
             errors: answer.errors,
