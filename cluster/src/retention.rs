@@ -73,23 +73,24 @@ impl Retention {
             }
             // Reading and writing must leave the disk to the clients.
             let pause = bytes as f64 / self.config.compact_bytes_per_second as f64;
-            self.pause(Duration::from_secs_f64(pause)).await?;
+            if !self.pause(Duration::from_secs_f64(pause)).await? {
+                break;
+            }
         }
         Ok(())
     }
 
     /// Waits, but drops what checkpoints free meanwhile: that costs nothing, and rewriting all segments
-    /// that are worth it may take long.
-    async fn pause(&mut self, pause: Duration) -> Result<(), ClusterError> {
+    /// that are worth it may take long. Tells whether the node goes on.
+    async fn pause(&mut self, pause: Duration) -> Result<bool, ClusterError> {
         let over = tokio::time::Instant::now() + pause;
         while let Ok(wanted) = tokio::time::timeout_at(over, self.wanted.recv()).await {
             if wanted.is_none() {
-                // The node is going down; whoever waits next hears of it.
-                return Ok(());
+                return Ok(false);
             }
             self.drop_dead().await?;
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn drop_dead(&self) -> Result<(), ClusterError> {
