@@ -16,6 +16,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Names the build of Flotilla; set by `flotilla bench`, which runs this program.
+const SERVER_VARIABLE: &str = "FLOTILLA_BENCH_SERVER";
+
 /// Runs the same workloads against Flotilla, other brokers, and the limits of the machine.
 #[derive(Parser)]
 #[command(name = "flotilla-bench", version)]
@@ -45,7 +48,7 @@ enum Command {
 #[derive(Args)]
 struct Common {
     /// The build of Flotilla
-    #[arg(long, default_value = "target/release/flotilla")]
+    #[arg(long, env = SERVER_VARIABLE, default_value = "target/release/flotilla")]
     flotilla: PathBuf,
     /// Where the data of runs lies while they run: on the disk that is to be measured
     #[arg(long, default_value = "target/bench/data")]
@@ -88,7 +91,7 @@ struct CheckOptions {
     #[arg(long)]
     old: PathBuf,
     /// The build that is to be no worse
-    #[arg(long, default_value = "target/release/flotilla")]
+    #[arg(long, env = SERVER_VARIABLE, default_value = "target/release/flotilla")]
     new: PathBuf,
     /// How often the two are compared at each workload
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(2..=1000))]

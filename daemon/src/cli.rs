@@ -1,5 +1,6 @@
 //! The command line: what can be run, and which flags stand for which keys.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::admin_client::AdminClient;
 use crate::cluster_command::{self, ClusterCommand};
 use crate::config::{self, Config, FlagValue, Layers};
 use crate::error::DaemonError;
-use crate::{health, serve};
+use crate::{bench_command, health, serve};
 
 /// Where a node's admin interface is when nobody says otherwise.
 pub const ADMIN_URL: &str = "http://127.0.0.1:8080";
@@ -33,6 +34,17 @@ pub enum Command {
     /// Shows and changes which nodes work together.
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Measures this program beside other brokers (runs flotilla-bench, which has a --help of its own).
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// What flotilla-bench is to do: run, smoke, check, list.
+        #[arg(
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            value_name = "ARGUMENTS"
+        )]
+        arguments: Vec<OsString>,
+    },
 }
 
 /// Flags of `flotilla serve`. Each stands for a key of the configuration and wins over its other sources.
@@ -151,6 +163,7 @@ pub fn run(command: Command) -> Result<(), DaemonError> {
             Ok(())
         }
         Command::Cluster(command) => cluster_command::run(command),
+        Command::Bench { arguments } => bench_command::run(&arguments),
     }
 }
 
@@ -215,6 +228,15 @@ mod tests {
         let (config, _) = join.serve_arguments().configuration().unwrap();
         assert_eq!(config.cluster.seeds, ["a:7600", "b:7600"]);
         assert_eq!(config.data_dir, PathBuf::from("d"));
+    }
+
+    #[test]
+    fn whatever_follows_bench_is_for_the_bench() {
+        let line = "flotilla bench run --full --help -x";
+        let Command::Bench { arguments } = Command::try_parse_from(line.split(' ')).unwrap() else {
+            panic!("bench was parsed as something else");
+        };
+        assert_eq!(arguments, ["run", "--full", "--help", "-x"]);
     }
 
     #[test]

@@ -140,6 +140,15 @@ pub enum DaemonError {
         /// What is wrong.
         problem: String,
     },
+    /// The bench did not start.
+    #[error("cannot run {program}; `make bench-build` builds it beside this program", program = program.display())]
+    Bench {
+        /// What was to be run.
+        program: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// Replicas are not what they should be, or could not be compared.
     #[error("{shards} of {total} shards are not found to be the same and whole on all their nodes")]
     Unsound {

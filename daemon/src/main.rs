@@ -9,11 +9,12 @@
 //!                   |- neighbours   log lines about the other nodes
 //! ```
 //!
-//! Its other commands ask a running node: `health`, `cluster_command`, over `admin_client`. It decides
-//! nothing about messages.
+//! Its other commands ask a running node: `health`, `cluster_command`, over `admin_client`; or start
+//! another program: `bench_command`. It decides nothing about messages.
 
 mod admin_client;
 mod admin_thread;
+mod bench_command;
 mod cli;
 mod cluster_command;
 mod config;
