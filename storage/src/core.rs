@@ -64,6 +64,8 @@ pub(crate) struct Core {
     pub tables: Mutex<TableCache>,
     pub commits: Commits,
     pub compacting_bytes: AtomicU64,
+    /// Snapshots on their way in: installing them writes as much once more.
+    pub staged_bytes: AtomicU64,
 }
 
 impl Core {
@@ -94,6 +96,7 @@ impl Core {
             tables: Mutex::default(),
             commits: parts.commits,
             compacting_bytes: AtomicU64::new(0),
+            staged_bytes: AtomicU64::new(0),
         }
     }
 
@@ -241,7 +244,9 @@ impl Core {
             state.check_open()?;
             state.queued_bytes
         };
-        let in_flight = queued_bytes + self.compacting_bytes.load(Ordering::Relaxed);
+        let in_flight = queued_bytes
+            + self.compacting_bytes.load(Ordering::Relaxed)
+            + self.staged_bytes.load(Ordering::Relaxed);
         let free = self.free_bytes()?.saturating_sub(in_flight);
         Ok((free, self.config.reserve()))
     }

@@ -16,7 +16,7 @@ use crate::snapshot::{
 };
 use crate::state_keys as keys;
 use crate::state_store::StateScan;
-use crate::{GroupId, LogPoint};
+use crate::{GroupId, LogEntry, LogPoint};
 
 const RECORDS_AT_ONCE: usize = 256;
 const EXPORTS_MAX: usize = 8;
@@ -101,8 +101,7 @@ impl SnapshotExport {
 
     /// Reads what is needed of an entry and checks it. What cannot be read is reported as damage.
     pub fn check(&self, live: &LiveRange) -> Result<CheckedEntry> {
-        let group = self.manifest.group;
-        let (entry, damaged) = self.core.live_entry(group, live.index, &live.slots)?;
+        let (entry, damaged) = self.read(live)?;
         let mut checked = CheckedEntry {
             damaged,
             ..CheckedEntry::default()
@@ -122,9 +121,22 @@ impl SnapshotExport {
         Ok(checked)
     }
 
+    fn read(&self, live: &LiveRange) -> Result<(Option<LogEntry>, u32)> {
+        self.check_open()?;
+        let group = self.manifest.group;
+        self.core.live_entry(group, live.index, &live.slots)
+    }
+
+    /// An export ends with the log: as long as one lives, a log that waits for disk space cannot be opened
+    /// again.
+    fn check_open(&self) -> Result<()> {
+        self.core.state.lock().check_open()
+    }
+
     /// The next records behind `after`, old values in place of those changed since; `None` stands
     /// for a record that did not exist when the export began.
     fn batch_after(&self, after: Option<&[u8]>) -> Result<Vec<(Vec<u8>, Option<Bytes>)>> {
+        self.check_open()?;
         // A commit in between would move a record from one of the two scans to the other.
         let _no_commits = self.core.commits.lock();
         if self.core.commits.records_prefix(self.manifest.group) != self.records_prefix {
@@ -308,16 +320,12 @@ impl SnapshotChunks<'_> {
     }
 
     fn put_entry(&mut self, range: &LiveRange, items: &mut BytesMut) -> Result<()> {
-        let group = self.export.manifest.group;
         if range.index > self.export.manifest.upto.index {
             return Err(StorageError::Snapshot {
                 what: "a live entry lies behind the snapshot",
             });
         }
-        let (entry, damaged_slots) =
-            self.export
-                .core
-                .live_entry(group, range.index, &range.slots)?;
+        let (entry, damaged_slots) = self.export.read(range)?;
         self.totals.damaged_slots += u64::from(damaged_slots);
         let Some(entry) = entry else {
             return Ok(());

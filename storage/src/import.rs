@@ -3,6 +3,7 @@
 use std::io::IoSlice;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crc32c::crc32c_append;
 
@@ -20,13 +21,18 @@ use crate::{GroupId, LogEntry};
 /// Payload handed to the log at once while a snapshot is installed.
 const INSTALL_BYTES: usize = 4 << 20;
 
+/// Tells the staging files of a process apart, also those of logs that are opened one after another.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
+
 impl NodeLog {
     /// Starts to receive a snapshot. Nothing of the group changes before
     /// [`SnapshotImport::install`].
     pub fn import_snapshot(&self, manifest: SnapshotManifest) -> Result<SnapshotImport> {
         let core = self.core()?;
-        let dir = core.config.staging_dir();
-        let path = dir.join(format!("group-{}.import", manifest.group));
+        // Two of one group may be on their way: Raft's and that of a repair.
+        let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("group-{}-{number}.import", manifest.group);
+        let path = core.config.staging_dir().join(name);
         let file = core
             .disk
             .create(&path)
@@ -137,16 +143,18 @@ impl SnapshotImport {
             }
         }
         totals.digest = crc32c_append(totals.digest, &chunk[..4]);
-        // Installing copies what is staged: both must fit above the reserve, or the node would fill its
-        // disk with one copy after another and have no room to let go of the earlier ones.
-        let chunk_bytes = chunk.len() as u64;
+        // Installing copies what is staged, here and in other imports: both must fit above the reserve, or
+        // the node would fill its disk with one copy after another and have no room to let go of the
+        // earlier ones. What is staged already counts.
         self.core
-            .admission(self.bytes.saturating_add(chunk_bytes.saturating_mul(2)))?;
+            .admission((chunk.len() as u64).saturating_mul(2))?;
         let length = (chunk.len() as u32).to_le_bytes();
         self.file
             .write_at(self.bytes, &[IoSlice::new(&length), IoSlice::new(chunk)])
             .map_err(StorageError::io("write", &self.path))?;
-        self.bytes += (length.len() + chunk.len()) as u64;
+        let written = (length.len() + chunk.len()) as u64;
+        self.core.staged_bytes.fetch_add(written, Ordering::Relaxed);
+        self.bytes += written;
         self.chunks += 1;
         self.totals = totals;
         self.is_complete = is_complete;
@@ -221,8 +229,11 @@ impl Core {
 
 impl Drop for SnapshotImport {
     fn drop(&mut self) {
+        self.core
+            .staged_bytes
+            .fetch_sub(self.bytes, Ordering::Relaxed);
         if let Err(error) = self.core.disk.remove(&self.path) {
-            // Replaced by the next import of the group.
+            // Removed when the log is opened the next time.
             tracing::warn!(path = %self.path.display(), %error, "failed to remove a staged snapshot");
         }
     }

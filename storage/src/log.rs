@@ -218,8 +218,12 @@ impl NodeLog {
     pub fn health(&self) -> LogHealth {
         match self.core() {
             Ok(core) => core.state.lock().health.clone(),
-            Err(_) => LogHealth::Failed {
-                reason: StorageError::Closed.to_string(),
+            Err(error) if self.handle.is_shut_down.load(Ordering::Acquire) => LogHealth::Failed {
+                reason: error.to_string(),
+            },
+            // An attempt to open it again failed: somebody may still have held it. The next may succeed.
+            Err(_) => LogHealth::FullWaiting {
+                reason: "the log could not be opened again yet".to_owned(),
             },
         }
     }

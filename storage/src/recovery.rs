@@ -77,6 +77,18 @@ struct Loaded {
     redo_finished: bool,
 }
 
+/// Snapshots that were on their way when the process ended: their senders begin anew.
+fn remove_staged(config: &LogConfig, disk: &dyn Disk) -> Result<()> {
+    let dir = config.staging_dir();
+    let files = disk.list(&dir).map_err(StorageError::io("list", &dir))?;
+    for (name, _) in files {
+        let path = dir.join(name);
+        disk.remove(&path)
+            .map_err(StorageError::io("remove", &path))?;
+    }
+    Ok(())
+}
+
 pub(crate) fn recover(config: &LogConfig, disk: &dyn Disk) -> Result<Recovered> {
     let started = Instant::now();
     let log_dir = config.log_dir();
@@ -84,6 +96,7 @@ pub(crate) fn recover(config: &LogConfig, disk: &dyn Disk) -> Result<Recovered> 
         disk.create_dir_all(dir)
             .map_err(StorageError::io("create", dir))?;
     }
+    remove_staged(config, disk)?;
     let files = find_segments(disk, &log_dir)?;
     let newest_preamble = files
         .values()

@@ -274,8 +274,9 @@ impl Disk for FaultyDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.state.lock();
         state.step()?;
-        let contents = Arc::new(Mutex::new(Contents::default()));
-        state.names.insert(path.to_owned(), contents.clone());
+        // As on a real disk, whoever has the old file open shares what becomes of it.
+        let contents = state.names.entry(path.to_owned()).or_default().clone();
+        contents.lock().change(Change::Length(0));
         Ok(self.file(contents, state.boot))
     }
 

@@ -4,6 +4,7 @@ mod basics;
 mod checkpoints;
 mod crash;
 mod damage;
+mod imports;
 mod mending;
 mod model;
 mod retention;

@@ -6,11 +6,10 @@ use bytes::Bytes;
 
 use super::support::{Bench, entry, point, slot_bytes};
 use crate::{
-    CheckpointBatch, GroupId, LiveRange, LiveSlots, LogHealth, Released, SnapshotExport,
-    SnapshotManifest, StorageError,
+    CheckpointBatch, GroupId, LiveRange, LiveSlots, Released, SnapshotExport, SnapshotManifest,
 };
 
-const GROUP: GroupId = GroupId(4);
+pub(super) const GROUP: GroupId = GroupId(4);
 
 fn live_of(index: u64) -> LiveSlots {
     match index % 3 {
@@ -37,7 +36,7 @@ fn records(version: &str, keys: std::ops::Range<u32>) -> Vec<(Vec<u8>, Option<By
     .collect()
 }
 
-fn commit(bench: &Bench, changes: Vec<(Vec<u8>, Option<Bytes>)>, applied: &str) {
+pub(super) fn commit(bench: &Bench, changes: Vec<(Vec<u8>, Option<Bytes>)>, applied: &str) {
     let batch = CheckpointBatch {
         changes,
         applied: Bytes::copy_from_slice(applied.as_bytes()),
@@ -46,12 +45,12 @@ fn commit(bench: &Bench, changes: Vec<(Vec<u8>, Option<Bytes>)>, applied: &str) 
     bench.log().checkpoints().commit(GROUP, batch).unwrap();
 }
 
-fn state(bench: &Bench) -> BTreeMap<Vec<u8>, Bytes> {
+pub(super) fn state(bench: &Bench) -> BTreeMap<Vec<u8>, Bytes> {
     let scan = bench.log().checkpoints().scan(GROUP, b"").unwrap();
     scan.map(Result::unwrap).collect()
 }
 
-fn source() -> Bench {
+pub(super) fn source() -> Bench {
     let bench = Bench::new();
     for index in 1..=80 {
         bench.append(4, vec![entry(index, 4, 300)]).unwrap();
@@ -60,7 +59,7 @@ fn source() -> Bench {
     bench
 }
 
-fn chunks(export: &SnapshotExport) -> Vec<Bytes> {
+pub(super) fn chunks(export: &SnapshotExport) -> Vec<Bytes> {
     export.chunks(live_ranges(80)).map(Result::unwrap).collect()
 }
 
@@ -74,7 +73,7 @@ fn install(target: &Bench, manifest: &SnapshotManifest, chunks: &[Bytes]) {
     target.purge(4, 80).unwrap();
 }
 
-fn check_payload(bench: &Bench) {
+pub(super) fn check_payload(bench: &Bench) {
     for index in 1..=80 {
         for slot in 0..4 {
             let read = bench.log().read_slots(GROUP, index, slot..slot + 1);
@@ -328,40 +327,4 @@ fn a_group_that_was_given_up_returns_its_space_and_can_be_filled_again() {
         assert_eq!(bench.indexes(4), [81]);
         bench.kill();
     }
-}
-
-#[test]
-fn a_snapshot_is_refused_before_it_takes_the_reserve() {
-    let source = source();
-    let export = source.log().export_snapshot(GROUP, point(80)).unwrap();
-    let chunks = chunks(&export);
-    let bytes: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
-    let target = Bench::with(|config| config.reserve_bytes = Some(20 << 10));
-    let reserve = target.log().room_bytes().map(|room| (1 << 40) - room);
-    assert_eq!(reserve.unwrap(), 20 << 10);
-    let used = target.disk.used_bytes();
-    // Room for what is staged, but not for what installing it writes.
-    target
-        .disk
-        .set_capacity(Some(used + (20 << 10) + bytes * 3 / 2));
-    let mut import = target
-        .log()
-        .import_snapshot(export.manifest().clone())
-        .unwrap();
-    let taken = chunks
-        .iter()
-        .take_while(|chunk| import.chunk(chunk).is_ok())
-        .count();
-    assert!(taken < chunks.len(), "{taken}");
-    let refused = import.chunk(&chunks[taken]).unwrap_err();
-    assert!(matches!(refused, StorageError::Full { .. }), "{refused}");
-    assert_eq!(target.log().health(), LogHealth::Healthy);
-    // It goes on where it was once there is room.
-    target.disk.set_capacity(None);
-    for chunk in &chunks[taken..] {
-        import.chunk(chunk).unwrap();
-    }
-    import.install().unwrap();
-    target.purge(4, 80).unwrap();
-    check_payload(&target);
 }
