@@ -2,7 +2,7 @@
 
 use super::network::{Network, Place};
 use super::node::{CLUSTER_PORT, DiskKind, Node};
-use super::status::Status;
+use super::status::{self, Status};
 use crate::admin;
 use crate::workdir::WorkDir;
 use serde_json::Value;
@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 pub const WHOLE_WITHIN: Duration = Duration::from_secs(40);
 /// How long one node may take to answer a question about its state.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// How long nobody may lead anything while nothing is wrong.
+const LED_WITHIN: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(50);
 
 /// What a test needs.
@@ -194,29 +196,46 @@ impl Fleet {
         number_of(&status, group.leader?)
     }
 
-    /// The node that leads most shards, as any running node sees it.
+    /// The node that leads most shards. Waits for one: after a fault writes may be taken again before
+    /// every node has heard who leads.
     pub fn busiest_leader(&self) -> u32 {
-        let counts = self.led();
-        let busiest = counts.iter().max_by_key(|(_, count)| **count);
-        match busiest {
-            Some((number, count)) if *count > 0 => *number,
-            _ => panic!("nobody leads anything\n{}", self.describe()),
+        let deadline = Instant::now() + LED_WITHIN;
+        loop {
+            let counts = self.led();
+            let busiest = counts.iter().max_by_key(|(_, count)| **count);
+            if let Some((number, count)) = busiest
+                && *count > 0
+            {
+                return *number;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "nobody leads anything\n{}",
+                self.describe()
+            );
+            std::thread::sleep(POLL);
         }
     }
 
-    /// How many shards each running node leads, as the first one that answers sees it.
+    /// How many shards each running node leads, as those see it that have heard of the latest terms.
     pub fn led(&self) -> BTreeMap<u32, usize> {
         let running = self.running();
-        let status = running.iter().find_map(|number| self.status(*number));
-        let Some(status) = status else {
+        let views: Vec<Status> = running
+            .iter()
+            .filter_map(|number| self.status(*number))
+            .collect();
+        let Some(any) = views.first() else {
             panic!("no node answers\n{}", self.describe());
         };
-        let ids = status.ids();
+        let ids = any.ids();
+        let leaders = status::leaders(&views);
         running
             .into_iter()
             .map(|number| {
-                let id = ids.get(&Place::Node(number).address());
-                (number, id.map_or(0, |id| status.led_by(*id)))
+                let led = ids.get(&Place::Node(number).address()).map_or(0, |id| {
+                    leaders.values().filter(|leader| *leader == id).count()
+                });
+                (number, led)
             })
             .collect()
     }

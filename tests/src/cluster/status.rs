@@ -84,12 +84,21 @@ impl Status {
     pub fn member(&self, id: u64) -> Option<&Member> {
         self.nodes.iter().find(|member| member.id == id)
     }
+}
 
-    /// How many shards a node leads.
-    pub fn led_by(&self, id: u64) -> usize {
-        let led = |shard: &&Group| shard.leader == Some(id);
-        self.shards.iter().filter(led).count()
+/// Who leads each shard, of those that somebody leads, by what several nodes saw: the latest term counts.
+/// One that was cut off may still know only an earlier one.
+pub fn leaders(views: &[Status]) -> BTreeMap<u64, u64> {
+    let mut newest: BTreeMap<u64, (u64, Option<u64>)> = BTreeMap::new();
+    for shard in views.iter().flat_map(|view| &view.shards) {
+        let seen = (shard.term, shard.leader);
+        let known = newest.entry(shard.id).or_insert(seen);
+        *known = seen.max(*known);
     }
+    newest
+        .into_iter()
+        .filter_map(|(shard, (_, leader))| Some((shard, leader?)))
+        .collect()
 }
 
 impl Member {
@@ -138,11 +147,32 @@ mod tests {
     fn an_answer_is_understood() {
         let status = Status::parse(ANSWER).expect("the shape of the admin interface");
         assert!(!status.is_led() && !status.ready);
-        assert_eq!((status.led_by(2), status.led_by(1)), (1, 0));
+        assert_eq!(
+            leaders(std::slice::from_ref(&status)),
+            BTreeMap::from([(1, 2)])
+        );
         assert_eq!((status.metadata_leader, status.feature_level), (Some(1), 2));
         assert_eq!(status.shards[0].replicas, [1, 2]);
         assert_eq!(status.shards[0].voters, [1]);
         assert_eq!(status.ids()[&Ipv4Addr::new(10, 77, 0, 1)], 4);
+    }
+
+    #[test]
+    fn the_latest_term_tells_who_leads() {
+        let view = |terms: [(u64, &str); 2]| {
+            let [first, second] =
+                terms.map(|(term, leader)| format!(r#""leader":{leader},"term":{term}"#));
+            let answer = ANSWER.replace(r#""leader":2,"term":3"#, &first);
+            Status::parse(&answer.replace(r#""leader":null,"term":1"#, &second))
+                .expect("the same shape")
+        };
+        let cut_off = view([(3, "2"), (2, "2")]);
+        let other = view([(4, "1"), (2, "null")]);
+        let expected = BTreeMap::from([(1, 1), (2, 2)]);
+        assert_eq!(leaders(&[cut_off.clone(), other.clone()]), expected);
+        assert_eq!(leaders(&[other, cut_off.clone()]), expected);
+        let voting = view([(4, "null"), (3, "null")]);
+        assert_eq!(leaders(&[cut_off, voting]), BTreeMap::new());
     }
 
     #[test]
