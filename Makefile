@@ -55,7 +55,6 @@ REPORT ?= docs/torture.md
 
 torture: ## every fault of a cluster, many times, with a report (ROUNDS=20 REPORT=docs/torture.md)
 	scripts/test-deps.sh
-	cargo build --locked --workspace --bins
 	scripts/torture.sh "$(ROUNDS)" "$(REPORT)"
 
 # How many seeds, and the first of them; or one of them, told as it happens.

@@ -15,7 +15,9 @@ if [ -z "$old" ]; then
     rm -rf "$sources"
     mkdir -p "$sources"
     trap 'rm -rf "$sources"' EXIT
-    git archive "$commit" | tar -x -C "$sources"
+    # With the time of now: cargo takes files that are older than its last build for unchanged, and that
+    # may have been of another commit.
+    git archive "$commit" | tar -x -m -C "$sources"
     CARGO_TARGET_DIR=$target/bench/base cargo build --release --locked -p flotilla-daemon \
         --manifest-path "$sources/Cargo.toml"
     old=$target/bench/base/release/flotilla

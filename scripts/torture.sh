@@ -8,6 +8,8 @@ cd "$(dirname "$0")/.."
 mkdir -p "$(dirname "$report")"
 report=$(cd "$(dirname "$report")" && pwd)/$(basename "$report")
 
+# What is tested is what the report names.
+cargo build --locked --workspace --bins
 changed=""
 if [ -n "$(git status --porcelain -- ':!docs')" ]; then
     changed=" with changes"
@@ -23,9 +25,9 @@ column of times is how long after a fault every topic had taken a write again.
 EOF
 export FLOTILLA_TEST_FAULT_ROUNDS=$rounds FLOTILLA_TEST_REPORT=$report
 if command -v cargo-nextest >/dev/null; then
-    tests=(cargo nextest run --locked --package flotilla-tests --test cluster_faults --profile torture)
+    tests=(cargo nextest run --locked --workspace --test cluster_faults --profile torture)
 else
-    tests=(cargo test --locked --package flotilla-tests --test cluster_faults -- --test-threads 1)
+    tests=(cargo test --locked --workspace --test cluster_faults -- --test-threads 1)
 fi
 if "${tests[@]}"; then
     echo "All tests passed." >>"$report"
