@@ -291,6 +291,17 @@ pub enum Settlement {
         /// Where to.
         to: Name,
     },
+    /// Its consumer certainly got nothing of it: the delivery does not count, and so cannot have been the
+    /// last one. Back to its old place under its old sequence, or to the tail after a pause.
+    Withdraw {
+        /// 0: none.
+        pause_ms: u64,
+    },
+    /// Cannot be done now: like a return, but available only after a pause.
+    Postpone {
+        /// 0: none.
+        pause_ms: u64,
+    },
 }
 
 impl Command {

@@ -13,9 +13,9 @@ pub const FEATURE_LEVEL_FIRST: u16 = 1;
 /// The highest level that this build can follow. The feature makes it the build of the level before,
 /// for tests of clusters of both.
 pub const FEATURE_LEVEL: u16 = if cfg!(feature = "previous-feature-level") {
-    1
-} else {
     2
+} else {
+    3
 };
 
 /// Most bytes of a head.
@@ -110,8 +110,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::command::{Command, Proposal};
-    use crate::ids::{NodeId, Origin, ShardTime, WallTime};
+    use crate::command::{Command, Proposal, Selection, Settlement};
+    use crate::ids::{LeaseId, NodeId, Origin, SessionId, ShardTime, WallTime};
     use crate::name::Name;
 
     fn head() -> EntryHead {
@@ -143,19 +143,36 @@ mod tests {
 
     #[test]
     fn an_entry_that_a_node_does_not_know_names_its_level() {
+        let settle = |how| Command::Settle {
+            queue: Name::queue("q").unwrap(),
+            session: SessionId {
+                node: NodeId(1),
+                incarnation: 2,
+                number: 3,
+            },
+            lease: LeaseId(4),
+            which: Selection::All,
+            how,
+        };
         let commands = [
-            Command::ForgetNode { node: NodeId(3) },
-            Command::RaiseFeatureLevel { to: 2 },
+            (2, Command::ForgetNode { node: NodeId(3) }),
+            (2, Command::RaiseFeatureLevel { to: 2 }),
+            (3, Command::RaiseFeatureLevel { to: 3 }),
+            (3, settle(Settlement::Withdraw { pause_ms: 0 })),
+            (3, settle(Settlement::Postpone { pause_ms: 9 })),
         ];
-        for command in commands {
+        for (level, command) in commands {
             let mut head = head();
             head.proposals[0].commands.push(command);
             let bytes = encode_head(&head);
-            assert_eq!(decode_head(&bytes, 2), Ok(head));
-            let error = decode_head(&bytes, 1).unwrap_err();
+            assert_eq!(decode_head(&bytes, level), Ok(head));
+            let known = level - 1;
+            let error = decode_head(&bytes, known).unwrap_err();
             assert_eq!(
                 error.to_string(),
-                "an entry head is of feature level 2, this node knows levels up to 1"
+                format!(
+                    "an entry head is of feature level {level}, this node knows levels up to {known}"
+                )
             );
         }
     }

@@ -4,25 +4,29 @@
 //! |---|---|
 //! | 1 | everything that the first build had |
 //! | 2 | shards know their level (`RaiseFeatureLevel` reaches them) and clear what a removed node left (`ForgetNode`); nodes give up groups that moved away |
+//! | 3 | messages that no consumer got come back uncounted (`Withdraw`), or after a pause (`Postpone`) |
 //!
 //! A level is raised first for the cluster, by group 0, when no node is left that could not follow,
 //! then in each shard by an entry of the shard's own log: so all replicas begin with what is new at the
 //! same entry. An entry carries the level that is needed to apply it, see [`crate::format`]; a build
 //! that does not know that level stops the group there instead of coming to another state.
 
-use crate::command::{Command, EntryHead};
+use crate::command::{Command, EntryHead, Settlement};
 use crate::format::FEATURE_LEVEL_FIRST;
 use crate::outcome::{Outcome, Refusal};
 use crate::overlay::Work;
 
 /// The level of [`Command::ForgetNode`].
 const FORGETTING: u16 = 2;
+/// The level of [`Settlement::Withdraw`] and [`Settlement::Postpone`].
+const WITHDRAWING: u16 = 3;
 
 impl Command {
     /// The level that a group must have before the command is proposed there.
     pub fn feature_level(&self) -> u16 {
         match self {
             Self::ForgetNode { .. } => FORGETTING,
+            Self::Settle { how, .. } => how.feature_level(),
             _ => FEATURE_LEVEL_FIRST,
         }
     }
@@ -33,6 +37,16 @@ impl Command {
         match self {
             Self::RaiseFeatureLevel { to } => (*to).max(FEATURE_LEVEL_FIRST),
             other => other.feature_level(),
+        }
+    }
+}
+
+impl Settlement {
+    /// The level that a group must have before messages are settled so.
+    pub fn feature_level(&self) -> u16 {
+        match self {
+            Self::Withdraw { .. } | Self::Postpone { .. } => WITHDRAWING,
+            _ => FEATURE_LEVEL_FIRST,
         }
     }
 }

@@ -8,17 +8,16 @@ use flotilla_tests::workdir::WorkDir;
 use flotilla_tests::workload::{Plan, Workload};
 
 /// What the release before has, and the present one.
-const BEFORE: u64 = 1;
-const NOW: u64 = 2;
+const BEFORE: u64 = 2;
+const NOW: u64 = 3;
 
-/// Whether all running nodes say so.
-fn is_of_level(fleet: &Fleet, level: u64) -> bool {
-    let mut running = fleet.running().into_iter();
-    running.all(|number| {
-        fleet
-            .status(number)
-            .is_some_and(|status| status.feature_level == level)
-    })
+/// Waits until all running nodes say so. A level never falls: once it is higher, this fails.
+fn wait_for_level(fleet: &Fleet, level: u64) {
+    let is_there = |fleet: &Fleet| {
+        let mut statuses = fleet.running().into_iter().map(|node| fleet.status(node));
+        statuses.all(|status| status.is_some_and(|status| status.feature_level == level))
+    };
+    fleet.wait_until(&format!("level {level}"), WHOLE_WITHIN, is_there);
 }
 
 /// Ends a node and starts it with another release.
@@ -40,28 +39,26 @@ fn nodes_are_upgraded_one_by_one_and_only_the_last_one_closes_the_way_back() {
         fleet.node_mut(number).start();
     }
     fleet.wait_until_whole();
+    // A cluster begins with the first level, and comes to that of its nodes in some seconds.
+    wait_for_level(&fleet, BEFORE);
     let workload = Workload::start(&fleet.kubemq(), Plan::small(seed));
     let mut campaign = Campaign::new("rolling upgrade", fleet, workload, seed);
     campaign.settle();
     change(&mut campaign, 1, Build::Normal);
     change(&mut campaign, 1, Build::Variant);
     for number in 1..=3 {
-        let fleet = campaign.fleet();
-        assert!(is_of_level(fleet, BEFORE), "{}", fleet.describe());
+        wait_for_level(campaign.fleet(), BEFORE);
         change(&mut campaign, number, Build::Normal);
     }
-    let fleet = campaign.fleet();
-    fleet.wait_until("the level of all nodes", WHOLE_WITHIN, |fleet| {
-        is_of_level(fleet, NOW)
-    });
+    wait_for_level(campaign.fleet(), NOW);
     campaign.settle();
 
     campaign.disturb("old release", &[3], |campaign| {
         campaign.terminate(3);
         campaign.node(3).set_build(Build::Variant);
         campaign.node(3).start();
-        let reason = "is of feature level 2, this node follows levels up to 1";
-        campaign.fleet().wait_until_said(3, reason, WHOLE_WITHIN);
+        let reason = format!("is of feature level {NOW}, this node follows levels up to {BEFORE}");
+        campaign.fleet().wait_until_said(3, &reason, WHOLE_WITHIN);
         campaign.node(3).kill();
         campaign.node(3).set_build(Build::Normal);
         campaign.node(3).start();

@@ -16,6 +16,8 @@ use super::{Node, PATIENCE};
 use crate::{Cluster, ClusterConfig, ClusterError};
 
 const FIRST: u16 = 1;
+/// What is said of [`FEATURE_LEVEL`].
+const LATER: &str = "is of feature level 3";
 
 /// Some nodes are of the release before.
 fn second_and_third_are_old(config: &mut ClusterConfig) {
@@ -110,7 +112,7 @@ fn the_level_rises_with_the_last_node_and_then_there_is_no_way_back() {
     fleet.tune = second_and_third_are_old;
     let complaint = fleet.try_start_one(2).err().unwrap().to_string();
     assert!(
-        complaint.contains("the data directory is of feature level 2"),
+        complaint.contains(&format!("the data directory {LATER}")),
         "{complaint}"
     );
     // Killed before it had written down which level there is, it learns so from the others.
@@ -118,11 +120,11 @@ fn the_level_rises_with_the_last_node_and_then_there_is_no_way_back() {
     fleet.seeds = Some(fleet.seeds()[..2].to_vec());
     let complaint = fleet.try_start_one(2).err().unwrap().to_string();
     assert!(
-        complaint.contains("the cluster is of feature level 2"),
+        complaint.contains(&format!("the cluster {LATER}")),
         "{complaint}"
     );
     // And one that was never there waits, and says what for.
-    wait_until_told(&fleet, "the cluster is of feature level 2");
+    wait_until_told(&fleet, &format!("the cluster {LATER}"));
 }
 
 #[test]
@@ -136,15 +138,12 @@ fn an_entry_of_a_later_level_stops_its_group_with_the_reason() {
     fleet.tune = |config| config.feature_level_max = FIRST;
     match fleet.try_start_one(0) {
         // A checkpoint had it already.
-        Err(error) => assert!(
-            error.to_string().contains("is of feature level 2"),
-            "{error}"
-        ),
+        Err(error) => assert!(error.to_string().contains(LATER), "{error}"),
         Ok(()) => fleet.wait_for("the reason", |fleet| {
             let groups = fleet.node(0).cluster.health().groups;
             groups.iter().all(|group| {
                 let reason = group.failed.as_deref().unwrap_or_default();
-                reason.contains("is of feature level 2, this node knows levels up to 1")
+                reason.contains(&format!("{LATER}, this node knows levels up to {FIRST}"))
             })
         }),
     }

@@ -30,7 +30,11 @@ pub(super) fn cost(command: &Command) -> usize {
             };
             let target = match how {
                 Settlement::Move { to } => name(to),
-                Settlement::Ack | Settlement::Return | Settlement::Release => 0,
+                Settlement::Ack
+                | Settlement::Return
+                | Settlement::Release
+                | Settlement::Withdraw { .. }
+                | Settlement::Postpone { .. } => 0,
             };
             name(queue) + sequences + target
         }

@@ -7,6 +7,9 @@
 //!                 (return)      └───────────┘ return: new sequence ──► delivery: dead letters
 //! ```
 //!
+//! What could not be handed to its consumer is withdrawn, which is a release or a return without a
+//! delivery; a return may wait with the delayed messages for a while.
+//!
 //! Messages lie in pages of neighbouring sequences. Two tries say which pages exist and which have
 //! a message to lease, so that neither a message held for days at the head nor any number of acked
 //! ones costs the next lease a search.
@@ -16,6 +19,7 @@ mod deliver;
 mod depart;
 mod enqueue;
 mod expire;
+mod fate;
 mod lease;
 mod open;
 mod page;

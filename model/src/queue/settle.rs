@@ -1,15 +1,13 @@
 //! The ways in which the hold on messages ends.
 //!
 //! A consumer settles them; a lease whose time is over returns them; a session that ends releases
-//! them. A message that comes back has a fate: it stays, goes to the tail, has expired meanwhile, or
-//! had its last delivery.
+//! them.
 
 use super::LEASE_MESSAGES_MAX;
-use super::deliver::{append, arm_expiry};
-use super::depart::{Departure, Why, depart};
+use super::depart::depart;
+use super::fate::end_hold;
 use super::lease::ranges;
 use super::open::OpenQueue;
-use super::page::{place_of, tidy};
 use crate::command::{Selection, Settlement};
 use crate::ids::{LeaseId, ObjectId, Sequence, SessionId};
 use crate::key::Key;
@@ -18,8 +16,8 @@ use crate::name::{Kind, Name};
 use crate::objects::{check_name, not_found};
 use crate::outcome::{Change, Outcome, Refusal};
 use crate::overlay::Work;
-use crate::record::{LeaseState, NEVER, QueueMessage, QueuePage, SequenceRange, Timer};
-use crate::records::{NeedsKeys, require};
+use crate::record::{LeaseState, SequenceRange, Timer};
+use crate::records::NeedsKeys;
 use crate::{session, timers};
 
 /// Settles messages of a lease for the session that holds it.
@@ -234,149 +232,6 @@ fn choose(
     }));
     not_held.extend(asked);
     (chosen, not_held, rest)
-}
-
-/// What becomes of one message that is not held any more.
-enum Fate {
-    /// Available again in its place.
-    Stays,
-    /// Available again at the tail.
-    ToTail,
-    /// Leaves the queue for another, or for nowhere.
-    Departs(Why),
-    /// Acknowledged.
-    Done,
-    /// Expired while it was held.
-    Expired,
-}
-
-/// Ends the hold on messages; returns those that leave for another queue.
-fn end_hold(
-    work: &mut Work<'_>,
-    queue: &mut OpenQueue,
-    lease: LeaseId,
-    chosen: &[u64],
-    how: &Settlement,
-) -> Result<Vec<Departure>, NeedsKeys> {
-    let object = queue.object;
-    let mut to_tail = Vec::new();
-    let mut departures = Vec::new();
-    let mut stays = 0;
-    let mut rest = chosen;
-    require_pages(work, object, chosen)?;
-    while let Some(first) = rest.first() {
-        let (page, _) = place_of(*first);
-        let here = rest.partition_point(|sequence| place_of(*sequence).0 == page);
-        let (places, later) = rest.split_at(here);
-        rest = later;
-        let key = Key::QueuePage(object, page);
-        let mut found = work
-            .take::<QueuePage>(key)?
-            .expect("a page exists as long as a message in it is held");
-        let had_available = found.messages.iter().any(QueueMessage::is_available);
-        let mut earliest = NEVER;
-        for sequence in places {
-            let (_, place) = place_of(*sequence);
-            let at = found
-                .find(place)
-                .expect("a message stays in its place as long as it is held");
-            let message = found.messages[at];
-            assert_eq!(message.lease, lease, "a message is held by one lease");
-            let fate = fate(work, queue, &message, how)?;
-            if matches!(fate, Fate::Stays) {
-                found.messages[at].lease = LeaseId(0);
-                earliest = earliest.min(message.expires);
-                stays += 1;
-                continue;
-            }
-            // Taken out below, all at once: removing one by one would move the rest each time.
-            found.messages[at].lease = GONE;
-            match fate {
-                Fate::Stays => {}
-                Fate::ToTail => to_tail.push(QueueMessage {
-                    lease: LeaseId(0),
-                    published: work.meta.wall,
-                    ..message
-                }),
-                Fate::Departs(why) => {
-                    if matches!(why, Why::LastDelivery { .. }) {
-                        queue.state.dead_lettered_total += 1;
-                        work.meta.totals.dead_lettered += 1;
-                    }
-                    queue.leaves(work, &message)?;
-                    let attributes = queue.attributes(work, message.attributes)?;
-                    departures.push(Departure {
-                        message,
-                        attributes,
-                        why,
-                    });
-                }
-                Fate::Done => {
-                    queue.dies(work, &message)?;
-                    queue.state.acked_total += 1;
-                    work.meta.totals.acked += 1;
-                }
-                Fate::Expired => {
-                    queue.dies(work, &message)?;
-                    queue.count_expired(work, 1);
-                }
-            }
-        }
-        found.messages.retain(|message| message.lease != GONE);
-        let armed = found.armed;
-        work.put(key, found);
-        arm_expiry(work, object, page, armed, earliest)?;
-        tidy(work, queue, page, had_available)?;
-    }
-    queue.state.leased -= chosen.len() as u64;
-    queue.state.available += stays;
-    queue.state.returned_total += to_tail.len() as u64;
-    work.count_effort(chosen.len() as u64);
-    append(work, queue, &to_tail)?;
-    if stays > 0 {
-        queue.note_available(work);
-    }
-    Ok(departures)
-}
-
-/// No lease has this number: ids are dense from 1.
-const GONE: LeaseId = LeaseId(u64::MAX);
-
-fn fate(
-    work: &Work<'_>,
-    queue: &mut OpenQueue,
-    message: &QueueMessage,
-    how: &Settlement,
-) -> Result<Fate, NeedsKeys> {
-    let comes_back = match how {
-        Settlement::Ack => return Ok(Fate::Done),
-        Settlement::Move { to } => return Ok(Fate::Departs(Why::Moved { to: to.clone() })),
-        Settlement::Return => Fate::ToTail,
-        Settlement::Release => Fate::Stays,
-    };
-    if message.is_expired(work.now()) {
-        return Ok(Fate::Expired);
-    }
-    let attributes = queue.attributes(work, message.attributes)?;
-    let limit = queue.receive_count_max(&attributes);
-    if limit == 0 || message.receive_count < limit {
-        return Ok(comes_back);
-    }
-    let own = attributes.policy.dead_letter.as_ref();
-    let to = own.or(queue.state.settings.dead_letter.as_ref()).cloned();
-    Ok(Fate::Departs(Why::LastDelivery { to }))
-}
-
-fn require_pages(work: &Work<'_>, object: ObjectId, chosen: &[u64]) -> Result<(), NeedsKeys> {
-    let mut pages: Vec<u64> = chosen
-        .iter()
-        .map(|sequence| place_of(*sequence).0)
-        .collect();
-    pages.dedup();
-    require(
-        work,
-        pages.into_iter().map(|page| Key::QueuePage(object, page)),
-    )
 }
 
 fn check(name: &Name, which: &Selection, how: &Settlement) -> Result<(), Refusal> {

@@ -11,3 +11,4 @@ mod metadata;
 mod queue;
 mod session;
 mod shard;
+mod withdrawal;

@@ -122,6 +122,8 @@ fn command() -> impl Strategy<Value = Command> {
         Just(Settlement::Return),
         Just(Settlement::Release),
         name().prop_map(|to| Settlement::Move { to }),
+        number().prop_map(|pause_ms| Settlement::Withdraw { pause_ms }),
+        number().prop_map(|pause_ms| Settlement::Postpone { pause_ms }),
     ];
     let cursor = || {
         prop_oneof![

@@ -177,6 +177,15 @@ impl Naive {
                 visibility_ms,
             } => self.lease(&queue, session, messages_max, bytes_max, visibility_ms),
             Command::Settle {
+                how: Settlement::Withdraw { .. } | Settlement::Postpone { .. },
+                ..
+            } if self.feature_level < 3 => {
+                let present = self.feature_level;
+                invalid(&format!(
+                    "the command is of feature level 3, the group of level {present}"
+                ))
+            }
+            Command::Settle {
                 queue,
                 session,
                 lease,

@@ -173,30 +173,40 @@ impl Naive {
 
     fn end_hold(&mut self, name: &Name, lease: u64, chosen: &[Sequence], how: &Settlement) {
         let (now, wall) = (self.time, self.wall);
+        let due = match how {
+            Settlement::Withdraw { pause_ms } | Settlement::Postpone { pause_ms } => now + pause_ms,
+            _ => now,
+        };
+        let wall_due = self.wall_at(due);
         let queue = self.queues.get_mut(name).unwrap();
         let mut to_tail = Vec::new();
+        let mut waiting = Vec::new();
         let mut departing = Vec::new();
         for Sequence(sequence) in chosen {
-            let message = queue.messages.remove(sequence).unwrap();
+            let mut message = queue.messages.remove(sequence).unwrap();
+            let is_withdrawn = matches!(how, Settlement::Withdraw { .. });
+            message.receive_count -= u32::from(is_withdrawn);
             let limit = queue.limit(&message);
             let is_last = limit != 0 && message.receive_count >= limit;
             match how {
                 Settlement::Ack => queue.totals.acked += 1,
                 Settlement::Move { to } => departing.push((message, Some(to.clone()), false)),
-                Settlement::Return | Settlement::Release if message.is_expired(now) => {
-                    queue.totals.expired += 1;
-                }
-                Settlement::Return | Settlement::Release if is_last => {
+                _ if message.is_expired(now) => queue.totals.expired += 1,
+                _ if is_last && !is_withdrawn => {
                     let own = message.policy.dead_letter.clone();
                     let to = own.or(queue.settings.dead_letter.clone());
                     queue.totals.dead_lettered += 1;
                     departing.push((message, to, true));
                 }
-                Settlement::Return => to_tail.push(Message {
+                _ if due > now => waiting.push(Message {
+                    published: wall_due,
+                    ..message
+                }),
+                Settlement::Return | Settlement::Postpone { .. } => to_tail.push(Message {
                     published: wall,
                     ..message
                 }),
-                Settlement::Release => {
+                Settlement::Release | Settlement::Withdraw { .. } => {
                     queue.messages.insert(
                         *sequence,
                         Message {
@@ -209,6 +219,11 @@ impl Naive {
         }
         queue.totals.returned += to_tail.len() as u64;
         to_tail.into_iter().for_each(|message| queue.push(message));
+        let (object, bucket) = (queue.object, bucket_of(due));
+        let is_first = !waiting.is_empty() && !queue.delayed.contains_key(&bucket);
+        if !waiting.is_empty() {
+            queue.delayed.entry(bucket).or_default().extend(waiting);
+        }
         let state = queue.leases.get_mut(&lease).unwrap();
         chosen.iter().for_each(|sequence| {
             state.held.remove(&sequence.0);
@@ -217,6 +232,9 @@ impl Naive {
             let session = state.session;
             queue.leases.remove(&lease);
             self.session_loses(session);
+        }
+        if is_first {
+            self.arm(Timer::Delayed(object, bucket), bucket);
         }
         for (message, to, is_dead) in departing {
             if let Some(to) = to {

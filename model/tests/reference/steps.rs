@@ -149,6 +149,7 @@ fn lease() -> impl Strategy<Value = Command> {
 }
 
 fn settle() -> impl Strategy<Value = Command> {
+    let pause = || prop_oneof![Just(0), duration()];
     let some = vec(1u64..150, 1..12).prop_map(|mut list| {
         list.sort_unstable();
         list.dedup();
@@ -160,6 +161,8 @@ fn settle() -> impl Strategy<Value = Command> {
         2 => Just(Settlement::Return),
         2 => Just(Settlement::Release),
         1 => any_queue().prop_map(|to| Settlement::Move { to }),
+        2 => pause().prop_map(|pause_ms| Settlement::Withdraw { pause_ms }),
+        2 => pause().prop_map(|pause_ms| Settlement::Postpone { pause_ms }),
     ];
     (queue(), session(), 1u64..8, which, how).prop_map(|(queue, session, lease, which, how)| {
         Command::Settle {
@@ -258,7 +261,7 @@ fn rare_command() -> impl Strategy<Value = Command> {
             node: NodeId(node),
             incarnation,
         }),
-        1 => (1u16..3).prop_map(|to| Command::RaiseFeatureLevel { to }),
+        1 => (1u16..4).prop_map(|to| Command::RaiseFeatureLevel { to }),
         // The one that proposes seldom: what it says is refused from then on.
         1 => prop_oneof![3 => Just(3), 1 => Just(2)]
             .prop_map(|node| Command::ForgetNode { node: NodeId(node) }),
