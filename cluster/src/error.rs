@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use flotilla_model::ids::{LogIndex, NodeId, ShardId};
 use flotilla_storage::StorageError;
+pub(crate) use flotilla_storage::error_chain as chain;
 
 /// Cheap to clone, because one failed entry answers many callers.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -173,20 +174,4 @@ impl ClusterError {
             error => Self::from(error),
         }
     }
-}
-
-/// An error and its sources in one line, for places that keep only text.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        // Wrappers that print their source already would say it twice.
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use flotilla_broker::BrokerError;
 use flotilla_cluster::ClusterError;
+use flotilla_storage::error_chain;
 
 use crate::config::{Origin, format_duration_ms};
 
@@ -175,17 +176,6 @@ impl DaemonError {
 
     /// The error with everything that caused it, in one line.
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            let more = cause.to_string();
-            // Some errors already tell what caused them.
-            if !text.ends_with(&more) {
-                text.push_str(": ");
-                text.push_str(&more);
-            }
-            source = cause.source();
-        }
-        text
+        error_chain(self)
     }
 }

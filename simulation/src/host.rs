@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use flotilla_cluster::{Cluster, ClusterConfig};
-use flotilla_storage::LogConfig;
 use flotilla_storage::testing::{EndOfLife, FaultyDisk};
+use flotilla_storage::{LogConfig, error_chain};
 use tokio::sync::oneshot;
 
 use crate::clock::HostClock;
@@ -281,7 +281,7 @@ fn live(config: ClusterConfig, state: &LifeState, stop: oneshot::Receiver<bool>)
         let cluster = match started {
             Ok(cluster) => cluster,
             Err(error) => {
-                *state.stage() = Stage::Refused(chain(&error));
+                *state.stage() = Stage::Refused(error_chain(&error));
                 let _ = stop.await;
                 return;
             }
@@ -299,15 +299,4 @@ fn live(config: ClusterConfig, state: &LifeState, stop: oneshot::Receiver<bool>)
         }
     });
     runtime.shutdown_background();
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -14,7 +14,7 @@ use crate::checkpoint::Commits;
 use crate::config::LogConfig;
 use crate::damage::DamagedRange;
 use crate::disk::Disk;
-use crate::error::{Result, StorageError};
+use crate::error::{Result, StorageError, error_chain};
 use crate::index::Index;
 use crate::index_thread::IndexQueue;
 use crate::log::{Done, LogHealth};
@@ -154,7 +154,7 @@ impl Core {
         if state.health != LogHealth::Healthy {
             return;
         }
-        let reason = chain_of(error.as_ref());
+        let reason = error_chain(error.as_ref());
         state.health = if error.is_out_of_space() {
             tracing::error!(%reason, "the log waits for disk space");
             LogHealth::FullWaiting { reason }
@@ -321,15 +321,4 @@ impl LogState {
         });
         due
     }
-}
-
-fn chain_of(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -163,3 +163,19 @@ pub(crate) fn is_enospc(error: &io::Error) -> bool {
 }
 
 pub type Result<T, E = StorageError> = std::result::Result<T, E>;
+
+/// An error and its sources in one line, for places that keep only text.
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Wrappers that print their source already would say it twice.
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

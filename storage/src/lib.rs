@@ -70,7 +70,7 @@ pub use config::{LogConfig, SyncPolicy};
 pub use damage::DamagedRange;
 pub use dirs::create_dir_durably;
 pub use disk::{Disk, DiskFile, RealDisk};
-pub use error::{Result, StorageError};
+pub use error::{Result, StorageError, error_chain};
 pub use export::{CheckedEntry, FrozenRecords, SnapshotChunks, SnapshotExport};
 pub use import::SnapshotImport;
 pub use log::{Done, LogHealth, NodeLog};
