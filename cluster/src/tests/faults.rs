@@ -1,6 +1,5 @@
 //! What a node says and does when its disk fails it.
 
-use flotilla_model::command::{Selection, Settlement};
 use flotilla_storage::testing::FaultyDisk;
 
 use super::*;
@@ -108,14 +107,7 @@ fn a_full_disk_refuses_messages_but_not_settlements_and_takes_messages_again_lat
         .find_map(|_| try_append(&node, &Name::topic("t").unwrap(), &payload).err())
         .expect("the disk fills");
     assert!(matches!(full, ClusterError::Full { .. }), "{full:?}");
-    let settle = Command::Settle {
-        queue: queue.clone(),
-        session: node.session(1),
-        lease,
-        which: Selection::All,
-        how: Settlement::Ack,
-    };
-    let settled = node.propose(&queue, settle, Vec::new());
+    let settled = node.settle(&queue, node.session(1), lease, Settlement::Ack);
     assert!(
         matches!(settled, Outcome::Settled { count: 1, .. }),
         "{settled:?}"

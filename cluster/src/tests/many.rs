@@ -193,14 +193,7 @@ fn dead_letters_cross_shards_that_different_nodes_lead() {
     let session = node.session(1);
     let (lease, held) = node.lease(&from, session, 10);
     assert_eq!(held.len(), 3);
-    let settle = Command::Settle {
-        queue: from.clone(),
-        session,
-        lease,
-        which: flotilla_model::command::Selection::All,
-        how: flotilla_model::command::Settlement::Return,
-    };
-    node.propose(&from, settle, Vec::new());
+    node.settle(&from, session, lease, Settlement::Return);
     let target = fleet.node(fleet.leader(ShardId(2)));
     target.wait_for("the dead letters", |node| {
         node.queue_contents(&to).len() == 3

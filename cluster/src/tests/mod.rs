@@ -12,6 +12,7 @@ mod node;
 mod outbox;
 pub(crate) mod replay;
 mod silence;
+mod snapshots;
 mod store_suite;
 mod timers;
 mod vacancy;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use flotilla_model::command::{Command, EnqueueRun, QueuePolicy};
+use flotilla_model::command::{Command, EnqueueRun, QueuePolicy, Selection, Settlement};
 use flotilla_model::ids::{LeaseId, Offset, SessionId, ShardId};
 use flotilla_model::name::Name;
 use flotilla_model::outcome::{LeasedMessage, Outcome};
@@ -124,6 +125,12 @@ impl Node {
         }
     }
 
+    /// Settles all of a lease.
+    fn settle(&self, queue: &Name, session: SessionId, lease: LeaseId, how: Settlement) -> Outcome {
+        let settle = settle_command(queue, session, lease, how);
+        self.propose(queue, settle, Vec::new())
+    }
+
     fn session(&self, number: u64) -> SessionId {
         let node = self.cluster.node();
         SessionId {
@@ -207,6 +214,16 @@ fn slots(payloads: &[&str]) -> Vec<Bytes> {
         .iter()
         .map(|payload| Bytes::copy_from_slice(payload.as_bytes()))
         .collect()
+}
+
+fn settle_command(queue: &Name, session: SessionId, lease: LeaseId, how: Settlement) -> Command {
+    Command::Settle {
+        queue: queue.clone(),
+        session,
+        lease,
+        which: Selection::All,
+        how,
+    }
 }
 
 pub(crate) fn append_command(topic: &Name, count: usize) -> Command {

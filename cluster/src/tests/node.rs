@@ -229,14 +229,7 @@ fn settled_messages_free_their_segments() {
         node.enqueue(&queue, &[&payload], QueuePolicy::default());
         let (lease, held) = node.lease(&queue, node.session(1), 1);
         assert_eq!(held.len(), 1);
-        let settle = Command::Settle {
-            queue: queue.clone(),
-            session: node.session(1),
-            lease,
-            which: flotilla_model::command::Selection::All,
-            how: flotilla_model::command::Settlement::Ack,
-        };
-        node.propose(&queue, settle, Vec::new());
+        node.settle(&queue, node.session(1), lease, Settlement::Ack);
     }
     node.runtime.block_on(node.cluster.checkpoint()).unwrap();
     let replica = node.cluster.shards()[0].replica().clone();

@@ -15,8 +15,8 @@ use crate::replica::{Replica, ReplicaSettings};
 use crate::state_machine::ShardStateMachine;
 use crate::time::{ShardClock, SystemTimeSource};
 use crate::types::{Batch, Entry};
-use flotilla_model::command::{EntryHead, Proposal, Selection, Settlement};
-use flotilla_model::format::encode_head;
+use flotilla_model::command::{EntryHead, Proposal, Settlement};
+use flotilla_model::format::{FEATURE_LEVEL, encode_head};
 use flotilla_model::ids::{LogIndex, NodeId, Origin, ShardTime, WallTime};
 use flotilla_model::machine::apply_in_memory;
 use flotilla_model::records::MemoryRecords;
@@ -24,7 +24,7 @@ use flotilla_storage::{EntryBody, GroupId, LogConfig, LogEntry, NodeLog, RealDis
 use openraft::EntryPayload;
 use openraft::storage::RaftStateMachine;
 
-const GROUP: GroupId = GroupId(1);
+pub(super) const GROUP: GroupId = GroupId(1);
 
 pub(crate) fn open_log(dir: &Path) -> NodeLog {
     let mut config = LogConfig::new(dir);
@@ -34,9 +34,19 @@ pub(crate) fn open_log(dir: &Path) -> NodeLog {
 }
 
 pub(crate) fn open_replica(log: &NodeLog, group: GroupId, clean_bytes_max: u64) -> Arc<Replica> {
+    open_replica_up_to(log, group, clean_bytes_max, FEATURE_LEVEL)
+}
+
+/// One that follows feature levels up to this.
+pub(super) fn open_replica_up_to(
+    log: &NodeLog,
+    group: GroupId,
+    clean_bytes_max: u64,
+    level_max: u16,
+) -> Arc<Replica> {
     let clock = ShardClock::new(Arc::new(SystemTimeSource::default()));
     let settings = ReplicaSettings {
-        level_max: flotilla_model::format::FEATURE_LEVEL,
+        level_max,
         clock,
         checkpoint: CheckpointConfig::default(),
         dirty_bytes_max: 32 << 20,
@@ -47,7 +57,7 @@ pub(crate) fn open_replica(log: &NodeLog, group: GroupId, clean_bytes_max: u64) 
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Append {
         topic: u8,
         count: u8,
@@ -69,6 +79,10 @@ enum Step {
         how: u8,
     },
     EndSession,
+    /// To a feature level.
+    Raise {
+        to: u16,
+    },
     Delete {
         topic: u8,
     },
@@ -90,8 +104,9 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0u8..6, 1u32..6, proptest::option::of(1u64..2_000)).prop_map(
             |(queue, count, visibility_ms)| Step::Lease { queue, count, visibility_ms }
         ),
-        2 => (0u8..6, 1u64..6, 0u8..3).prop_map(|(queue, lease, how)| Step::Settle { queue, lease, how }),
+        2 => (0u8..6, 1u64..6, 0u8..5).prop_map(|(queue, lease, how)| Step::Settle { queue, lease, how }),
         1 => Just(Step::EndSession),
+        1 => (1..=FEATURE_LEVEL).prop_map(|to| Step::Raise { to }),
         1 => (0u8..40).prop_map(|topic| Step::Delete { topic }),
         2 => (0u64..2_000).prop_map(|ms| Step::Pass { ms }),
         1 => Just(Step::Checkpoint),
@@ -103,7 +118,7 @@ fn queue_name(queue: u8) -> Name {
     Name::queue(&format!("queue-{queue}")).unwrap()
 }
 
-fn topic_name(topic: u8) -> Name {
+pub(super) fn topic_name(topic: u8) -> Name {
     Name::topic(&format!("topic-{topic}")).unwrap()
 }
 
@@ -152,20 +167,18 @@ fn command_of(step: &Step) -> Option<(Command, usize)> {
             (lease, 0)
         }
         Step::Settle { queue, lease, how } => {
-            let settle = Command::Settle {
-                queue: queue_name(*queue),
-                session: session(),
-                lease: LeaseId(*lease),
-                which: Selection::All,
-                how: match how {
-                    0 => Settlement::Ack,
-                    1 => Settlement::Return,
-                    _ => Settlement::Release,
-                },
+            let how = match how {
+                0 => Settlement::Ack,
+                1 => Settlement::Return,
+                2 => Settlement::Release,
+                3 => Settlement::Withdraw { pause_ms: 0 },
+                _ => Settlement::Postpone { pause_ms: 700 },
             };
+            let settle = settle_command(&queue_name(*queue), session(), LeaseId(*lease), how);
             (settle, 0)
         }
         Step::EndSession => (Command::EndSession { session: session() }, 0),
+        Step::Raise { to } => (Command::RaiseFeatureLevel { to: *to }, 0),
         Step::Delete { topic } => {
             let name = topic_name(*topic);
             (Command::Delete { name }, 0)
@@ -175,17 +188,17 @@ fn command_of(step: &Step) -> Option<(Command, usize)> {
 }
 
 /// A replica fed by hand, and the same entries in plain memory.
-struct Twin {
-    replica: Arc<Replica>,
-    machine: ShardStateMachine,
-    memory: MemoryRecords,
-    entries: Vec<Entry>,
+pub(super) struct Twin {
+    pub replica: Arc<Replica>,
+    pub machine: ShardStateMachine,
+    pub memory: MemoryRecords,
+    pub entries: Vec<Entry>,
     now_ms: u64,
     sequence: u64,
 }
 
 impl Twin {
-    fn new(log: &NodeLog, clean_bytes_max: u64) -> Self {
+    pub fn new(log: &NodeLog, clean_bytes_max: u64) -> Self {
         let replica = open_replica(log, GROUP, clean_bytes_max);
         Self {
             machine: ShardStateMachine::new(replica.clone()),
@@ -197,7 +210,7 @@ impl Twin {
         }
     }
 
-    fn entry(&mut self, commands: Vec<Command>, slot_count: usize) -> (Entry, EntryHead) {
+    pub fn entry(&mut self, commands: Vec<Command>, slot_count: usize) -> (Entry, EntryHead) {
         let index = self.entries.len() as u64 + 1;
         let proposals = if commands.is_empty() {
             Vec::new()
@@ -231,7 +244,7 @@ impl Twin {
         (entry, head)
     }
 
-    async fn run(&mut self, step: &Step, log: &NodeLog) {
+    pub async fn run(&mut self, step: &Step, log: &NodeLog) {
         match step {
             Step::Checkpoint => {
                 checkpoint(&self.replica).await.unwrap();
@@ -281,7 +294,7 @@ impl Twin {
     }
 
     /// Applies what the replica does not have, as Raft does after a start.
-    async fn apply_missing(&mut self) {
+    pub async fn apply_missing(&mut self) {
         let (applied, _) = self.machine.applied_state().await.unwrap();
         let from = applied.map_or(0, |log_id| log_id.index as usize);
         let rest: Vec<_> = self.entries[from..]
@@ -296,14 +309,14 @@ impl Twin {
 }
 
 /// All records that there are, encoded.
-fn records_of(memory: &MemoryRecords) -> BTreeMap<Vec<u8>, Vec<u8>> {
+pub(super) fn records_of(memory: &MemoryRecords) -> BTreeMap<Vec<u8>, Vec<u8>> {
     memory
         .iter()
         .map(|(key, record)| (key.encode(), record.encode()))
         .collect()
 }
 
-fn runtime() -> Runtime {
+pub(super) fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -417,63 +430,5 @@ fn an_entry_that_cannot_be_understood_stops_its_group_and_says_which() {
         assert!(outcome.is_err());
         let reason = twin.replica.failure().unwrap();
         assert!(reason.contains("entry 2"), "{reason}");
-    });
-}
-
-#[test]
-fn a_snapshot_brings_another_replica_all_records_and_live_messages_and_no_more() {
-    let (dir, other_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (log, other_log) = (open_log(dir.path()), open_log(other_dir.path()));
-    runtime().block_on(async {
-        let mut twin = Twin::new(&log, 1 << 20);
-        for number in 0..40u8 {
-            let topic = number % 3;
-            twin.run(&Step::Append { topic, count: 2 }, &log).await;
-        }
-        twin.run(&Step::Delete { topic: 1 }, &log).await;
-        let mut builder = twin
-            .machine
-            .try_create_snapshot_builder(true)
-            .await
-            .unwrap();
-        let snapshot = openraft::RaftSnapshotBuilder::build_snapshot(&mut builder)
-            .await
-            .unwrap();
-        let other = open_replica(&other_log, GROUP, 1 << 20);
-        let mut machine = ShardStateMachine::new(other.clone());
-        // The source goes on while its checkpoint is carried over.
-        machine
-            .install_snapshot(&snapshot.meta, snapshot.snapshot)
-            .await
-            .unwrap();
-        assert_eq!(other.state.all_records(), records_of(&twin.memory));
-        assert_eq!(
-            machine.applied_state().await.unwrap().0,
-            snapshot.meta.last_log_id
-        );
-        for index in 1..=40u64 {
-            let live = other
-                .read(|records| query::live_runs(records, LogIndex(index)))
-                .await
-                .unwrap();
-            let expected = log.read_slots(GROUP, index, 0..2);
-            let received = other_log.read_slots(GROUP, index, 0..2);
-            if live.is_empty() {
-                assert!(received.is_err(), "entry {index} was dead and came along");
-            } else {
-                assert_eq!(received.unwrap(), expected.unwrap(), "entry {index}");
-            }
-        }
-        // The receiver goes on from there.
-        twin.replica = other;
-        twin.machine = machine;
-        let begin = twin.entries.len();
-        let (entry, head) = twin.entry(vec![append_command(&topic_name(2), 1)], 1);
-        let slot_bytes = vec![format!("payload {} 0", begin + 1).len() as u32];
-        let index = LogIndex(entry.log_id.index);
-        apply_in_memory(ShardId(GROUP.0), index, head, slot_bytes, &mut twin.memory);
-        twin.entries.push(entry);
-        twin.apply_missing().await;
-        assert_eq!(twin.replica.state.all_records(), records_of(&twin.memory));
     });
 }

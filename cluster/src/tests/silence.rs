@@ -2,7 +2,6 @@
 
 use std::sync::atomic::Ordering;
 
-use flotilla_model::command::{Selection, Settlement};
 use flotilla_model::ids::NodeId;
 
 use super::fleet::Fleet;
@@ -153,14 +152,7 @@ fn what_consumers_hold_outlives_the_death_of_the_leader() {
     // Long enough to hear the next leader, or to give up.
     std::thread::sleep(Duration::from_secs(3));
     let node = fleet.node(holder);
-    let settle = Command::Settle {
-        queue: queue.clone(),
-        session,
-        lease,
-        which: Selection::All,
-        how: Settlement::Ack,
-    };
-    let settled = node.propose(&queue, settle, Vec::new());
+    let settled = node.settle(&queue, session, lease, Settlement::Ack);
     assert!(
         matches!(settled, Outcome::Settled { count: 1, .. }),
         "{settled:?}"
