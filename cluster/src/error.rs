@@ -64,13 +64,24 @@ pub enum ClusterError {
         /// The first of the slots asked for that is missing.
         slot: u32,
     },
-    /// Stored bytes that fail their check. Nothing wrong is served.
+    /// Stored bytes that fail their check, of messages: on all replicas. Nothing wrong is served.
     #[error("shard {shard}: {what}")]
     Corrupt {
         /// The shard.
         shard: ShardId,
         /// Where, precisely.
         what: String,
+    },
+    /// Stored bytes that fail their check here, and another replica that may have them whole did not give
+    /// them: nothing is lost yet.
+    #[error("shard {shard}: {what}; {reason}")]
+    Unread {
+        /// The shard.
+        shard: ShardId,
+        /// Where, precisely.
+        what: String,
+        /// Which replica did not answer, and why.
+        reason: String,
     },
     /// A change of the cluster that its records do not allow. Nothing was changed.
     #[error("refused: {reason}")]

@@ -4,6 +4,7 @@
 //! target in that order, under the origin of the *shard*: whoever leads it after a restart repeats the
 //! same numbers, and the target applies each once. Then the source is told to forget them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,8 +26,11 @@ const BYTES_MAX: u64 = 1 << 20;
 const DEADLINE: Duration = Duration::from_secs(30);
 /// After a target or the source did not take a batch.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
-/// After a message was found damaged that other replicas have.
-const DAMAGE_PAUSE: Duration = Duration::from_secs(30);
+/// After a message was found damaged or missing that another replica may have.
+const DAMAGE_PAUSE: Duration = Duration::from_secs(5);
+
+/// The shards that are not tried before that.
+type Waiting = BTreeMap<ShardId, Instant>;
 
 pub(crate) struct OutboxPump {
     pub source: Shard,
@@ -36,23 +40,15 @@ pub(crate) struct OutboxPump {
 impl OutboxPump {
     pub async fn run(self) {
         let mut role = self.source.replica().role.subscribe();
+        let mut waiting = Waiting::new();
         loop {
-            let leads = *role.borrow_and_update() == Role::Leader;
-            let mut wake_at = None;
-            if leads && let Err(error) = self.empty().await {
-                let is_damage = matches!(
-                    error,
-                    ClusterError::Corrupt { .. } | ClusterError::Absent { .. }
-                );
-                let shard = self.source.id();
-                if is_damage {
-                    tracing::error!(%shard, %error, "moves wait for a leader that can read them");
-                } else {
-                    tracing::debug!(%shard, %error, "outbox waits");
-                }
-                let pause = if is_damage { DAMAGE_PAUSE } else { RETRY_PAUSE };
-                wake_at = Some(Instant::now() + pause);
+            if *role.borrow_and_update() == Role::Leader {
+                self.empty(&mut waiting).await;
+            } else {
+                // The next leader goes on with it.
+                waiting.clear();
             }
+            let wake_at = waiting.values().min().copied();
             tokio::select! {
                 () = self.source.replica().outbox_wake.notified() => {}
                 changed = role.changed() => if changed.is_err() { return },
@@ -61,12 +57,42 @@ impl OutboxPump {
         }
     }
 
-    async fn empty(&self) -> Result<(), ClusterError> {
-        for target in self.shards.iter() {
-            if target.id() != self.source.id() {
-                while self.send_some(target).await? {}
+    /// Sends what there is to every other shard, but to those that wait. What cannot be read for one of
+    /// them holds up no other.
+    async fn empty(&self, waiting: &mut Waiting) {
+        let shard = self.source.id();
+        for target in self.shards.iter().filter(|target| target.id() != shard) {
+            if !self.source.is_leader() {
+                return;
             }
+            let to = target.id();
+            // Not each time that something else is moved: it may be damaged, and is read at all nodes then.
+            if waiting
+                .get(&to)
+                .is_some_and(|until| Instant::now() < *until)
+            {
+                continue;
+            }
+            let Err(error) = self.send_all(target).await else {
+                waiting.remove(&to);
+                continue;
+            };
+            let pause = match &error {
+                ClusterError::Unread { .. } | ClusterError::Absent { .. } => {
+                    tracing::error!(%shard, target = %to, %error, "moves wait for a node that can read them");
+                    DAMAGE_PAUSE
+                }
+                _ => {
+                    tracing::debug!(%shard, target = %to, %error, "outbox waits");
+                    RETRY_PAUSE
+                }
+            };
+            waiting.insert(to, Instant::now() + pause);
         }
+    }
+
+    async fn send_all(&self, target: &Shard) -> Result<(), ClusterError> {
+        while self.send_some(target).await? {}
         Ok(())
     }
 
@@ -78,16 +104,23 @@ impl OutboxPump {
             .read(|records| query::outbox_pending(records, to, ITEMS_MAX))
             .await?;
         cut_to_bytes(&mut items);
-        let Some(last) = items.last().map(|item| item.id) else {
-            return Ok(false);
-        };
+        let mut last = None;
         let mut slots = Vec::with_capacity(items.len());
         let mut proposals = Vec::with_capacity(items.len());
         for item in items {
-            let payload = self.payload(to, &item).await?;
+            let payload = match self.payload(to, &item).await {
+                Ok(payload) => payload,
+                // What comes before it goes first: only those behind it must wait for it.
+                Err(_) if last.is_some() => break,
+                Err(error) => return Err(error),
+            };
+            last = Some(item.id);
             proposals.push(proposal(self.source.id(), item, payload.is_some()));
             slots.extend(payload);
         }
+        let Some(last) = last else {
+            return Ok(false);
+        };
         let outcomes = target
             .propose_foreign(proposals, slots, Instant::now() + DEADLINE)
             .await?;
@@ -116,20 +149,25 @@ impl OutboxPump {
         Ok(true)
     }
 
-    /// `None` for a message whose bytes are damaged or gone: where no other replica can have them, one
-    /// of those must not hold up the rest.
+    /// `None` for a message whose bytes no replica has any more: it must not hold up the rest.
     async fn payload(&self, to: ShardId, item: &OutboxItem) -> Result<Option<Bytes>, ClusterError> {
         let slots = item.at.slot..item.at.slot.saturating_add(1);
-        match self.source.read_slots(item.at.index, slots).await {
-            Ok(mut payload) => Ok(payload.pop()),
-            Err(error @ (ClusterError::Corrupt { .. } | ClusterError::Absent { .. }))
-                if self.source.replica().is_alone() =>
-            {
-                self.drop_item(to, &error.to_string());
-                Ok(None)
-            }
-            Err(error) => Err(error),
+        let error = match self.source.read_slots(item.at.index, slots).await {
+            Ok(mut payload) => return Ok(payload.pop()),
+            Err(error) => error,
+        };
+        let is_lost = match error {
+            // It is so on all of them.
+            ClusterError::Corrupt { .. } => true,
+            // This node may only lack what the others have.
+            ClusterError::Absent { .. } => self.source.replica().is_alone(),
+            _ => false,
+        };
+        if !is_lost {
+            return Err(error);
         }
+        self.drop_item(to, &error.to_string());
+        Ok(None)
     }
 
     fn drop_item(&self, to: ShardId, reason: &str) {

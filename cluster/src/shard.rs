@@ -107,6 +107,11 @@ impl Shard {
         }
     }
 
+    /// The feature level that the shard has by now, as far as this node has applied its log. It never falls.
+    pub fn feature_level(&self) -> u16 {
+        self.replica.feature_level()
+    }
+
     /// What this node is to the shard.
     pub fn role(&self) -> Role {
         *self.replica.role.borrow()
@@ -292,22 +297,25 @@ impl Shard {
 
     /// Payloads of an entry, checked, once the entry is applied here. What is in memory is answered at
     /// once; the disk is read on a bounded number of threads. What is damaged here is read from another
-    /// node that holds the shard: it is told to be corrupt only if it is so on all of them.
+    /// node that holds the shard: it is told to be corrupt only if it is so on all of them, and to be unread
+    /// if one of them did not answer.
     pub async fn read_slots(
         &self,
         index: LogIndex,
         slots: Range<u32>,
     ) -> Result<Vec<Bytes>, ClusterError> {
-        let error = match self.read_here(index, slots.clone()).await {
-            Err(error @ ClusterError::Corrupt { .. }) => error,
+        let (shard, what) = match self.read_here(index, slots.clone()).await {
+            Err(ClusterError::Corrupt { shard, what }) => (shard, what),
             outcome => return outcome,
         };
         let (peers, replica) = (&self.peers, &self.replica);
         match read_elsewhere(peers, self.own, replica, index, slots).await {
             Elsewhere::Found(messages) => Ok(messages),
-            Elsewhere::Nowhere => Err(error),
-            Elsewhere::Unknown { reason } => Err(ClusterError::Unavailable {
-                reason: format!("{error}; {reason}"),
+            Elsewhere::Nowhere => Err(ClusterError::Corrupt { shard, what }),
+            Elsewhere::Unknown { reason } => Err(ClusterError::Unread {
+                shard,
+                what,
+                reason,
             }),
         }
     }

@@ -51,7 +51,7 @@ fn segments(fleet: &Fleet, place: usize) -> Vec<PathBuf> {
 }
 
 /// Flips a bit of every copy of some bytes in a node's log.
-fn flip(fleet: &Fleet, place: usize, marker: &str) {
+pub(super) fn flip(fleet: &Fleet, place: usize, marker: &str) {
     let mut flipped = 0;
     for path in segments(fleet, place) {
         let bytes = std::fs::read(&path).unwrap();

@@ -1,28 +1,27 @@
 //! Messages that move to another shard arrive there once, whatever happens on the way.
 
+use super::fleet::Fleet;
+use super::mending::flip;
 use super::*;
-use flotilla_model::command::{Selection, Settlement};
+
+/// Messages that become dead letters when they are returned once.
+fn letters(to: &Name) -> QueuePolicy {
+    QueuePolicy {
+        receive_count_max: 1,
+        dead_letter: Some(to.clone()),
+        ..QueuePolicy::default()
+    }
+}
 
 fn return_all(node: &Node, queue: &Name, lease: LeaseId) {
-    let settle = Command::Settle {
-        queue: queue.clone(),
-        session: node.session(1),
-        lease,
-        which: Selection::All,
-        how: Settlement::Return,
-    };
-    node.propose(queue, settle, Vec::new());
+    node.settle(queue, node.session(1), lease, Settlement::Return);
 }
 
 #[test]
 fn dead_letters_cross_shards_exactly_once_over_kills() {
     let dir = tempfile::tempdir().unwrap();
     let (source, target) = (queue_on(ShardId(1), 4), queue_on(ShardId(3), 4));
-    let policy = QueuePolicy {
-        receive_count_max: 1,
-        dead_letter: Some(target.clone()),
-        ..QueuePolicy::default()
-    };
+    let policy = letters(&target);
     let mut expected = Vec::new();
     for round in 0..6 {
         let node = Node::start(dir.path());
@@ -55,4 +54,91 @@ fn dead_letters_cross_shards_exactly_once_over_kills() {
         node.runtime.block_on(pending).unwrap().is_empty()
     });
     assert_eq!(node.queue_contents(&target), expected);
+}
+
+/// Dead letters of one shard for two others, the second of which is damaged on some nodes before it dies.
+struct Damaged {
+    fleet: Fleet,
+    damaged: Name,
+    whole: Name,
+}
+
+impl Damaged {
+    fn on(places: &[usize]) -> Self {
+        let mut fleet = Fleet::of_three(|config| {
+            config.shards = 3;
+            // Messages are soon read from the disk only.
+            config.log.tail_cache_bytes = 1 << 10;
+        });
+        let source = queue_on(ShardId(1), 3);
+        let (damaged, whole) = (queue_on(ShardId(2), 3), queue_on(ShardId(3), 3));
+        fleet.make_leader(ShardId(1), places[0]);
+        let node = fleet.node(places[0]);
+        let payloads = ["first letter", "damaged letter", "third letter"];
+        for payload in payloads {
+            node.enqueue(&source, &[payload], letters(&damaged));
+        }
+        node.enqueue(&source, &["whole letter"], letters(&whole));
+        for number in 0..40 {
+            let filler = format!("filler {number:0100}");
+            node.append(&Name::topic("filler").unwrap(), &[&filler]);
+        }
+        let (lease, held) = node.lease(&source, node.session(1), 10);
+        assert_eq!(held.len(), 4);
+        fleet.wait_for("the replicas", |fleet| {
+            fleet.nodes().all(|node| {
+                let shard = node.cluster.shard(ShardId(1)).unwrap();
+                shard.replica().applied_index() >= held[3].at.index.0
+            })
+        });
+        for place in places {
+            flip(&fleet, *place, payloads[1]);
+        }
+        for place in 0..3 {
+            if !places.contains(&place) {
+                fleet.kill(place);
+            }
+        }
+        return_all(fleet.node(places[0]), &source, lease);
+        Self {
+            fleet,
+            damaged,
+            whole,
+        }
+    }
+
+    fn wait_for(&self, queue: &Name, expected: &[&str]) {
+        self.fleet.wait_for("the dead letters", |fleet| {
+            fleet
+                .nodes()
+                .any(|node| node.queue_contents(queue) == expected)
+        });
+    }
+}
+
+#[test]
+fn a_dead_letter_that_is_damaged_everywhere_does_not_hold_up_those_behind_it() {
+    let letters = Damaged::on(&[0, 1, 2]);
+    letters.wait_for(&letters.damaged, &["first letter", "third letter"]);
+    letters.wait_for(&letters.whole, &["whole letter"]);
+    let dropped = |node: &Node| {
+        let shard = node.cluster.shard(ShardId(1)).unwrap();
+        let counters = &shard.replica().counters;
+        counters
+            .outbox_dropped
+            .load(std::sync::atomic::Ordering::Relaxed)
+    };
+    assert_eq!(letters.fleet.nodes().map(dropped).max(), Some(1));
+}
+
+#[test]
+fn a_dead_letter_that_a_node_may_come_back_with_is_kept_and_holds_up_no_other_shard() {
+    let mut letters = Damaged::on(&[0, 1]);
+    letters.wait_for(&letters.damaged, &["first letter"]);
+    letters.wait_for(&letters.whole, &["whole letter"]);
+    letters.fleet.restart(2);
+    letters.wait_for(
+        &letters.damaged,
+        &["first letter", "damaged letter", "third letter"],
+    );
 }
