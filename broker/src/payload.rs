@@ -21,10 +21,19 @@ pub(crate) enum Found {
         /// Encoded.
         bytes: u32,
     },
+    /// It cannot be had now.
+    Unreadable(Unreadable),
+}
+
+/// Why a message cannot be had.
+#[derive(Debug)]
+pub(crate) enum Unreadable {
     /// Its bytes were released meanwhile: by retention, a purge or a deletion.
     Gone,
-    /// Its bytes do not match their checksum, or are no message.
+    /// Its bytes do not match their checksum, or are no message: on all nodes that hold it.
     Damaged(String),
+    /// Its bytes are damaged here, and another node that may have them whole did not answer.
+    OutOfReach(String),
 }
 
 /// Neighbouring slots of one entry.
@@ -67,35 +76,46 @@ pub(crate) async fn read(shard: &Shard, runs: Vec<SlotRun>) -> Result<Vec<Found>
 }
 
 async fn read_run(shard: &Shard, run: SlotRun) -> Result<Vec<Found>, ClusterError> {
-    match shard.read_slots(run.index, run.slots.clone()).await {
-        Ok(slots) if slots.len() == run.slots.len() => {
-            return Ok(slots.into_iter().map(decode).collect());
-        }
-        Ok(_) => {}
-        Err(ClusterError::Corrupt { .. } | ClusterError::Absent { .. }) => {}
-        Err(error) => return Err(error),
+    match read_together(shard, run.index, run.slots.clone()).await? {
+        Ok(found) => return Ok(found),
+        Err(why) if run.slots.len() == 1 => return Ok(vec![Found::Unreadable(why)]),
+        Err(_) => {}
     }
     // Something in the run cannot be read: find out what, and save the rest.
     let mut found = Vec::with_capacity(run.slots.len());
     for slot in run.slots {
-        found.push(match shard.read_slots(run.index, slot..slot + 1).await {
-            Ok(mut slots) => match slots.pop() {
-                Some(bytes) => decode(bytes),
-                None => Found::Damaged("the entry has no such slot".to_owned()),
-            },
-            Err(ClusterError::Absent { .. }) => Found::Gone,
-            Err(error @ ClusterError::Corrupt { .. }) => Found::Damaged(error.to_string()),
-            Err(error) => return Err(error),
-        });
+        match read_together(shard, run.index, slot..slot + 1).await? {
+            Ok(one) => found.extend(one),
+            Err(why) => found.push(Found::Unreadable(why)),
+        }
     }
     Ok(found)
+}
+
+/// Neighbouring slots, or why they cannot all be had.
+async fn read_together(
+    shard: &Shard,
+    index: LogIndex,
+    slots: Range<u32>,
+) -> Result<Result<Vec<Found>, Unreadable>, ClusterError> {
+    let why = match shard.read_slots(index, slots.clone()).await {
+        Ok(read) if read.len() == slots.len() => {
+            return Ok(Ok(read.into_iter().map(decode).collect()));
+        }
+        Ok(_) => Unreadable::Damaged("the entry has fewer slots".to_owned()),
+        Err(ClusterError::Absent { .. }) => Unreadable::Gone,
+        Err(error @ ClusterError::Corrupt { .. }) => Unreadable::Damaged(error.to_string()),
+        Err(error @ ClusterError::Unread { .. }) => Unreadable::OutOfReach(error.to_string()),
+        Err(error) => return Err(error),
+    };
+    Ok(Err(why))
 }
 
 fn decode(slot: Bytes) -> Found {
     let bytes = slot.len() as u32;
     match Message::decode(slot) {
         Ok(message) => Found::Message { message, bytes },
-        Err(error) => Found::Damaged(error.to_string()),
+        Err(error) => Found::Unreadable(Unreadable::Damaged(error.to_string())),
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::api::error::BrokerError;
 use crate::api::topic::TopicDelivery;
 use crate::core::Core;
-use crate::payload::{self, Found, SlotRun};
+use crate::payload::{self, Found, SlotRun, Unreadable};
 
 /// Index records that one read looks at.
 const RECORDS_PER_READ_MAX: usize = 256;
@@ -106,10 +106,14 @@ pub(crate) async fn read(
                 },
                 bytes,
             }),
-            Found::Gone => {}
-            Found::Damaged(reason) => {
+            Found::Unreadable(Unreadable::Gone) => {}
+            Found::Unreadable(Unreadable::Damaged(reason)) => {
                 core.metrics.damaged_message();
                 tracing::error!(shard = %shard.id(), %offset, reason, "a damaged message is passed over");
+            }
+            // Nobody may be taken past it: a node that has it may come back.
+            Found::Unreadable(Unreadable::OutOfReach(reason)) => {
+                return Err(BrokerError::Unavailable { reason });
             }
         }
     }

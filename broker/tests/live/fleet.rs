@@ -1,6 +1,7 @@
 //! Three nodes in one process, linked over loopback, and ways to lose one.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -39,10 +40,15 @@ struct Berth {
 /// Nodes that form one cluster.
 pub struct Fleet {
     berths: Vec<Berth>,
+    tune: fn(&mut ClusterConfig),
 }
 
 impl Fleet {
     pub async fn start() -> Self {
+        Self::start_with(|_| ()).await
+    }
+
+    pub async fn start_with(tune: fn(&mut ClusterConfig)) -> Self {
         let berths = (0..3).map(|_| {
             let listen = TcpListener::bind("127.0.0.1:0").unwrap();
             Berth {
@@ -54,6 +60,7 @@ impl Fleet {
         });
         let mut fleet = Self {
             berths: berths.collect(),
+            tune,
         };
         let starting = (0..3).map(|place| fleet.boot(place));
         let members = futures::future::join_all(starting).await;
@@ -73,6 +80,7 @@ impl Fleet {
         config.expect = 3;
         config.listen = Some(berth.listen.clone());
         config.advertise = Some(berth.address.clone());
+        (self.tune)(&mut config);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -142,6 +150,10 @@ impl Fleet {
             member.is_some_and(|member| member.cluster.node().id == node)
         };
         self.berths.iter().position(is_it).unwrap()
+    }
+
+    pub fn directory(&self, place: usize) -> &Path {
+        self.berths[place].directory.path()
     }
 
     /// The places of all other nodes.

@@ -18,3 +18,4 @@ mod restart;
 mod signals;
 mod signals_afar;
 mod topics;
+mod unseen;

@@ -21,7 +21,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// A running node and its directory.
 pub struct Node {
     pub broker: Broker,
-    cluster: Cluster,
+    pub cluster: Cluster,
     directory: TempDir,
 }
 

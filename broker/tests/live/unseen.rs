@@ -1,0 +1,187 @@
+//! Messages that are leased and do not come to their receivers: unreadable ones, and answers that nobody
+//! takes.
+
+use std::time::{Duration, Instant};
+
+use flotilla_broker::{Broker, ClusterDetail, Enqueue, Receive, Session};
+use flotilla_cluster::{Cluster, ClusterConfig};
+use flotilla_model::command::{QueuePolicy, Selection, Settlement};
+use flotilla_model::format::FEATURE_LEVEL;
+use flotilla_model::name::Name;
+use flotilla_model::settings::QueueSettings;
+
+use crate::faults::damage;
+use crate::fleet::Fleet;
+use crate::node::{Node, PATIENCE, bodies, eventually, message, queue, receive, received};
+
+const SHORT: Duration = Duration::from_millis(500);
+const LONG: Duration = Duration::from_secs(60);
+
+/// The messages of a queue, the third of which is to be damaged.
+const MESSAGES: [&str; 5] = ["one", "two", "spoil-the-third", "four", "five"];
+
+async fn enqueue(broker: &Broker, queue: &Name, text: &str, policy: &QueuePolicy) {
+    let one = Enqueue {
+        queue: queue.clone(),
+        message: message(text),
+        policy: policy.clone(),
+        dedup: None,
+    };
+    for result in broker.enqueue(vec![one]).await {
+        result.unwrap();
+    }
+}
+
+/// A queue on a shard that the right node leads already, so that no other comes to lead it: one whose log
+/// is damaged may not be able to.
+async fn steady_queue(fleet: &Fleet) -> Name {
+    let cluster = &fleet.member(0).cluster;
+    let find = |detail: &ClusterDetail| {
+        let mut names = (0..100).map(|number| queue(&format!("jobs-{number}")));
+        names.find(|name| {
+            let mut shards = detail.shards.iter();
+            let shard = shards.find(|shard| shard.shard == cluster.shard_of(name));
+            shard.is_some_and(|shard| shard.leader == shard.replicas.first().copied())
+        })
+    };
+    let ask = || fleet.broker(0).cluster_detail();
+    let is_found = |detail: &ClusterDetail| find(detail).is_some();
+    let detail = eventually("a shard is led by the right node", ask, is_found).await;
+    find(&detail).unwrap()
+}
+
+/// A queue that comes to lie on the same shard as another one.
+fn neighbour(cluster: &Cluster, of: &Name) -> Name {
+    let mut names = (0..).map(|number| queue(&format!("neighbour-{number}")));
+    let is_near = |name: &Name| cluster.shard_of(name) == cluster.shard_of(of);
+    names.find(is_near).unwrap()
+}
+
+/// Messages are soon read from the disk only.
+fn small_cache(config: &mut ClusterConfig) {
+    config.log.tail_cache_bytes = 1 << 10;
+}
+
+fn small_cache_of_the_release_before(config: &mut ClusterConfig) {
+    small_cache(config);
+    config.feature_level_max = FEATURE_LEVEL - 1;
+}
+
+/// All shards, which all of these nodes hold, have come to a level.
+async fn levelled(clusters: &[&Cluster], level: u16) {
+    let deadline = Instant::now() + PATIENCE;
+    let is_there = |cluster: &&Cluster| {
+        let shards = cluster.shards().iter();
+        shards.map(|shard| shard.feature_level()).min() == Some(level)
+    };
+    while !clusters.iter().all(is_there) {
+        assert!(Instant::now() < deadline, "the level is not raised");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn levelled_fleet(fleet: &Fleet, level: u16) {
+    let clusters: Vec<&Cluster> = (0..3).map(|place| &fleet.member(place).cluster).collect();
+    levelled(&clusters, level).await;
+}
+
+/// A queue with one message that these nodes cannot read any more.
+async fn spoil(fleet: &Fleet, places: &[usize], jobs: &Name, policy: &QueuePolicy) {
+    let broker = fleet.broker(places[0]);
+    for text in MESSAGES {
+        enqueue(broker, jobs, text, policy).await;
+    }
+    // What comes after it is in the caches.
+    let filler = "x".repeat(1_000);
+    for _ in 0..10 {
+        enqueue(broker, &queue("filler"), &filler, &QueuePolicy::default()).await;
+    }
+    for place in places {
+        let directory = fleet.directory(*place).to_owned();
+        let text = MESSAGES[2];
+        let deadline = Instant::now() + PATIENCE;
+        // A follower has it a moment later.
+        while damage(&directory, text) == 0 {
+            assert!(Instant::now() < deadline, "{text} is not in the log");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// Receives all that can be read, and acknowledges all of its lease.
+async fn receive_the_rest(session: &Session, jobs: &Name) {
+    let got = received(session, receive(jobs, 20, Duration::from_secs(5))).await;
+    assert_eq!(bodies(&got), ["one", "two", "four", "five"]);
+    let settled = session.settle(jobs, got.lease, Selection::All, Settlement::Ack);
+    assert_eq!(settled.await.unwrap().count, 4, "and nothing else");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_node_can_read_holds_up_nothing_and_becomes_a_dead_letter_in_the_end() {
+    let fleet = Fleet::start_with(small_cache).await;
+    levelled_fleet(&fleet, FEATURE_LEVEL).await;
+    let jobs = steady_queue(&fleet).await;
+    let dead = neighbour(&fleet.member(0).cluster, &jobs);
+    let policy = QueuePolicy {
+        receive_count_max: 1,
+        dead_letter: Some(dead.clone()),
+        ..QueuePolicy::default()
+    };
+    spoil(&fleet, &[0, 1, 2], &jobs, &policy).await;
+    let leader = fleet.leader(&jobs);
+    let session = fleet.broker(fleet.others(leader)[0]).open_session();
+    receive_the_rest(&session, &jobs).await;
+    let broker = fleet.broker(leader);
+    let is_counted = |place| {
+        let shown = fleet.broker(place).metrics_text();
+        !shown.contains("flotilla_damaged_messages_total 0\n")
+    };
+    assert!((0..3).any(is_counted));
+    let detail = broker.queue(&jobs).await.unwrap();
+    assert_eq!((detail.messages, detail.dead_lettered_total), (0, 1));
+    // There it waits, for there is no limit.
+    let none = received(&session, receive(&dead, 1, SHORT)).await;
+    assert_eq!(bodies(&none), Vec::<String>::new());
+    let detail = broker.queue(&dead).await.unwrap();
+    assert_eq!((detail.available, detail.delayed), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_that_is_away_may_have_is_kept_and_holds_up_nothing() {
+    let mut fleet = Fleet::start_with(small_cache).await;
+    levelled_fleet(&fleet, FEATURE_LEVEL).await;
+    let jobs = steady_queue(&fleet).await;
+    let away = fleet.others(fleet.leader(&jobs))[0];
+    let discarded_after_one = QueuePolicy {
+        receive_count_max: 1,
+        ..QueuePolicy::default()
+    };
+    spoil(&fleet, &fleet.others(away), &jobs, &discarded_after_one).await;
+    fleet.kill(away);
+    fleet.settled().await;
+    let leader = fleet.leader(&jobs);
+    let session = fleet.broker(leader).open_session();
+    receive_the_rest(&session, &jobs).await;
+    let detail = fleet.broker(leader).queue(&jobs).await.unwrap();
+    assert_eq!((detail.messages, detail.delayed), (1, 1));
+    assert_eq!(detail.dead_lettered_total, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_node_can_read_holds_up_nothing_among_nodes_of_the_release_before() {
+    let fleet = Fleet::start_with(small_cache_of_the_release_before).await;
+    let jobs = steady_queue(&fleet).await;
+    spoil(&fleet, &[0, 1, 2], &jobs, &QueuePolicy::default()).await;
+    let leader = fleet.leader(&jobs);
+    let session = fleet.broker(leader).open_session();
+    receive_the_rest(&session, &jobs).await;
+    let detail = fleet.broker(leader).queue(&jobs).await.unwrap();
+    assert_eq!((detail.messages, detail.available), (1, 1));
+    // To be held for less time than it takes to find out that nobody can read it.
+    let brief = Receive {
+        visibility: Some(Duration::from_millis(100)),
+        ..receive(&jobs, 1, SHORT)
+    };
+    let none = received(&session, brief).await;
+    assert_eq!(bodies(&none), Vec::<String>::new());
+}
