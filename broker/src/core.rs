@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, ArbiterHandle};
 use flotilla_cluster::{Cluster, Shard};
+use flotilla_model::command::Command;
 use flotilla_model::ids::ShardId;
 use flotilla_model::name::{Kind, Name};
 use parking_lot::Mutex;
@@ -20,7 +21,7 @@ use crate::hub::buffer::{Bounds, Buffer};
 use crate::hub::links::HubLinks;
 use crate::hub::listener::Sent;
 use crate::hub::request::hub::RequestHub;
-use crate::ingress::{ShardIngress, Work};
+use crate::ingress::{Refused, ShardIngress, Work};
 use crate::metrics::Metrics;
 use crate::metrics::sample::LastSample;
 use crate::queue::actor::QueueActor;
@@ -297,16 +298,27 @@ impl Core {
         self: &Arc<Self>,
         shard: ShardId,
         what: &'static str,
-        commands: Vec<flotilla_model::command::Command>,
+        commands: Vec<Command>,
     ) {
+        if self.is_closing() {
+            return;
+        }
+        let works = |commands: &[Command]| commands.iter().cloned().map(Work::control).collect();
+        // Begun before this returns, so that what the caller does next comes after it.
+        let mut begun = Some(self.ingress(shard).try_submit(works(&commands)));
         let core = Arc::clone(self);
         self.runtime.spawn(async move {
             loop {
                 if core.is_closing() {
                     return;
                 }
-                let works = commands.iter().cloned().map(Work::control).collect();
-                match core.ingress(shard).run(works).await {
+                let outcome = match begun.take() {
+                    Some(Ok(pending)) => pending.await,
+                    Some(Err(Refused::Closed)) => return,
+                    Some(Err(Refused::NoRoom(works))) => core.ingress(shard).run(works).await,
+                    None => core.ingress(shard).run(works(&commands)).await,
+                };
+                match outcome {
                     Ok(_) => return,
                     Err(BrokerError::ShuttingDown) => return,
                     Err(error) => tracing::warn!(%shard, what, %error, "will be tried again"),

@@ -65,7 +65,11 @@ impl LeaseGuard {
 impl Drop for LeaseGuard {
     fn drop(&mut self) {
         if let Some(lease) = self.lease.take() {
-            let command = self.settling(lease, Selection::All, Settlement::Release);
+            let mut how = Settlement::Withdraw { pause_ms: 0 };
+            if !self.knows(&how) {
+                how = Settlement::Release;
+            }
+            let command = self.settling(lease, Selection::All, how);
             let shard = self.core.cluster.shard_of(&self.queue);
             let what = "release of messages whose receiver is gone";
             self.core.run_in_background(shard, what, vec![command]);

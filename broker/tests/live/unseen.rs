@@ -185,3 +185,51 @@ async fn what_no_node_can_read_holds_up_nothing_among_nodes_of_the_release_befor
     let none = received(&session, brief).await;
     assert_eq!(bodies(&none), Vec::<String>::new());
 }
+
+/// A receiver that is gone when its message comes: it is looked after until it waits, and then no more.
+async fn miss(broker: &Broker, session: &Session, jobs: &Name) {
+    let mut receiving = Box::pin(session.receive(receive(jobs, 1, LONG)));
+    let ask = || broker.queue(jobs);
+    let waits = eventually("it waits", ask, |detail| detail.subscriber_count == 1);
+    tokio::select! {
+        got = &mut receiving => panic!("{got:?}"),
+        _ = waits => {}
+    }
+    enqueue(broker, jobs, "text", &QueuePolicy::default()).await;
+    eventually("it is leased", ask, |detail| detail.leased == 1).await;
+    drop(receiving);
+    let is_back =
+        |detail: &flotilla_broker::QueueDetail| (detail.leased, detail.available) == (0, 1);
+    eventually("it is back", ask, is_back).await;
+}
+
+/// With one delivery allowed, a message that came to nobody is there for the next.
+async fn a_miss_does_not_count(leading: &Broker, receiving: &Broker, jobs: &Name) {
+    let once = QueueSettings {
+        receive_count_max: 1,
+        ..QueueSettings::default()
+    };
+    leading.configure_queue(jobs.clone(), once).await.unwrap();
+    let session = receiving.open_session();
+    miss(leading, &session, jobs).await;
+    let got = received(&session, receive(jobs, 1, LONG)).await;
+    assert_eq!(bodies(&got), ["text"]);
+    assert_eq!(got.messages[0].receive_count, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_whose_receiver_was_gone_was_not_received() {
+    let node = Node::start().await;
+    levelled(&[&node.cluster], FEATURE_LEVEL).await;
+    a_miss_does_not_count(&node.broker, &node.broker, &queue("jobs")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_a_node_did_not_hand_on_was_not_received() {
+    let fleet = Fleet::start().await;
+    levelled_fleet(&fleet, FEATURE_LEVEL).await;
+    let jobs = queue("jobs");
+    let leader = fleet.leader(&jobs);
+    let other = fleet.others(leader)[0];
+    a_miss_does_not_count(fleet.broker(leader), fleet.broker(other), &jobs).await;
+}
