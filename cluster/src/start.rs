@@ -14,7 +14,7 @@ use crate::error::ClusterError;
 use crate::forming::{Board, Forming, FormingService, Plan, PlannedNode, Terms, check_standing};
 use crate::identity::{ClusterId, Identity, Passport, PassportOffice, Standing};
 use crate::membership::Roster;
-use crate::net::{Links, LocalIdentity, ServiceId};
+use crate::net::{LinkVersions, Links, LocalIdentity, ServiceId};
 
 /// Before the level is noted again that could not be.
 const NOTE_PAUSE: Duration = Duration::from_secs(1);
@@ -89,6 +89,7 @@ fn local_identity(passport: &Passport) -> LocalIdentity {
         cluster: identity.as_ref().map(|identity| identity.cluster),
         node: identity.map_or(NodeId(0), |identity| identity.node),
         incarnation: passport.incarnation,
+        versions: LinkVersions::default(),
     }
 }
 

@@ -4,11 +4,9 @@ use flotilla_model::ids::NodeId;
 use tonic::Status;
 
 use super::peers::{PeerIdentity, ServiceId};
+use super::versions::LinkVersions;
 use super::wire::proto::Caller;
 use crate::identity::ClusterId;
-
-/// Raised when nodes that speak the protocol of before must not be understood by chance.
-pub(crate) const LINK_VERSION: u32 = 1;
 
 /// Who this node is to its peers. Changes once, when it forms or joins a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,13 +17,17 @@ pub(crate) struct LocalIdentity {
     pub node: NodeId,
     /// The node's start counter.
     pub incarnation: u64,
+    /// What this build speaks.
+    pub versions: LinkVersions,
 }
 
 impl LocalIdentity {
-    /// What goes with each request of this node.
-    pub fn caller(&self, target: NodeId) -> Caller {
+    /// What goes with each request of this node. `newest` is the newest version that the target speaks, as
+    /// far as that is known.
+    pub fn caller(&self, target: NodeId, newest: Option<u32>) -> Caller {
         Caller {
-            version: LINK_VERSION,
+            version: self.versions.spoken(newest),
+            version_newest: self.versions.newest,
             cluster: self
                 .cluster
                 .map(|cluster| cluster.0.to_vec().into())
@@ -43,12 +45,7 @@ impl LocalIdentity {
         service: Option<ServiceId>,
     ) -> Result<PeerIdentity, Status> {
         let caller = caller.ok_or_else(|| Status::invalid_argument("it does not say who asks"))?;
-        if caller.version != LINK_VERSION {
-            return refuse(format!(
-                "link protocol version {} is not spoken here, this node speaks {LINK_VERSION}",
-                caller.version
-            ));
-        }
+        self.versions.check(caller.version)?;
         let cluster = self.cluster.map(|cluster| cluster.0.to_vec());
         let is_of_this_cluster = cluster.as_deref() == Some(&caller.cluster[..]);
         if service == Some(ServiceId::FORMING) {

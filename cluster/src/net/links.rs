@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,7 +29,7 @@ use super::talk::{Talk, late_frames};
 use super::traffic::{LinkMetrics, Traffic};
 use super::wire::CALL_BYTES_MAX;
 use super::wire::proto::link_client::LinkClient;
-use super::wire::proto::{CallRequest, TalkFrame};
+use super::wire::proto::{CallRequest, Caller, TalkFrame};
 use crate::pace::Pace;
 
 /// What may be asked of one peer at a time: 64 MiB of questions, and 1,024 of them.
@@ -71,6 +72,8 @@ struct PeerLinks {
     lanes: [Arc<Slot>; Lane::COUNT],
     calls: Arc<Semaphore>,
     line: Mutex<Option<Arc<Line>>>,
+    /// The newest version of the protocol that the peer speaks; 0 before it was heard.
+    newest: AtomicU32,
 }
 
 impl Links {
@@ -267,8 +270,10 @@ impl Links {
         Ok(talk)
     }
 
-    pub(super) fn caller(&self, to: NodeId) -> super::wire::proto::Caller {
-        self.inner.me.borrow().caller(to)
+    pub(super) fn caller(&self, to: NodeId) -> Caller {
+        let peers = self.inner.peers.read();
+        let newest = peers.get(&to).and_then(|peer| peer.newest());
+        self.inner.me.borrow().caller(to, newest)
     }
 
     fn peer(&self, node: NodeId) -> Result<Arc<PeerLinks>, PeerError> {
@@ -311,10 +316,17 @@ impl Links {
     /// Who asks, if this node listens to it.
     pub(super) fn admit(
         &self,
-        caller: Option<super::wire::proto::Caller>,
+        caller: Option<Caller>,
         service: Option<ServiceId>,
     ) -> Result<PeerIdentity, Status> {
+        let newest = caller.as_ref().map_or(0, |caller| {
+            // Builds of before do not say it, and have one version only.
+            caller.version_newest.max(caller.version)
+        });
         let peer = self.inner.me.borrow().admit(caller, service)?;
+        if let Some(links) = self.inner.peers.read().get(&peer.node) {
+            links.newest.store(newest, Ordering::Relaxed);
+        }
         // A node that was removed may ask why nobody talks to it.
         if service != Some(ServiceId::FORMING) && self.is_cut(peer.node) {
             return Err(Status::unavailable(format!(
@@ -333,7 +345,12 @@ impl PeerLinks {
             lanes: [Lane::Control, Lane::Append, Lane::Bulk].map(|lane| Slot::new(lane, dialer)),
             calls: Arc::new(Semaphore::new(CALLS_UNITS)),
             line: Mutex::new(None),
+            newest: AtomicU32::new(0),
         })
+    }
+
+    fn newest(&self) -> Option<u32> {
+        Some(self.newest.load(Ordering::Relaxed)).filter(|newest| *newest > 0)
     }
 
     fn reset(&self) {

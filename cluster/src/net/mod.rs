@@ -36,6 +36,7 @@ mod talk;
 #[cfg(test)]
 mod tests;
 mod traffic;
+mod versions;
 mod wire;
 
 pub(crate) use identity::LocalIdentity;
@@ -46,3 +47,4 @@ pub use peers::{PeerError, PeerIdentity, PeerService, Peers, ServiceId};
 pub(crate) use snapshot_sender::read_chunks;
 pub use talk::{Talk, TalkReceiver, TalkSender, TrySendError};
 pub use traffic::LinkMetrics;
+pub(crate) use versions::LinkVersions;

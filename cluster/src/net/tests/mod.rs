@@ -37,11 +37,17 @@ impl Node {
     }
 
     pub fn start_on(listener: TcpListener, cluster: Option<ClusterId>, number: u64) -> Self {
-        let (identity, me) = watch::channel(LocalIdentity {
+        let identity = LocalIdentity {
             cluster,
             node: NodeId(number),
             incarnation: 1,
-        });
+            ..LocalIdentity::default()
+        };
+        Self::start_as(listener, identity)
+    }
+
+    pub fn start_as(listener: TcpListener, identity: LocalIdentity) -> Self {
+        let (identity, me) = watch::channel(identity);
         let links = Links::new(Handle::current(), Arc::new(TcpNetwork), me);
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();

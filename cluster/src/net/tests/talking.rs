@@ -10,7 +10,11 @@ use tokio::sync::mpsc;
 
 use super::{CLUSTER, Node, SOON, echo, introduce};
 use crate::identity::ClusterId;
-use crate::net::{Lane, PeerError, PeerIdentity, PeerService, ServiceId, Talk, TrySendError};
+
+use crate::net::{
+    Lane, LinkVersions, LocalIdentity, PeerError, PeerIdentity, PeerService, ServiceId, Talk,
+    TrySendError,
+};
 
 const LANES: [Lane; 3] = [Lane::Control, Lane::Append, Lane::Bulk];
 
@@ -167,6 +171,48 @@ async fn a_node_of_another_cluster_is_refused_with_the_reason() {
         .talk(NodeId(2), Lane::Bulk, ServiceId::BROKER)
         .await;
     assert!(matches!(talk, Err(PeerError::Refused { .. })));
+}
+
+/// A node of a release that speaks these versions.
+fn release(number: u64, oldest: u32, greeting: u32, newest: u32) -> Node {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let identity = LocalIdentity {
+        cluster: Some(CLUSTER),
+        node: NodeId(number),
+        incarnation: 1,
+        versions: LinkVersions {
+            oldest,
+            greeting,
+            newest,
+        },
+    };
+    let node = Node::start_as(listener, identity);
+    node.links.register(ServiceId::BROKER, echo());
+    node
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_of_two_releases_speak_the_newest_version_that_both_know() {
+    let (before, after) = (release(1, 1, 1, 2), release(2, 2, 2, 3));
+    introduce(&[&before, &after]);
+    let spoken = |from: &Node, to| from.links.caller(NodeId(to)).version;
+    // Two releases apart, the older one is not understood before it has heard the newer one.
+    let Err(PeerError::Refused { reason }) = ask(&before, 2, b"hello").await else {
+        panic!("it was not refused");
+    };
+    let expected = "link protocol version 1 is not spoken here, this node speaks 2 to 3";
+    assert_eq!(reason, expected);
+    assert_eq!(ask(&after, 1, b"hello").await.unwrap(), "hello");
+    assert_eq!((spoken(&before, 2), spoken(&after, 1)), (2, 2));
+    assert_eq!(ask(&before, 2, b"hello").await.unwrap(), "hello");
+
+    // The newer one goes back to the release before, and is understood as soon as it is heard.
+    drop(after);
+    let again = release(2, 1, 1, 1);
+    let addresses = [(NodeId(1), before.address.to_string())].into();
+    again.links.set_addresses(addresses);
+    assert_eq!(ask(&again, 1, b"hello").await.unwrap(), "hello");
+    assert_eq!(spoken(&before, 2), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
