@@ -183,12 +183,12 @@ impl Mender {
         if !self.has_others(number) {
             return Err(broken("no other node holds the group"));
         }
-        self.give_up_leadership(group).await?;
         let must_lead = self.damage_of(number) == Some(Damage::Word)
             || group.replica.failure().is_some()
             || group.is_vacant()?;
         let was_running = group.raft().is_some();
         if must_lead {
+            self.give_up_leadership(group, None).await?;
             // Before the leader is asked: it is not to be confirmed by this node.
             group.stop_raft().await;
         }
@@ -198,7 +198,9 @@ impl Mender {
         for from in sources {
             match fetch(&self.links, from, group, must_lead).await {
                 Ok(fetched) => {
-                    self.give_up_leadership(group).await?;
+                    // Not sooner: while nobody has what is damaged here, the others may be no better leaders,
+                    // and one that cannot read its log is none.
+                    self.give_up_leadership(group, Some(from)).await?;
                     group.rebuild(fetched, must_lead).await?;
                     return Ok(from);
                 }
@@ -223,8 +225,21 @@ impl Mender {
         sources
     }
 
-    async fn give_up_leadership(&self, group: &Group) -> Result<(), ClusterError> {
-        group.hand_over(Instant::now() + HAND_OVER_WAIT).await;
+    /// Lets another node lead: this one, if it can.
+    async fn give_up_leadership(
+        &self,
+        group: &Group,
+        to: Option<NodeId>,
+    ) -> Result<(), ClusterError> {
+        let deadline = Instant::now() + HAND_OVER_WAIT;
+        let leads = *group.replica.role.borrow() == Role::Leader;
+        if let Some(to) = to
+            && leads
+            && let Err(error) = group.transfer_to(to, deadline).await
+        {
+            tracing::debug!(group = group.replica.group.0, %to, %error, "another node is to lead");
+        }
+        group.hand_over(deadline).await;
         match *group.replica.role.borrow() {
             Role::Leader => Err(broken("no other node takes over the leadership")),
             _ => Ok(()),

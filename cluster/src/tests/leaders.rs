@@ -79,6 +79,16 @@ impl Fleet {
             .expect("there are followers")
     }
 
+    /// All places, the one first to which the lead of a shard is brought in the end: a leader there
+    /// stays it.
+    pub fn places_by_preference(&self, shard: ShardId) -> Vec<usize> {
+        let mut places: Vec<usize> = (0..self.berths.len()).collect();
+        let replicas = self.node(0).cluster.inner.roster.replicas(shard);
+        let preferred = replicas.expect("the shard has a place")[0];
+        places.sort_by_key(|place| self.node(*place).cluster.node().id != preferred);
+        places
+    }
+
     /// Makes a node the leader of a shard.
     pub fn make_leader(&self, shard: ShardId, place: usize) {
         let to = self.node(place).cluster.node().id;

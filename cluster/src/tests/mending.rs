@@ -11,9 +11,9 @@ use super::fleet::Fleet;
 use super::*;
 use crate::{Finding, ReplicaFinding, Verification};
 
-const SHARD: ShardId = ShardId(1);
+pub(super) const SHARD: ShardId = ShardId(1);
 
-fn fleet() -> Fleet {
+pub(super) fn fleet() -> Fleet {
     Fleet::of_three(|config| {
         config.shards = 1;
         // Messages are soon read from the disk only.
@@ -21,11 +21,11 @@ fn fleet() -> Fleet {
     })
 }
 
-fn topic() -> Name {
+pub(super) fn topic() -> Name {
     Name::topic("t").unwrap()
 }
 
-fn fill(node: &Node, messages: std::ops::Range<u32>) -> Vec<String> {
+pub(super) fn fill(node: &Node, messages: std::ops::Range<u32>) -> Vec<String> {
     let payloads: Vec<String> = messages
         .map(|number| format!("payload {number:05}"))
         .collect();
@@ -35,7 +35,7 @@ fn fill(node: &Node, messages: std::ops::Range<u32>) -> Vec<String> {
     payloads
 }
 
-fn payloads(contents: Vec<(Offset, String)>) -> Vec<String> {
+pub(super) fn payloads(contents: Vec<(Offset, String)>) -> Vec<String> {
     contents.into_iter().map(|(_, payload)| payload).collect()
 }
 
@@ -71,7 +71,7 @@ pub(super) fn flip(fleet: &Fleet, place: usize, marker: &str) {
     assert!(flipped > 0, "{marker:?} is not in the log");
 }
 
-fn verify(node: &Node) -> Verification {
+pub(super) fn verify(node: &Node) -> Verification {
     let run = node.cluster.verify();
     node.wait_for("the comparison", |node| {
         node.cluster
@@ -128,35 +128,6 @@ fn replicas_are_identical_at_one_entry_while_others_are_written() {
     };
     let longest = fleet.nodes().filter_map(pause).max();
     eprintln!("apply was held up for {longest:?} us at most");
-}
-
-#[test]
-fn nothing_is_missing_at_a_leader_with_damaged_messages() {
-    let fleet = fleet();
-    let victim = fleet.leader(SHARD);
-    let node = fleet.node(victim);
-    let written = fill(node, 0..50);
-    let id = node.cluster.node().id;
-    {
-        let _no_mending = node.runtime.block_on(node.cluster.inner.mender.hold());
-        flip(&fleet, victim, &written[20]);
-        flip(&fleet, victim, &written[21]);
-        assert_eq!(payloads(node.topic_contents(&topic())), written);
-        assert!(node.cluster.mending().read_elsewhere > 0);
-        assert!(!node.cluster.health().damage.is_empty());
-    }
-    // Found by the read, it is mended, though this node led.
-    fleet.wait_for("the replica to be mended", |fleet| {
-        let mending = fleet.node(victim).cluster.mending();
-        mending.mended > 0 && mending.damaged == 0
-    });
-    fleet.wait_until_ready();
-    assert!(node.cluster.health().damage.is_empty());
-    let read_elsewhere = node.cluster.mending().read_elsewhere;
-    assert_eq!(payloads(node.topic_contents(&topic())), written);
-    assert_eq!(node.cluster.mending().read_elsewhere, read_elsewhere);
-    let found = verify(node);
-    assert!(found.is_fine(), "{id}: {found:?}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Tests of a whole node and of a replica without Raft, with what they share.
 
+mod damaged_leaders;
 mod faults;
 mod fleet;
 mod forming;
@@ -146,23 +147,25 @@ impl Node {
 
     /// Everything that a topic holds, in order.
     fn topic_contents(&self, topic: &Name) -> Vec<(Offset, String)> {
+        self.try_topic_contents(topic).unwrap()
+    }
+
+    fn try_topic_contents(&self, topic: &Name) -> Result<Vec<(Offset, String)>, ClusterError> {
         let shard = self.shard(topic);
         self.runtime.block_on(async {
-            let info = shard
-                .read(|records| query::topic_info(records, topic))
-                .await
-                .unwrap();
-            let Some(info) = info else { return Vec::new() };
+            let info = shard.read(|records| query::topic_info(records, topic));
+            let Some(info) = info.await? else {
+                return Ok(Vec::new());
+            };
             let mut contents = Vec::new();
             let mut from = info.first;
             while from < info.next {
                 let found = shard
                     .read(|records| query::topic_locate(records, info.object, from, 100))
-                    .await
-                    .unwrap();
+                    .await?;
                 for record in found {
                     let slots = record.first_slot..record.first_slot + record.count;
-                    let payloads = shard.read_slots(record.index, slots).await.unwrap();
+                    let payloads = shard.read_slots(record.index, slots).await?;
                     for (place, payload) in payloads.into_iter().enumerate() {
                         let offset = Offset(record.first.0 + place as u64);
                         contents.push((offset, text(&payload)));
@@ -170,7 +173,7 @@ impl Node {
                     }
                 }
             }
-            contents
+            Ok(contents)
         })
     }
 

@@ -56,15 +56,18 @@ fn dead_letters_cross_shards_exactly_once_over_kills() {
     assert_eq!(node.queue_contents(&target), expected);
 }
 
-/// Dead letters of one shard for two others, the second of which is damaged on some nodes before it dies.
+/// Dead letters of one shard for two others, one of which is damaged on some nodes before it dies.
 struct Damaged {
     fleet: Fleet,
+    /// The nodes that are not damaged, which are down.
+    away: Vec<usize>,
     damaged: Name,
     whole: Name,
 }
 
 impl Damaged {
-    fn on(places: &[usize]) -> Self {
+    /// On so many nodes, the leader first.
+    fn on(count: usize) -> Self {
         let mut fleet = Fleet::of_three(|config| {
             config.shards = 3;
             // Messages are soon read from the disk only.
@@ -72,6 +75,8 @@ impl Damaged {
         });
         let source = queue_on(ShardId(1), 3);
         let (damaged, whole) = (queue_on(ShardId(2), 3), queue_on(ShardId(3), 3));
+        let mut places = fleet.places_by_preference(ShardId(1));
+        let away = places.split_off(count);
         fleet.make_leader(ShardId(1), places[0]);
         let node = fleet.node(places[0]);
         let payloads = ["first letter", "damaged letter", "third letter"];
@@ -91,17 +96,16 @@ impl Damaged {
                 shard.replica().applied_index() >= held[3].at.index.0
             })
         });
-        for place in places {
+        for place in &places {
             flip(&fleet, *place, payloads[1]);
         }
-        for place in 0..3 {
-            if !places.contains(&place) {
-                fleet.kill(place);
-            }
+        for place in &away {
+            fleet.kill(*place);
         }
         return_all(fleet.node(places[0]), &source, lease);
         Self {
             fleet,
+            away,
             damaged,
             whole,
         }
@@ -118,7 +122,7 @@ impl Damaged {
 
 #[test]
 fn a_dead_letter_that_is_damaged_everywhere_does_not_hold_up_those_behind_it() {
-    let letters = Damaged::on(&[0, 1, 2]);
+    let letters = Damaged::on(3);
     letters.wait_for(&letters.damaged, &["first letter", "third letter"]);
     letters.wait_for(&letters.whole, &["whole letter"]);
     let dropped = |node: &Node| {
@@ -133,10 +137,10 @@ fn a_dead_letter_that_is_damaged_everywhere_does_not_hold_up_those_behind_it() {
 
 #[test]
 fn a_dead_letter_that_a_node_may_come_back_with_is_kept_and_holds_up_no_other_shard() {
-    let mut letters = Damaged::on(&[0, 1]);
+    let mut letters = Damaged::on(2);
     letters.wait_for(&letters.damaged, &["first letter"]);
     letters.wait_for(&letters.whole, &["whole letter"]);
-    letters.fleet.restart(2);
+    letters.fleet.restart(letters.away[0]);
     letters.wait_for(
         &letters.damaged,
         &["first letter", "damaged letter", "third letter"],
