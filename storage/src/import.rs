@@ -95,6 +95,11 @@ impl SnapshotImport {
         self.chunks
     }
 
+    /// What they take on the disk; installed, the snapshot takes about as much once more.
+    pub fn bytes_staged(&self) -> u64 {
+        self.bytes
+    }
+
     /// Whether the last chunk has arrived, and with it all that it speaks of.
     pub fn is_complete(&self) -> bool {
         self.is_complete

@@ -28,6 +28,7 @@ mod links;
 mod network;
 mod peers;
 mod server;
+mod setback;
 mod slot;
 mod snapshot_head;
 mod snapshot_receiver;

@@ -1,9 +1,9 @@
 //! Receives a snapshot: chunks are staged and checked, and installed once all are there.
 //!
 //! What was staged when a transfer broke off is kept for a while: the next one, if it is of the same
-//! checkpoint, brings only the rest.
+//! checkpoint, brings only the rest. What could not be staged here is given up at once, since others may
+//! wait for its room, and the next transfer waits.
 
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,10 +14,10 @@ use tonic::{Status, Streaming};
 
 use super::groups::{AttachedGroup, answer, malformed};
 use super::links::Links;
+use super::setback::{Setback, Unstored};
 use super::snapshot_head::SnapshotHead;
 use super::traffic::Traffic;
 use super::wire::proto::{SnapshotAnswer, SnapshotPart};
-use crate::error::chain;
 use crate::snapshot::SnapshotHandle;
 use crate::types::{Groups, SnapshotMeta};
 
@@ -28,14 +28,20 @@ const PARTIAL_KEPT: Duration = Duration::from_secs(60);
 
 /// A group's transfer: one at a time, and what the last one left.
 #[derive(Default)]
-pub(super) struct Receiving(Arc<tokio::sync::Mutex<Option<Partial>>>);
+pub(super) struct Receiving(Arc<tokio::sync::Mutex<Left>>);
+
+#[derive(Default)]
+struct Left {
+    partial: Option<Partial>,
+    setback: Option<Setback>,
+}
 
 struct Partial {
     import: SnapshotImport,
     since: Instant,
 }
 
-type Slot = OwnedMutexGuard<Option<Partial>>;
+type Slot = OwnedMutexGuard<Left>;
 
 impl Links {
     /// Takes a snapshot in, from the first part on.
@@ -49,6 +55,13 @@ impl Links {
         let meta = head.meta(group.replica.group).map_err(malformed)?;
         let slot = group.receiving.0.clone().try_lock_owned();
         let slot = slot.map_err(|_| Status::unavailable("another snapshot is on its way here"))?;
+        let log = &group.replica.log;
+        let has_room = |bytes| log.admission(bytes).is_ok();
+        if let Some(setback) = &slot.setback
+            && setback.holds(Instant::now(), has_room)
+        {
+            return Err(refused(setback));
+        }
         let (answers, mut queue) = mpsc::channel(2);
         let transfer = Transfer {
             group,
@@ -77,8 +90,15 @@ impl Links {
     pub fn chunks_left(&self, group: flotilla_storage::GroupId) -> Option<u64> {
         let group = self.group(group.0).ok()?;
         let slot = group.receiving.0.try_lock().ok()?;
-        slot.as_ref()
-            .map(|partial| partial.import.chunks_received())
+        let partial = slot.partial.as_ref()?;
+        Some(partial.import.chunks_received())
+    }
+
+    /// Why the last transfer could not be stored.
+    pub fn setback(&self, group: flotilla_storage::GroupId) -> Option<String> {
+        let group = self.group(group.0).ok()?;
+        let slot = group.receiving.0.try_lock().ok()?;
+        Some(slot.setback.as_ref()?.why.reason.clone())
     }
 }
 
@@ -99,7 +119,10 @@ impl Transfer {
         answers: &mpsc::Sender<Result<SnapshotAnswer, Status>>,
     ) -> Result<SnapshotAnswer, Status> {
         let _room = self.room.acquire().await;
-        let mut import = self.begin(&mut slot).await?;
+        let mut import = match self.begin(&mut slot).await {
+            Ok(import) => import,
+            Err(unstored) => return Err(self.set_back(&mut slot, unstored)),
+        };
         let begun = SnapshotAnswer {
             chunks_present: import.chunks_received(),
             ..SnapshotAnswer::default()
@@ -108,7 +131,10 @@ impl Transfer {
         let _ = answers.send(Ok(begun)).await;
         loop {
             match parts.message().await {
-                Ok(Some(part)) => import = staged(import, part).await?,
+                Ok(Some(part)) => match staged(import, part).await {
+                    Ok(more) => import = more,
+                    Err(unstored) => return Err(self.set_back(&mut slot, unstored)),
+                },
                 Ok(None) if import.is_complete() => break,
                 Ok(None) => {
                     keep(&self.group, slot, import);
@@ -127,6 +153,7 @@ impl Transfer {
             "snapshot received"
         );
         self.traffic.snapshot_received();
+        slot.setback = None;
         let snapshot = Snapshot {
             meta: self.meta,
             snapshot: SnapshotHandle::Staged(Box::new(import)),
@@ -145,8 +172,8 @@ impl Transfer {
     }
 
     /// What is left of an earlier transfer of the same checkpoint, or nothing.
-    async fn begin(&self, slot: &mut Slot) -> Result<SnapshotImport, Status> {
-        let left = slot.take().map(|partial| partial.import);
+    async fn begin(&self, slot: &mut Slot) -> Result<SnapshotImport, Unstored> {
+        let left = slot.partial.take().map(|partial| partial.import);
         if let Some(left) = left
             && *left.manifest() == self.head.manifest
         {
@@ -154,15 +181,43 @@ impl Transfer {
         }
         let log = self.group.replica.log.clone();
         let manifest: SnapshotManifest = self.head.manifest.clone();
-        let import = blocking(move || log.import_snapshot(manifest).map_err(io::Error::other));
-        import.await
+        blocking(move || {
+            let import = log.import_snapshot(manifest);
+            import.map_err(|error| Unstored::new(&error, 0))
+        })
+        .await
+    }
+
+    /// Keeps the next transfers away for a while.
+    fn set_back(&self, slot: &mut Slot, unstored: Unstored) -> Status {
+        let setback = Setback::after(slot.setback.take(), unstored, Instant::now());
+        tracing::warn!(
+            group = self.group.replica.group.0,
+            reason = setback.why.reason,
+            pause_ms = setback.pause.as_millis() as u64,
+            "a snapshot could not be stored"
+        );
+        let status = refused(&setback);
+        slot.setback = Some(setback);
+        status
     }
 }
 
-async fn staged(mut import: SnapshotImport, part: SnapshotPart) -> Result<SnapshotImport, Status> {
-    blocking(move || {
-        import.chunk(&part.chunk).map_err(io::Error::other)?;
-        Ok(import)
+fn refused(setback: &Setback) -> Status {
+    let reason = &setback.why.reason;
+    Status::unavailable(format!("no snapshot can be stored for now: {reason}"))
+}
+
+async fn staged(
+    mut import: SnapshotImport,
+    part: SnapshotPart,
+) -> Result<SnapshotImport, Unstored> {
+    blocking(move || match import.chunk(&part.chunk) {
+        Ok(()) => Ok(import),
+        Err(error) => {
+            let bytes = import.bytes_staged() + part.chunk.len() as u64;
+            Err(Unstored::new(&error, bytes))
+        }
     })
     .await
 }
@@ -170,7 +225,7 @@ async fn staged(mut import: SnapshotImport, part: SnapshotPart) -> Result<Snapsh
 /// Keeps what has arrived, and gives its place on the disk back if nobody comes for it.
 fn keep(group: &AttachedGroup, mut slot: Slot, import: SnapshotImport) {
     let since = Instant::now();
-    *slot = Some(Partial { import, since });
+    slot.partial = Some(Partial { import, since });
     drop(slot);
     let kept = Arc::downgrade(&group.receiving.0);
     tokio::spawn(async move {
@@ -178,16 +233,15 @@ fn keep(group: &AttachedGroup, mut slot: Slot, import: SnapshotImport) {
         if let Some(kept) = kept.upgrade()
             && let Ok(mut slot) = kept.try_lock()
         {
-            slot.take_if(|partial| partial.since == since);
+            slot.partial.take_if(|partial| partial.since == since);
         }
     });
 }
 
 async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> Result<T, Status> {
+    work: impl FnOnce() -> Result<T, Unstored> + Send + 'static,
+) -> Result<T, Unstored> {
     tokio::task::spawn_blocking(work)
         .await
-        .map_err(|error| Status::unavailable(error.to_string()))?
-        .map_err(|error| Status::unavailable(format!("it cannot be staged: {}", chain(&error))))
+        .unwrap_or_else(|error| Err(Unstored::broken_off(&error)))
 }

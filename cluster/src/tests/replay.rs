@@ -20,17 +20,21 @@ use flotilla_model::format::{FEATURE_LEVEL, encode_head};
 use flotilla_model::ids::{LogIndex, NodeId, Origin, ShardTime, WallTime};
 use flotilla_model::machine::apply_in_memory;
 use flotilla_model::records::MemoryRecords;
-use flotilla_storage::{EntryBody, GroupId, LogConfig, LogEntry, NodeLog, RealDisk};
+use flotilla_storage::{Disk, EntryBody, GroupId, LogConfig, LogEntry, NodeLog, RealDisk};
 use openraft::EntryPayload;
 use openraft::storage::RaftStateMachine;
 
 pub(super) const GROUP: GroupId = GroupId(1);
 
 pub(crate) fn open_log(dir: &Path) -> NodeLog {
+    open_log_on(Arc::new(RealDisk), dir)
+}
+
+pub(crate) fn open_log_on(disk: Arc<dyn Disk>, dir: &Path) -> NodeLog {
     let mut config = LogConfig::new(dir);
     config.segment_bytes = 1 << 20;
     config.reserve_bytes = Some(0);
-    NodeLog::open(config, Arc::new(RealDisk)).unwrap().0
+    NodeLog::open(config, disk).unwrap().0
 }
 
 pub(crate) fn open_replica(log: &NodeLog, group: GroupId, clean_bytes_max: u64) -> Arc<Replica> {

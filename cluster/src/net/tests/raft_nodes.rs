@@ -13,7 +13,7 @@ use flotilla_model::format::encode_head;
 use flotilla_model::ids::{NodeId, Origin, ShardTime, WallTime};
 use flotilla_model::name::Name;
 use flotilla_model::query;
-use flotilla_storage::{EntryBody, GroupId, NodeLog};
+use flotilla_storage::{Disk, EntryBody, GroupId, NodeLog, RealDisk};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{ChangeMembers, ServerState};
 
@@ -24,7 +24,7 @@ use crate::log_store::ShardLog;
 use crate::replica::Replica;
 use crate::state_machine::ShardStateMachine;
 use crate::tests::append_command;
-use crate::tests::replay::{open_log, open_replica};
+use crate::tests::replay::{open_log_on, open_replica};
 use crate::types::{Batch, Peer};
 
 /// A node whose groups are run by Raft over the links.
@@ -60,10 +60,20 @@ impl RaftNode {
     }
 
     pub async fn start_on(listener: TcpListener, dir: &Path, number: u64, groups: u32) -> Self {
+        Self::start_with(listener, Arc::new(RealDisk), dir, number, groups).await
+    }
+
+    pub async fn start_with(
+        listener: TcpListener,
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        number: u64,
+        groups: u32,
+    ) -> Self {
         let net = Node::start_on(listener, Some(CLUSTER), number);
         let dir = dir.join(format!("node-{number}"));
         std::fs::create_dir_all(&dir).unwrap();
-        let log = open_log(&dir);
+        let log = open_log_on(disk, &dir);
         let mut running = BTreeMap::new();
         for group in (1..=groups).map(GroupId) {
             let replica = open_replica(&log, group, 1 << 20);

@@ -1,8 +1,14 @@
 //! Snapshots over the links, to nodes that lack the log behind them.
 
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 use flotilla_model::ids::NodeId;
 use flotilla_storage::GroupId;
+use flotilla_storage::testing::FaultyDisk;
 
 use super::raft_nodes::{PAUSE, RaftNode, Writer, converges, message};
 use super::{eventually, introduce};
@@ -191,6 +197,36 @@ async fn when_a_sender_dies_the_next_leader_sends_its_own() {
     written.push(last);
     let fourth = nodes.iter().find(|node| node.number == 4).unwrap();
     converges(fourth, GROUP, &written).await;
+    stop(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_the_disk_has_no_room_for_is_not_sent_again_before_there_is_some() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut nodes, _writer, written) = filled(dir.path(), 1, 24).await;
+    let disk = FaultyDisk::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let second = RaftNode::start_with(listener, Arc::new(disk.clone()), dir.path(), 2, 1).await;
+    nodes.push(second);
+    introduce(&nodes.iter().map(|node| &node.net).collect::<Vec<_>>());
+    // It could be staged, but not installed.
+    let snapshot_bytes = (written.len() * MESSAGE_BYTES) as u64;
+    disk.set_capacity(Some(disk.used_bytes() + snapshot_bytes));
+    let links = &nodes[1].net.links;
+    add_learner(&nodes[0], 2).await;
+    let reason = eventually("it is refused", async || links.setback(GROUP)).await;
+    assert!(reason.contains("free"), "{reason}");
+    let is_staged = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "import");
+    assert!(!disk.paths().iter().any(is_staged), "what came is given up");
+    // Raft asks twice a second.
+    let received_bytes = links.metrics().received_bytes;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let more_bytes = links.metrics().received_bytes - received_bytes;
+    // What was under way is all that came.
+    assert!(more_bytes < snapshot_bytes, "{more_bytes}");
+    disk.set_capacity(None);
+    converges(&nodes[1], GROUP, &written).await;
+    assert_eq!(nodes[1].net.links.setback(GROUP), None);
     stop(nodes).await;
 }
 
