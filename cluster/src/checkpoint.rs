@@ -174,7 +174,8 @@ pub(crate) async fn checkpoint(replica: &Arc<Replica>) -> Result<AppliedMark, Cl
         })?
 }
 
-async fn checkpoint_now(replica: Arc<Replica>) -> Result<AppliedMark, ClusterError> {
+/// To be polled to its end.
+pub(crate) async fn checkpoint_now(replica: Arc<Replica>) -> Result<AppliedMark, ClusterError> {
     let replica = &replica;
     let mut unfinished = replica.checkpointing.lock().await;
     let writer = replica.writers.acquire().await;

@@ -12,7 +12,7 @@ use flotilla_storage::NodeLog;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{MutexGuard, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::checkpoint::{Checkpointer, Frozen, checkpoint};
@@ -58,6 +58,9 @@ pub(crate) struct Group {
     pub replica: Arc<Replica>,
     pub shard: Shard,
     raft: watch::Sender<Option<Raft>>,
+    /// Whose turn it is to stop Raft and to start it. Several parts of a node do that: two at once would
+    /// each start one, and the first would run on unseen and take part in the group under this node's name.
+    turn: tokio::sync::Mutex<()>,
     /// Set while this node leads and takes entries.
     pub(crate) lead: watch::Sender<Option<Lead>>,
     pub(crate) leadership: parking_lot::Mutex<Leadership>,
@@ -104,6 +107,7 @@ impl Group {
             replica,
             shard,
             raft,
+            turn: tokio::sync::Mutex::new(()),
             lead,
             leadership: parking_lot::Mutex::default(),
             node,
@@ -120,6 +124,11 @@ impl Group {
 
     /// Starts Raft. An error takes only this group out of service.
     pub async fn start(self: &Arc<Self>) {
+        let turn = self.turn.lock().await;
+        self.start_in(&turn).await;
+    }
+
+    async fn start_in(self: &Arc<Self>, _turn: &MutexGuard<'_, ()>) {
         if self.replica.failure().is_some() {
             self.settled.send_replace(true);
             return;
@@ -173,6 +182,8 @@ impl Group {
         // Before it runs: a peer must not find half a group.
         let links = &self.node.links;
         links.attach_group(group, raft.clone(), self.replica.clone());
+        let other = self.raft.send_replace(Some(raft.clone()));
+        assert!(other.is_none(), "a group runs one Raft");
         raft.run();
         if is_new && let Some(members) = self.node.initial.clone() {
             match raft.initialize(members).await {
@@ -181,7 +192,6 @@ impl Group {
                 Err(error) => return Err(unavailable(&error)),
             }
         }
-        self.raft.send_replace(Some(raft.clone()));
         let watcher = self.node.runtime.spawn(self.clone().follow_role(raft));
         *self.watcher.lock() = Some(watcher);
         Ok(())
@@ -212,8 +222,37 @@ impl Group {
         self.raft.borrow().clone()
     }
 
+    /// Waits until no Raft runs.
+    pub async fn stopped(&self) {
+        let mut raft = self.raft.subscribe();
+        // The sender lives as long as this group.
+        let _ = raft.wait_for(Option::is_none).await;
+    }
+
     /// Stops Raft, and with it the role. What is in flight has no outcome yet.
     pub async fn stop_raft(&self) {
+        self.stop().await;
+    }
+
+    /// The same, and nobody starts it meanwhile but whoever has what this gives.
+    pub(crate) async fn stop(&self) -> Stopped<'_> {
+        let turn = self.turn.lock().await;
+        self.stop_in(turn).await
+    }
+
+    /// Stops Raft if the group is out of service here.
+    pub async fn stop_failed(&self) {
+        if self.replica.failure().is_none() || self.raft().is_none() {
+            return;
+        }
+        let turn = self.turn.lock().await;
+        // Whoever had it until now may have brought the group back.
+        if self.replica.failure().is_some() {
+            self.stop_in(turn).await;
+        }
+    }
+
+    async fn stop_in<'a>(&self, turn: MutexGuard<'a, ()>) -> Stopped<'a> {
         let raft = self.raft.send_replace(None);
         // First, and to its end: a late word of it would be taken for one about the next Raft.
         let watcher = self.watcher.lock().take();
@@ -230,13 +269,17 @@ impl Group {
         {
             tracing::warn!(group = self.replica.group.0, %error, "raft did not end well");
         }
+        Stopped {
+            turn,
+            run: self.replica.epoch(),
+        }
     }
 
     /// Goes back to the last checkpoint and replays the log from there.
     pub async fn restart(self: &Arc<Self>) -> Result<(), ClusterError> {
-        self.stop_raft().await;
+        let stopped = self.stop().await;
         let between = self.halt().await;
-        self.begin_anew(between).await
+        self.begin_anew(stopped, between).await
     }
 
     /// Keeps checkpoints and entries away.
@@ -252,13 +295,14 @@ impl Group {
     /// way: its records are still in memory or already stored.
     pub(crate) async fn begin_anew(
         self: &Arc<Self>,
+        stopped: Stopped<'_>,
         mut halt: Halt<'_>,
     ) -> Result<(), ClusterError> {
         *halt.unfinished = None;
         self.replica.reset()?;
         self.replica.set_role(Role::Follower);
         drop(halt);
-        self.start().await;
+        self.start_in(&stopped.turn).await;
         Ok(())
     }
 
@@ -285,10 +329,17 @@ impl Group {
     }
 }
 
+/// While it is held, no Raft of a group runs, and none is started.
+pub(crate) struct Stopped<'a> {
+    turn: MutexGuard<'a, ()>,
+    /// Which one ran last: see [`Replica::epoch`].
+    pub run: u64,
+}
+
 /// While it is held, a group makes no checkpoint and applies no entry.
 pub(crate) struct Halt<'a> {
-    unfinished: tokio::sync::MutexGuard<'a, Option<Frozen>>,
-    _between_entries: tokio::sync::MutexGuard<'a, ()>,
+    unfinished: MutexGuard<'a, Option<Frozen>>,
+    _between_entries: MutexGuard<'a, ()>,
 }
 
 /// Why Raft has stopped by itself.

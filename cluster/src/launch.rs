@@ -201,8 +201,6 @@ pub(crate) async fn watch_log(log: NodeLog, groups: Vec<Arc<Group>>) {
 /// would.
 async fn stop_failed(groups: &[Arc<Group>]) {
     for group in groups {
-        if group.replica.failure().is_some() && group.raft().is_some() {
-            group.stop_raft().await;
-        }
+        group.stop_failed().await;
     }
 }

@@ -41,14 +41,15 @@ impl Group {
         confirmed: impl Future<Output = Result<(), ClusterError>>,
     ) -> Result<(), ClusterError> {
         // First: what is acknowledged after the leader was asked would be given up unseen.
-        self.stop_raft().await;
+        let stopped = self.stop().await;
         let given_up = async {
             confirmed.await?;
             self.give_up().await
         };
         let outcome = given_up.await;
         if outcome.is_err() {
-            self.restart().await?;
+            let between = self.halt().await;
+            self.begin_anew(stopped, between).await?;
         }
         outcome
     }

@@ -30,14 +30,14 @@ const CHUNK_WAIT_MAX: Duration = Duration::from_secs(60);
 const HEAD_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// The state of another replica, staged here, complete and checked.
-pub(super) struct Fetched {
+pub(crate) struct Fetched {
     pub import: SnapshotImport,
     /// Of the leader that the other replica follows or is.
     pub vote: Vote,
 }
 
 /// Brings the state of a replica here. Refused if that replica is damaged itself.
-pub(super) async fn fetch(
+pub(crate) async fn fetch(
     links: &Links,
     from: NodeId,
     group: &Group,

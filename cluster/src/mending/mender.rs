@@ -187,10 +187,11 @@ impl Mender {
             || group.replica.failure().is_some()
             || group.is_vacant()?;
         let was_running = group.raft().is_some();
+        let mut last_run = None;
         if must_lead {
             self.give_up_leadership(group, None).await?;
             // Before the leader is asked: it is not to be confirmed by this node.
-            group.stop_raft().await;
+            last_run = Some(group.stop().await.run);
         }
         let mut failure = broken("no leader is known");
         let mut sources = self.sources(group, must_lead);
@@ -201,13 +202,13 @@ impl Mender {
                     // Not sooner: while nobody has what is damaged here, the others may be no better leaders,
                     // and one that cannot read its log is none.
                     self.give_up_leadership(group, Some(from)).await?;
-                    group.rebuild(fetched, must_lead).await?;
+                    group.rebuild(fetched, last_run).await?;
                     return Ok(from);
                 }
                 Err(error) => failure = error,
             }
         }
-        if must_lead && was_running {
+        if last_run.is_some() && was_running {
             group.restart().await?;
         }
         Err(failure)

@@ -34,6 +34,8 @@ mod run;
 mod service;
 mod verify;
 
+#[cfg(test)]
+pub(crate) use fetch::fetch;
 pub(crate) use mender::Mender;
 pub(crate) use read::{Elsewhere, read_elsewhere};
 pub use report::{

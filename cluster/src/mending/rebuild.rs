@@ -14,21 +14,25 @@ use crate::log_store::ShardLog;
 use crate::replica::AppliedMark;
 
 impl Group {
-    /// Takes over a fetched state and starts Raft on it. With `is_confirmed` it came from a leader that was
-    /// confirmed while Raft did not run here, and covers all that this leader had: only then may votes and
-    /// entries of this replica be lost, or be thrown away.
-    pub(super) async fn rebuild(
+    /// Takes over a fetched state and starts Raft on it. With `confirmed_after` it came from a leader that was
+    /// confirmed after that run of Raft had ended here, and covers all that this leader had: only then may
+    /// votes and entries of this replica be lost, or be thrown away.
+    pub(crate) async fn rebuild(
         self: &Arc<Self>,
         fetched: Fetched,
-        is_confirmed: bool,
+        confirmed_after: Option<u64>,
     ) -> Result<(), ClusterError> {
-        self.stop_raft().await;
+        let stopped = self.stop().await;
         // Until what is in memory is that state too: a checkpoint in between would write what is left of
         // the old state over the new one.
         let between = self.halt().await;
-        let taken = self.take_over_state(fetched, is_confirmed).await;
+        let taken = match confirmed_after {
+            // What it has acknowledged since, the leader that was confirmed may not have had.
+            Some(run) if run != stopped.run => Err(broken("Raft was started here meanwhile")),
+            confirmed => self.take_over_state(fetched, confirmed.is_some()).await,
+        };
         // Either way: what was not taken over is there as before.
-        let started = self.begin_anew(between).await;
+        let started = self.begin_anew(stopped, between).await;
         taken.and(started)
     }
 

@@ -12,6 +12,7 @@ mod mending;
 mod node;
 mod outbox;
 pub(crate) mod replay;
+mod restarts;
 mod silence;
 mod snapshots;
 mod store_suite;

@@ -1,0 +1,67 @@
+//! What is promised of a group whose Raft is stopped and started again: it runs one at a time, and what is
+//! left of an earlier one changes nothing.
+
+use flotilla_storage::{GroupId, NodeLog};
+
+use super::fleet::Fleet;
+use super::*;
+use crate::mending::fetch;
+
+const GROUP: GroupId = GroupId(1);
+
+#[test]
+fn a_group_that_two_start_again_at_once_runs_one_raft() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start_with(dir.path(), |config| config.shards = 1);
+    let topic = Name::topic("t").unwrap();
+    node.append(&topic, &["before"]);
+    let group = node.cluster.inner.groups[1].clone();
+    node.runtime.block_on(async {
+        group.stop_raft().await;
+        // Both have found it stopped, and wait for the same.
+        let held = group.replica.checkpointing.lock().await;
+        let mut one = std::pin::pin!(group.restart());
+        let mut other = std::pin::pin!(group.restart());
+        assert!(futures::poll!(one.as_mut()).is_pending());
+        assert!(futures::poll!(other.as_mut()).is_pending());
+        drop(held);
+        // A second Raft is refused with a panic.
+        let (one, other) = tokio::join!(one, other);
+        one.unwrap();
+        other.unwrap();
+    });
+    node.append(&topic, &["after"]);
+    let contents = node.topic_contents(&topic);
+    let payloads: Vec<&str> = contents.iter().map(|(_, payload)| &payload[..]).collect();
+    assert_eq!(payloads, ["before", "after"]);
+}
+
+/// What this replica has acknowledged since, that leader may not have had.
+#[test]
+fn a_state_of_a_leader_that_was_confirmed_before_raft_ran_here_again_is_not_taken_over() {
+    let fleet = Fleet::of_three(|config| config.shards = 1);
+    let topic = Name::topic("t").unwrap();
+    let place = fleet.follower(ShardId(1));
+    let victim = fleet.node(place);
+    let leader = fleet.node(fleet.leader(ShardId(1)));
+    leader.append(&topic, &["one"]);
+    let inner = &victim.cluster.inner;
+    let group = &inner.groups[1];
+    let fetched = victim.runtime.block_on(async {
+        let run = group.stop().await.run;
+        let from = leader.cluster.node().id;
+        let fetched = fetch(&inner.links, from, group, true).await.unwrap();
+        group.restart().await.unwrap();
+        (fetched, run)
+    });
+    leader.append(&topic, &["two"]);
+    let log = &group.replica.log;
+    let last = |log: &NodeLog| log.group_state(GROUP).unwrap().last.map(|last| last.index);
+    let acknowledged = last(&leader.cluster.inner.groups[1].replica.log);
+    victim.wait_for("the second message", |_| last(log) >= acknowledged);
+    let (fetched, run) = fetched;
+    let taken = victim.runtime.block_on(group.rebuild(fetched, Some(run)));
+    assert!(taken.is_err());
+    assert!(last(log) >= acknowledged);
+    fleet.wait_for("the messages", |fleet| fleet.holds(place, &topic, 2));
+}
