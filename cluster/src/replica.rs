@@ -336,6 +336,17 @@ impl Replica {
         self.epoch.load(Ordering::Acquire)
     }
 
+    /// Refuses the rest of the work of a Raft that was stopped: it is not for the state that there is now.
+    /// To be called between entries.
+    pub fn check_epoch(&self, epoch: u64) -> Result<(), ClusterError> {
+        match self.epoch() == epoch {
+            true => Ok(()),
+            false => Err(ClusterError::Unavailable {
+                reason: "the state was taken back to its checkpoint".to_owned(),
+            }),
+        }
+    }
+
     /// Which behaviour the next entry finds.
     pub fn feature_level(&self) -> u16 {
         self.feature_level.load(Ordering::Acquire)

@@ -43,11 +43,12 @@ impl SnapshotHandle {
         mark.log_id.is_some().then(|| snapshot(replica, mark))
     }
 
-    /// Makes this snapshot the state of a replica of the group.
+    /// Makes this snapshot the state of a replica of the group, for the Raft of an epoch, which it then is of.
     pub async fn install(
         self,
         replica: &Arc<Replica>,
         meta: &SnapshotMeta,
+        epoch: &mut u64,
     ) -> Result<(), ClusterError> {
         let import = match self {
             Self::Staged(import) => *import,
@@ -60,10 +61,13 @@ impl SnapshotHandle {
         // In this order everywhere: no checkpoint, then no entry.
         let mut unfinished = replica.checkpointing.lock().await;
         let _between_entries = replica.entry_gate.lock().await;
+        replica.check_epoch(*epoch)?;
         let was_recovered = replica.is_recovered();
         blocking("installing a snapshot", move || Ok(import.install()?)).await?;
         *unfinished = None;
         replica.reset()?;
+        // Before anyone else can take the state back.
+        *epoch = replica.epoch();
         if was_recovered {
             replica.set_recovered();
         }

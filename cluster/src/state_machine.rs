@@ -44,12 +44,9 @@ impl ShardStateMachine {
         let replica = &self.replica;
         self.wait_for_room().await?;
         let _entry = replica.entry_gate.lock().await;
-        if replica.epoch() != self.epoch {
-            // Raft was stopped, and this is the rest of its work.
-            return Err(io::Error::other(
-                "the state was taken back to its checkpoint",
-            ));
-        }
+        replica
+            .check_epoch(self.epoch)
+            .map_err(|error| io::Error::other(chain(&error)))?;
         let log_id = entry.log_id;
         let mut log_bytes = 0;
         let mut membership = None;
@@ -160,6 +157,14 @@ impl ShardStateMachine {
         Ok(())
     }
 
+    /// Stops the group, unless this is the rest of an older Raft's work: that says nothing of the state that
+    /// there is now.
+    fn fail_now(&self, reason: &str) {
+        if self.replica.epoch() == self.epoch {
+            self.replica.fail(reason);
+        }
+    }
+
     fn fail(&self, log_id: &LogId, error: &ClusterError) -> io::Error {
         let reason = chain(error);
         self.replica.fail(&reason);
@@ -182,12 +187,7 @@ impl RaftStateMachine<Groups> for ShardStateMachine {
         S: Stream<Item = Result<(Entry, Option<ApplyResponder<Groups>>), io::Error>> + Unpin + Send,
     {
         while let Some(item) = entries.next().await {
-            let (entry, responder) = item.inspect_err(|error| {
-                // The rest of an older Raft's work says nothing of the state that there is now.
-                if self.replica.epoch() == self.epoch {
-                    self.replica.fail(&chain(error));
-                }
-            })?;
+            let (entry, responder) = item.inspect_err(|error| self.fail_now(&chain(error)))?;
             let outcome = self.apply_entry(entry).await?;
             if let Some(responder) = responder {
                 responder.send(outcome);
@@ -210,15 +210,13 @@ impl RaftStateMachine<Groups> for ShardStateMachine {
         snapshot: SnapshotHandle,
     ) -> Result<(), io::Error> {
         snapshot
-            .install(&self.replica, meta)
+            .install(&self.replica, meta, &mut self.epoch)
             .await
             .map_err(|error| {
                 let reason = chain(&error);
-                self.replica.fail(&reason);
+                self.fail_now(&reason);
                 io::Error::other(reason)
-            })?;
-        self.epoch = self.replica.epoch();
-        Ok(())
+            })
     }
 
     async fn get_current_snapshot(

@@ -2,10 +2,19 @@
 //! left of an earlier one changes nothing.
 
 use flotilla_storage::{GroupId, NodeLog};
+use openraft::EntryPayload;
+use openraft::storage::RaftStateMachine;
 
 use super::fleet::Fleet;
+use super::replay::{open_log, open_replica};
 use super::*;
+use crate::checkpoint::checkpoint;
+use crate::codec::{log_id, to_log_entry};
 use crate::mending::fetch;
+use crate::replica::Replica;
+use crate::snapshot::SnapshotHandle;
+use crate::state_machine::ShardStateMachine;
+use crate::types::Entry;
 
 const GROUP: GroupId = GroupId(1);
 
@@ -64,4 +73,43 @@ fn a_state_of_a_leader_that_was_confirmed_before_raft_ran_here_again_is_not_take
     assert!(taken.is_err());
     assert!(last(log) >= acknowledged);
     fleet.wait_for("the messages", |fleet| fleet.holds(place, &topic, 2));
+}
+
+/// A replica whose state covers one entry.
+async fn with_a_checkpoint(log: &NodeLog) -> Arc<Replica> {
+    let replica = open_replica(log, GROUP, 1 << 20);
+    let entry = Entry {
+        log_id: log_id(1, 1, 1),
+        payload: EntryPayload::Blank,
+    };
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let stored = Box::new(move |outcome: Result<_, _>| sender.send(outcome.is_ok()).unwrap());
+    log.append(GROUP, vec![to_log_entry(entry.clone()).unwrap()], stored);
+    assert!(receiver.recv().unwrap());
+    let mut machine = ShardStateMachine::new(replica.clone());
+    let entries = futures::stream::iter([Ok((entry, None))]);
+    machine.apply(entries).await.unwrap();
+    checkpoint(&replica).await.unwrap();
+    replica
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_comes_to_an_earlier_raft_is_refused_and_stops_nothing() {
+    let (dir, other_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let source = with_a_checkpoint(&open_log(dir.path())).await;
+    let replica = open_replica(&open_log(other_dir.path()), GROUP, 1 << 20);
+    let mut earlier = ShardStateMachine::new(replica.clone());
+    replica.reset().unwrap();
+    let mut present = ShardStateMachine::new(replica.clone());
+    let snapshot = || SnapshotHandle::current(&source).unwrap();
+    let meta = snapshot().meta;
+    let installed = earlier.install_snapshot(&meta, snapshot().snapshot).await;
+    assert!(installed.is_err());
+    assert_eq!((replica.failure(), replica.applied_index()), (None, 0));
+    // The same is fine for the Raft that runs, also after another one.
+    for _ in 0..2 {
+        let installed = present.install_snapshot(&meta, snapshot().snapshot).await;
+        installed.unwrap();
+        assert_eq!((replica.failure(), replica.applied_index()), (None, 1));
+    }
 }
