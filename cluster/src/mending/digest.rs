@@ -11,6 +11,7 @@ use flotilla_storage::{NodeLog, SnapshotExport, StorageError};
 use tokio::sync::mpsc;
 
 use super::message::{ENTRIES_PER_PART, Part, Place, Step, Told, Totals, Words, broken};
+use super::verify::READY_WAIT_MAX;
 use crate::checkpoint::ExactCheckpoint;
 use crate::error::ClusterError;
 use crate::group::Group;
@@ -21,7 +22,7 @@ use crate::snapshot::live_ranges;
 const RECOVERY_WAIT_MAX: Duration = Duration::from_secs(10);
 const RECOVERY_LOOK: Duration = Duration::from_millis(20);
 /// No checkpoint is made meanwhile, so changed records gather in memory.
-const ENTRY_WAIT_MAX: Duration = Duration::from_secs(10);
+pub(super) const ENTRY_WAIT_MAX: Duration = Duration::from_secs(10);
 /// A part of records ends at one key in so many...
 const KEYS_PER_PART: u32 = 16;
 /// ...and at so many in any case.
@@ -35,6 +36,19 @@ const TELL_PERIOD: Duration = Duration::from_secs(10);
 const PASS_BYTES: u64 = 256 << 10;
 /// Entries of the log read at once.
 const LOG_BYTES: usize = 1 << 20;
+
+/// How long a replica waits for what follows.
+struct Patience {
+    /// Until the first entry is named, which is when the slowest replica is ready.
+    first: Duration,
+    /// From one entry that is named to the next, or until it is applied.
+    entry: Duration,
+}
+
+const PATIENCE: Patience = Patience {
+    first: READY_WAIT_MAX.saturating_add(ENTRY_WAIT_MAX),
+    entry: ENTRY_WAIT_MAX,
+};
 
 /// Answers with the digest of a replica on this node.
 pub(super) async fn answer(
@@ -57,7 +71,7 @@ pub(super) async fn answer(
     let last = replica.log.group_state(replica.group)?.last;
     let last = last.map_or(0, |point| point.index);
     words.say(&Told::Ready { last }).await?;
-    let index = agree(&mut exact, words).await?;
+    let index = agree(&mut exact, words, group.stopped(), &PATIENCE).await?;
     let export = exact.export(index).await?;
     drop(exact);
     let (frames, mut queue) = mpsc::channel(2);
@@ -89,13 +103,19 @@ pub(super) async fn answer(
 }
 
 /// Finds the entry that all replicas can be compared at, and waits until it is applied here.
-async fn agree(exact: &mut ExactCheckpoint<'_>, words: &mut Words) -> Result<u64, ClusterError> {
-    let deadline = tokio::time::Instant::now() + ENTRY_WAIT_MAX;
+async fn agree(
+    exact: &mut ExactCheckpoint<'_>,
+    words: &mut Words,
+    stopped: impl Future<Output = ()>,
+    patience: &Patience,
+) -> Result<u64, ClusterError> {
+    let mut stopped = std::pin::pin!(stopped);
+    let mut deadline = Instant::now() + patience.first;
     let mut armed = None;
     let mut is_reached = false;
     loop {
         // Only the waiting may be broken off, not the writing of what is frozen.
-        let heard = tokio::time::timeout_at(deadline, words.hear());
+        let heard = tokio::time::timeout_at(deadline.into(), words.hear());
         let heard = tokio::select! {
             biased;
             heard = heard => heard,
@@ -104,6 +124,8 @@ async fn agree(exact: &mut ExactCheckpoint<'_>, words: &mut Words) -> Result<u64
                 words.say(&Told::Reached).await?;
                 continue;
             }
+            // Whoever stopped it may be waiting to start it again on the state that is kept here.
+            () = stopped.as_mut() => return Err(broken("the replica was stopped meanwhile")),
         };
         let late = |_| broken("the entry to compare at was not reached in time");
         match (heard.map_err(late)??, armed) {
@@ -116,6 +138,7 @@ async fn agree(exact: &mut ExactCheckpoint<'_>, words: &mut Words) -> Result<u64
                     Some(applied) => Told::Passed { applied },
                 };
                 words.say(&told).await?;
+                deadline = Instant::now() + patience.entry;
             }
             (Step::Compare, Some(index)) if is_reached => return Ok(index),
             (Step::Compare, _) => {
@@ -272,7 +295,55 @@ fn empty(place: Place) -> Part {
 
 #[cfg(test)]
 mod tests {
+    use flotilla_storage::GroupId;
+
     use super::*;
+    use crate::net::Talk;
+    use crate::replica::Replica;
+    use crate::tests::replay::{open_log, open_replica};
+
+    fn replica(dir: &tempfile::TempDir) -> std::sync::Arc<Replica> {
+        open_replica(&open_log(dir.path()), GroupId(1), 1 << 20)
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_is_ready_early_waits_for_the_slowest() {
+        let dir = tempfile::tempdir().unwrap();
+        let replica = replica(&dir);
+        let mut exact = ExactCheckpoint::begin(&replica).await.unwrap();
+        let (here, there) = Talk::pair();
+        let (mut words, mut asking) = (Words::from(here), Words::from(there));
+        let patience = Patience {
+            first: Duration::from_secs(60),
+            entry: Duration::from_secs(2),
+        };
+        let asked = async {
+            // Another one is not ready yet.
+            tokio::time::sleep(patience.entry + Duration::from_millis(100)).await;
+            // Nothing is applied: it is there.
+            asking.say(&Step::At { index: 0 }).await.unwrap();
+            assert_eq!(asking.answer().await.unwrap(), Told::Armed);
+            assert_eq!(asking.answer().await.unwrap(), Told::Reached);
+            asking.say(&Step::Compare).await.unwrap();
+        };
+        let agreed = async {
+            let never = std::future::pending();
+            let agreed = agree(&mut exact, &mut words, never, &patience).await;
+            assert_eq!(agreed.unwrap(), 0);
+        };
+        tokio::join!(agreed, asked);
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_is_stopped_keeps_nobody_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let replica = replica(&dir);
+        let mut exact = ExactCheckpoint::begin(&replica).await.unwrap();
+        let (here, _there) = Talk::pair();
+        let stopped = std::future::ready(());
+        let agreed = agree(&mut exact, &mut here.into(), stopped, &PATIENCE).await;
+        assert!(agreed.unwrap_err().to_string().contains("stopped"));
+    }
 
     #[test]
     fn whoever_waits_for_a_slow_replica_hears_that_it_goes_on() {

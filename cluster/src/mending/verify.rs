@@ -6,6 +6,7 @@ use flotilla_model::ids::NodeId;
 use futures::future::join_all;
 
 use super::compare::Comparison;
+use super::digest::ENTRY_WAIT_MAX;
 use super::message::{Opening, Part, Step, Told, Totals, Words, broken, out_of_turn, reason_of};
 use super::report::{Finding, GroupVerification, ReplicaFinding, ReplicaVerification};
 use super::service::ReplicaService;
@@ -14,7 +15,11 @@ use crate::net::{Lane, Peers, ServiceId, Talk};
 use crate::pending::no_operation;
 
 /// A checkpoint that a replica makes at the moment ends within this.
-const READY_WAIT_MAX: Duration = Duration::from_secs(40);
+pub(super) const READY_WAIT_MAX: Duration = Duration::from_secs(40);
+/// For a replica to hear of an entry. The others wait for the next word meanwhile, and are not to be given up
+/// for the sake of one.
+const ARM_WAIT_MAX: Duration = Duration::from_secs(8);
+const _: () = assert!(ARM_WAIT_MAX.as_secs() < ENTRY_WAIT_MAX.as_secs());
 /// For a replica to apply what the others have.
 const REACH_WAIT_MAX: Duration = Duration::from_secs(30);
 /// The next parts: each is read from a disk at a low rate.
@@ -304,13 +309,15 @@ impl Comparer {
 
 /// Names an entry to a replica; tells where it is if that is behind it.
 async fn arm(one: &mut Participant, at: u64) -> Option<u64> {
+    let deadline = Instant::now() + ARM_WAIT_MAX;
     let mut told = match one.words.say(&Step::At { index: at }).await {
-        Ok(()) => one.answer(READY_WAIT_MAX).await,
+        Ok(()) => one.answer(ARM_WAIT_MAX).await,
         Err(error) => Err(error),
     };
     // Where it was armed at before, it may have come to meanwhile.
     if let Ok(Told::Reached) = told {
-        told = one.answer(READY_WAIT_MAX).await;
+        let wait = deadline.saturating_duration_since(Instant::now());
+        told = one.answer(wait).await;
     }
     match told {
         Ok(Told::Armed) => None,
