@@ -52,32 +52,48 @@ impl Retention {
 
     async fn look(&mut self) -> Result<(), ClusterError> {
         self.drop_dead().await?;
-        let log = self.log.clone();
-        let segments = blocking("looking after segments", move || Ok(log.segments()?)).await?;
+        let segments = self.segments().await?;
         self.settled
             .retain(|id, _| segments.iter().any(|segment| segment.id == *id));
-        for segment in segments {
-            if !self.is_worth_rewriting(&segment) {
-                continue;
-            }
-            let bytes = segment.bytes;
-            let (id, live_bytes) = (segment.id, segment.live_bytes);
-            match self.compact(segment).await {
-                Err(ClusterError::Storage { source }) if source.is_about_segment() => {
-                    // Damaged, say. The others are looked after all the same, and this one later.
-                    tracing::warn!(error = %source, "a segment was not rewritten");
-                    self.settled.insert(id, (Instant::now(), live_bytes));
-                    continue;
-                }
-                outcome => outcome?,
-            }
+        let mut after = None;
+        while let Some(segment) = self.rewrite_next(after).await? {
+            after = Some(segment.id);
             // Reading and writing must leave the disk to the clients.
-            let pause = bytes as f64 / self.config.compact_bytes_per_second as f64;
+            let pause = segment.bytes as f64 / self.config.compact_bytes_per_second as f64;
             if !self.pause(Duration::from_secs_f64(pause)).await? {
                 break;
             }
         }
         Ok(())
+    }
+
+    async fn segments(&self) -> Result<Vec<SegmentInfo>, ClusterError> {
+        let log = self.log.clone();
+        blocking("looking after segments", move || Ok(log.segments()?)).await
+    }
+
+    /// Rewrites the first segment after one that is worth it, and tells what it was.
+    pub(crate) async fn rewrite_next(
+        &mut self,
+        after: Option<SegmentId>,
+    ) -> Result<Option<SegmentInfo>, ClusterError> {
+        // As they are now: since the last one was rewritten, others may have been dropped.
+        for segment in self.segments().await? {
+            if after.is_some_and(|after| segment.id <= after) || !self.is_worth_rewriting(&segment)
+            {
+                continue;
+            }
+            match self.compact(&segment).await {
+                Err(ClusterError::Storage { source }) if source.is_about_segment() => {
+                    // Damaged, say. The others are looked after all the same, and this one later.
+                    tracing::warn!(error = %source, "a segment was not rewritten");
+                    self.settled
+                        .insert(segment.id, (Instant::now(), segment.live_bytes));
+                }
+                outcome => return outcome.map(|()| Some(segment)),
+            }
+        }
+        Ok(None)
     }
 
     /// Waits, but drops what checkpoints free meanwhile: that costs nothing, and rewriting all segments
@@ -119,7 +135,7 @@ impl Retention {
                 < segment.bytes.saturating_mul(live_percent_max)
     }
 
-    async fn compact(&mut self, segment: SegmentInfo) -> Result<(), ClusterError> {
+    async fn compact(&mut self, segment: &SegmentInfo) -> Result<(), ClusterError> {
         let (id, live_bytes) = (segment.id, segment.live_bytes);
         let log = self.log.clone();
         let checkpoints: BTreeMap<GroupId, (Arc<Replica>, u64)> = self

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
 use super::*;
+use crate::retention::Retention;
 use crate::{Observer, Role};
 use flotilla_model::ids::LogIndex;
 use flotilla_model::outcome::Change;
@@ -276,4 +277,68 @@ fn a_segment_with_few_live_messages_is_rewritten_and_these_stay_readable() {
     node.kill();
     let node = Node::start_with(dir.path(), |config| config.shards = 1);
     assert_eq!(node.topic_contents(&topic), expected);
+}
+
+#[test]
+fn a_segment_that_was_dropped_while_another_was_rewritten_is_not_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (queue, topic) = (Name::queue("busy").unwrap(), Name::topic("kept").unwrap());
+    let node = Node::start_with(dir.path(), |config| {
+        config.shards = 1;
+        config.log.segment_bytes = 256 << 10;
+        // That is done by hand here.
+        config.checkpoint.compact_below_percent = 0;
+    });
+    let payload = "x".repeat(60 << 10);
+    for number in 0..16 {
+        node.append(&topic, &[&format!("kept {number}")]);
+        node.enqueue(&queue, &[&payload], QueuePolicy::default());
+    }
+    let purge = Command::Purge {
+        queue: queue.clone(),
+    };
+    node.propose(&queue, purge, Vec::new());
+    let replica = node.cluster.shards()[0].replica().clone();
+    let log = replica.log.clone();
+    let groups = &node.cluster.inner.groups;
+    let mut retention = Retention {
+        log: log.clone(),
+        replicas: groups.iter().map(|group| group.replica.clone()).collect(),
+        config: crate::CheckpointConfig::default(),
+        wanted: tokio::sync::mpsc::channel(1).1,
+        settled: std::collections::BTreeMap::new(),
+    };
+    let checkpoint = |node: &Node| {
+        node.append(&Name::topic("tick").unwrap(), &["x"]);
+        replica.checkpoint_wanted.notify_one();
+    };
+    let (mut there, mut rewritten) = (Vec::new(), None);
+    node.wait_for("a segment to be rewritten", |node| {
+        checkpoint(node);
+        there = log.segments().unwrap();
+        rewritten = node.runtime.block_on(retention.rewrite_next(None)).unwrap();
+        rewritten.is_some()
+    });
+    let rewritten = rewritten.unwrap().id;
+    let delete = Command::Delete {
+        name: topic.clone(),
+    };
+    node.propose(&topic, delete, Vec::new());
+    let mut dropped = Vec::new();
+    node.wait_for("another one to be dropped", |node| {
+        checkpoint(node);
+        let now = log.segments().unwrap();
+        dropped = there.iter().map(|segment| segment.id).collect();
+        dropped.retain(|id| *id > rewritten && !now.iter().any(|segment| segment.id == *id));
+        !dropped.is_empty()
+    });
+    retention.settled.clear();
+    let next = retention.rewrite_next(Some(rewritten));
+    node.runtime.block_on(next).unwrap();
+    // Nothing was tried in vain.
+    let settled = &retention.settled;
+    assert!(
+        !dropped.iter().any(|id| settled.contains_key(id)),
+        "{settled:?}"
+    );
 }
