@@ -71,13 +71,18 @@ impl LogWindow {
         }
     }
 
-    /// The entry up to which the log can go so that what is left has at most so many bytes.
+    /// The entry up to which the log can go so that what is left has at most so many bytes, or is the newest
+    /// piece: all of it goes only if nothing is to be kept.
     pub fn beyond(&self, keep_bytes: u64) -> Option<u64> {
         if self.end - self.begin <= keep_bytes {
             return None;
         }
+        let newest = usize::from(keep_bytes > 0);
+        let older = self.pieces.len().saturating_sub(newest);
+        let mut pieces = self.pieces.iter().take(older);
         let kept = |piece: &&Piece| self.end - piece.end <= keep_bytes;
-        self.pieces.iter().find(kept).map(|piece| piece.last)
+        let beyond = pieces.clone().find(kept).or_else(|| pieces.next_back());
+        beyond.map(|piece| piece.last)
     }
 
     /// The log up to an entry is gone.
@@ -98,11 +103,12 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Never more than asked for is kept beyond a piece, never less than asked for without a piece.
+        /// Never more than asked for is kept beyond a piece, never less than asked for without a piece, and never
+        /// nothing unless that was asked for.
         #[test]
         fn what_is_kept_is_what_was_asked_for(
             sizes in prop::collection::vec(0..3 * GRAIN_BYTES, 1..200),
-            keep_bytes in 0..100 * GRAIN_BYTES,
+            keep_bytes in prop_oneof![0..2 * GRAIN_BYTES, 0..100 * GRAIN_BYTES],
             purge_at in 0..200_usize,
         ) {
             let mut window = LogWindow::new(0, 0, keep_bytes);
@@ -119,13 +125,16 @@ mod tests {
                 }
             }
             let bytes_behind = |index: usize| sizes[index..].iter().sum::<u64>();
+            // Less than a grain, and an entry.
+            let piece_max = 4 * GRAIN_BYTES;
+            let keep_max = if keep_bytes == 0 { 0 } else { keep_bytes.max(piece_max) };
             match window.beyond(keep_bytes) {
-                None => prop_assert!(bytes_behind(gone as usize) <= keep_bytes),
+                None => prop_assert!(bytes_behind(gone as usize) <= keep_max),
                 Some(upto) => {
-                    prop_assert!(bytes_behind(upto as usize) <= keep_bytes);
-                    let slack = 2 * 3 * GRAIN_BYTES;
                     let kept = bytes_behind(upto as usize);
-                    prop_assert!(kept + slack >= keep_bytes, "{kept} of {keep_bytes}");
+                    prop_assert!(kept <= keep_max, "{kept} of {keep_bytes}");
+                    prop_assert!(kept + 2 * piece_max >= keep_bytes, "{kept} of {keep_bytes}");
+                    prop_assert!(keep_bytes == 0 || (upto as usize) < sizes.len());
                 }
             }
         }
@@ -140,7 +149,10 @@ mod tests {
         window.forget(130);
         assert_eq!(window.beyond(16 << 20), None);
         window.note(262, 100 << 20);
-        assert_eq!(window.beyond(16 << 20), Some(262));
+        assert_eq!(window.beyond(16 << 20), Some(261));
+        window.forget(261);
+        assert_eq!(window.beyond(16 << 20), None);
+        assert_eq!(window.beyond(0), Some(262));
         assert_eq!(LogWindow::new(7, 7, 1 << 20).beyond(0), None);
     }
 }

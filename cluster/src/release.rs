@@ -3,9 +3,10 @@
 //! A member that was away for a moment should find the entries that it missed, not be sent the whole
 //! state. A leader knows what each member has, and keeps the rest for those that are alive, however
 //! much it is; for those that are not, and on followers, which know nothing of the others but may lead
-//! next, some bytes of log are kept. When disk space is short, these are fewer, and are all that those
-//! get that are alive too. They are never none as long as there is room: a member that is a little
-//! behind would be sent one snapshot after another, each of which is behind again when it has arrived.
+//! next, some bytes of log are kept, at most a part of the room that the disk has. When disk space is
+//! short, that is all that those get that are alive too. It is never nothing as long as there is room: a
+//! member that is a little behind would be sent one snapshot after another, each of which is behind again
+//! when it has arrived.
 
 use std::time::Duration;
 
