@@ -18,6 +18,8 @@ use std::time::Duration;
 const ACCEPTED_WITHIN: Duration = Duration::from_secs(20);
 /// What is promised for half of all faults.
 const MEDIAN_MAX: Duration = Duration::from_secs(3);
+/// So many losses of files cannot all have been of what nobody needs.
+const LOSSES_MIN: usize = 10;
 /// Broken promises shown in a failure; the first ones tell the most.
 const SHOWN_MAX: usize = 20;
 
@@ -29,6 +31,8 @@ pub struct Survived {
     /// Until each topic had taken a write.
     pub accepted_after: Duration,
     pub lasted: Duration,
+    /// Replicas that were made anew for it.
+    pub mended: u64,
 }
 
 /// A cluster under load.
@@ -103,15 +107,16 @@ impl Campaign {
         let injected = fault.inject(&mut self.fleet, &mut self.random);
         let lasts_ms = fault.lasts_ms(&mut self.random, seed::is_torture());
         let mut since = self.workload.recorder().now();
+        let mut mended = 0;
         if injected.stops_all {
-            injected.undo(&mut self.fleet);
+            mended = injected.undo(&mut self.fleet);
             since = self.workload.recorder().now();
         }
         let accepted_after = self.accepted_after(since);
         let wanted = Duration::from_millis(lasts_ms);
         std::thread::sleep(wanted.saturating_sub(accepted_after));
         if !injected.stops_all {
-            injected.undo(&mut self.fleet);
+            mended = injected.undo(&mut self.fleet);
         }
         self.workload
             .note_fault(&format!("{fault:?}"), &injected.nodes, began);
@@ -121,6 +126,7 @@ impl Campaign {
             nodes: injected.nodes,
             accepted_after,
             lasted: Duration::from_nanos(ended.0 - began.0),
+            mended,
         };
         println!("{survived}");
         self.survived.push(survived);
@@ -161,6 +167,10 @@ impl Campaign {
                 "seed {seed}: half of the faults stopped writes for more than {median:?}"
             );
         }
+        assert!(
+            !losses_go_unnoticed(&report.survived),
+            "seed {seed}: files were lost again and again, and nothing was ever mended"
+        );
     }
 
     /// The same for servers that were made to break promises: at least one must be found that is
@@ -232,6 +242,18 @@ impl Campaign {
             })
             .collect()
     }
+}
+
+/// Whether files were lost so often that some were needed, and nothing was mended. A single one may have held
+/// only what nobody needed any more.
+fn losses_go_unnoticed(survived: &[Survived]) -> bool {
+    let losses = survived
+        .iter()
+        .filter(|one| one.fault == Fault::LoseFilesOfOne);
+    let (count, mended) = losses.fold((0, 0), |(count, mended), one| {
+        (count + 1, mended + one.mended)
+    });
+    count >= LOSSES_MIN && mended == 0
 }
 
 impl fmt::Display for Survived {
@@ -316,5 +338,33 @@ impl fmt::Display for Report {
             )?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn losses(mended: impl IntoIterator<Item = u64>) -> Vec<Survived> {
+        let survived = mended.into_iter().map(|mended| Survived {
+            fault: Fault::LoseFilesOfOne,
+            nodes: vec![1],
+            accepted_after: Duration::ZERO,
+            lasted: Duration::ZERO,
+            mended,
+        });
+        survived.collect()
+    }
+
+    #[test]
+    fn many_losses_of_files_without_any_mending_are_noticed() {
+        let none_mended = losses([0; LOSSES_MIN]);
+        assert!(losses_go_unnoticed(&none_mended));
+        assert!(!losses_go_unnoticed(&none_mended[1..]));
+        let one_mended = losses([0; LOSSES_MIN].into_iter().chain([1]));
+        assert!(!losses_go_unnoticed(&one_mended));
+        let mut others = none_mended;
+        others.iter_mut().for_each(|one| one.fault = Fault::KillOne);
+        assert!(!losses_go_unnoticed(&others));
     }
 }

@@ -169,8 +169,9 @@ impl Fault {
 }
 
 impl Injected {
-    /// Takes it back.
-    pub fn undo(&self, fleet: &mut Fleet) {
+    /// Takes it back. Tells how many replicas were made anew for it.
+    pub fn undo(&self, fleet: &mut Fleet) -> u64 {
+        let mut mended_count = 0;
         match self.undo {
             Undo::Start => self.nodes.iter().for_each(|n| fleet.node_mut(*n).start()),
             Undo::Unfreeze => self.nodes.iter().for_each(|n| fleet.node(*n).unfreeze()),
@@ -192,15 +193,17 @@ impl Injected {
                     fleet.restart(*node);
                     fleet.expect_same_replicas(*node);
                     let mended = admin::metric(fleet.node(*node).admin(), MENDED);
-                    let mended = mended.expect("a node tells its metrics");
+                    let mended = mended.expect("a node tells its metrics") as u64;
                     println!("node {node} has made {mended} replicas anew");
                     assert!(
-                        mended > 0.0 || !is_needed,
+                        mended > 0 || !is_needed,
                         "node {node} found nothing to mend"
                     );
+                    mended_count += mended;
                 }
             }
         }
+        mended_count
     }
 }
 
