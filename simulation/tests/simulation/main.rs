@@ -1,24 +1,18 @@
 //! The simulation as part of every run: it finds nothing, it could, and what it finds it finds again.
 //! What a seed stands for changes with every build.
 
-use std::path::Path;
+mod optimised;
+
 use std::process::{Command, Output};
 
 const SEEDS: u64 = 200;
 
-/// The optimised one, which `scripts/simulator.sh` makes, beside the one that cargo makes.
 fn simulate(arguments: &[&str]) -> Output {
-    let plain = Path::new(env!("CARGO_BIN_EXE_flotilla-simulation"));
-    let optimised = plain.with_file_name("variant").join("flotilla-simulation");
-    Command::new(&optimised)
+    let program = optimised::program();
+    Command::new(&program)
         .args(arguments)
         .output()
-        .unwrap_or_else(|error| {
-            panic!(
-                "could not run {}, which scripts/simulator.sh makes: {error}",
-                optimised.display()
-            )
-        })
+        .unwrap_or_else(|error| panic!("could not run {}: {error}", program.display()))
 }
 
 fn text(output: &Output) -> String {
