@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, ArbiterHandle};
 use flotilla_cluster::{Cluster, Shard};
+use flotilla_model::CURSOR_NAME_BYTES_MAX;
 use flotilla_model::command::Command;
 use flotilla_model::ids::ShardId;
 use flotilla_model::name::{Kind, Name};
@@ -247,6 +248,15 @@ impl Core {
         }
     }
 
+    /// Refuses a message above the configured size.
+    pub fn check_size(&self, bytes: u64) -> Result<(), BrokerError> {
+        let allowed = self.config.message_bytes_max;
+        if bytes > allowed {
+            return Err(BrokerError::TooLarge { bytes, allowed });
+        }
+        Ok(())
+    }
+
     pub fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
     }
@@ -351,6 +361,19 @@ impl Drop for Keeping {
             self.0.keepings_over.notify_waiters();
         }
     }
+}
+
+/// Refuses a text that names a cursor or a group and cannot be kept or told.
+pub(crate) fn check_label(what: &str, text: &str) -> Result<(), BrokerError> {
+    if text.is_empty() || text.len() > CURSOR_NAME_BYTES_MAX {
+        return Err(BrokerError::InvalidRequest {
+            what: format!(
+                "a {what}'s name must have 1 to {CURSOR_NAME_BYTES_MAX} bytes, not {}",
+                text.len()
+            ),
+        });
+    }
+    Ok(())
 }
 
 /// Refuses a name of another kind than the call is for.

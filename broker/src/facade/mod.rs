@@ -232,7 +232,7 @@ impl Broker {
         for signal in batch {
             let checked = core.check_open().and_then(|()| {
                 check_kind(&signal.name, Kind::Signal)?;
-                store::check_size(core, signal.message.encoded_len() as u64)?;
+                core.check_size(signal.message.encoded_len() as u64)?;
                 store::check_count(core, over)
             });
             match &checked {

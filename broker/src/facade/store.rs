@@ -166,15 +166,6 @@ pub(super) async fn submit<I: Item>(core: &Arc<Core>, batch: Vec<I>) -> Submitte
     submitted
 }
 
-/// Refuses a message above the configured size.
-pub(super) fn check_size(core: &Core, bytes: u64) -> Result<(), BrokerError> {
-    let allowed = core.config.message_bytes_max;
-    if bytes > allowed {
-        return Err(BrokerError::TooLarge { bytes, allowed });
-    }
-    Ok(())
-}
-
 /// Refuses the items of a batch that has too many.
 pub(super) fn check_count(core: &Core, over: bool) -> Result<(), BrokerError> {
     if over {
@@ -202,7 +193,7 @@ fn chunks<I: Item>(
         let bytes = item.message().encoded_len();
         let checked = core.check_open().and_then(|()| {
             check_kind(name, I::KIND)?;
-            check_size(core, bytes as u64)?;
+            core.check_size(bytes as u64)?;
             check_count(core, over)
         });
         if let Err(error) = checked {

@@ -7,7 +7,6 @@ use std::time::Instant;
 use actix::prelude::*;
 use flotilla_model::ids::NodeId;
 use flotilla_model::name::{Kind, Name};
-use flotilla_model::pattern::Pattern;
 use futures::stream;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -121,20 +120,14 @@ impl HubActor {
                 what: format!("{listeners_max} listen to signals already"),
             });
         }
-        // The text of a pattern obeys the rules of a name.
-        Name::new(&request.namespace, Kind::Signal, &request.pattern)?;
-        let pattern =
-            Pattern::parse(&request.pattern).map_err(|error| BrokerError::InvalidRequest {
-                what: error.to_string(),
-            })?;
+        let SubscribeSignals {
+            namespace,
+            pattern,
+            group,
+        } = request;
+        let (key, pattern) = Key::checked(Kind::Signal, namespace, pattern, group)?;
         let id = self.table.next_id();
         let listener = Arc::new(Listener::new(id, self.bounds, Arc::clone(&self.bell)));
-        let key = Key {
-            kind: Kind::Signal,
-            namespace: request.namespace,
-            pattern: request.pattern,
-            group: request.group,
-        };
         self.table.join(Arc::clone(&listener), key.clone(), pattern);
         let version = self.core.hubs.change(|interest| interest.join(key));
         self.show_listeners();

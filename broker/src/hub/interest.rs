@@ -6,7 +6,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bincode::{Decode, Encode};
-use flotilla_model::name::Kind;
+use flotilla_model::name::{Kind, Name};
+use flotilla_model::pattern::Pattern;
+
+use crate::api::error::BrokerError;
+use crate::core::check_label;
 
 /// Keys without listeners that are remembered, so that peers can be told of their end.
 const ENDED_KEYS_MAX: usize = 4_096;
@@ -21,6 +25,31 @@ pub(crate) struct Key {
 }
 
 impl Key {
+    /// A key of what a client wants to listen to or serve, if it may be, and what names are matched
+    /// with. All nodes are told of it: nothing may come in that cannot be told.
+    pub fn checked(
+        kind: Kind,
+        namespace: String,
+        pattern: String,
+        group: Option<String>,
+    ) -> Result<(Self, Pattern), BrokerError> {
+        // The text of a pattern obeys the rules of a name.
+        Name::new(&namespace, kind, &pattern)?;
+        let matched = Pattern::parse(&pattern).map_err(|error| BrokerError::InvalidRequest {
+            what: error.to_string(),
+        })?;
+        if let Some(group) = &group {
+            check_label("group", group)?;
+        }
+        let key = Self {
+            kind,
+            namespace,
+            pattern,
+            group,
+        };
+        Ok((key, matched))
+    }
+
     /// What its texts weigh.
     pub fn bytes(&self) -> usize {
         let group = self.group.as_ref().map_or(0, String::len);
@@ -193,6 +222,20 @@ mod tests {
                     prop_assert_eq!(&table, &model);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_group_that_cannot_be_told_to_other_nodes_is_refused() {
+        let checked = |bytes: usize| {
+            let group = Some("g".repeat(bytes));
+            Key::checked(Kind::Request, "default".into(), "a.*".into(), group)
+        };
+        assert!(checked(1).is_ok() && checked(1_024).is_ok());
+        for bytes in [0, 1_025] {
+            let refused = checked(bytes).map(|(key, _)| key);
+            let what = format!("a group's name must have 1 to 1024 bytes, not {bytes}");
+            assert_eq!(refused, Err(BrokerError::InvalidRequest { what }));
         }
     }
 

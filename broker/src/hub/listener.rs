@@ -9,10 +9,11 @@ use crate::hub::buffer::{Bounds, Buffer, Weighed};
 use crate::hub::interest::Key;
 use crate::hub::table::Member;
 
-/// A signal on its way, and what it weighs.
+/// A signal on its way.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
     pub delivery: SignalDelivery,
+    /// Of the message alone, encoded.
     pub bytes: u64,
     /// Of one that goes to another node.
     pub away: Option<Box<Away>>,
@@ -20,7 +21,8 @@ pub(crate) struct Sent {
 
 impl Weighed for Sent {
     fn bytes(&self) -> u64 {
-        self.bytes
+        let groups = self.away.as_ref().map_or(0, |away| away.bytes());
+        self.bytes + self.delivery.name.text().len() as u64 + groups
     }
 }
 
@@ -31,6 +33,13 @@ pub(crate) struct Away {
     pub to_all: bool,
     /// One member of each.
     pub groups: Vec<Arc<Key>>,
+}
+
+impl Away {
+    /// What its texts weigh.
+    pub fn bytes(&self) -> u64 {
+        self.groups.iter().map(|key| key.bytes() as u64).sum()
+    }
 }
 
 /// One listener and what waits for it.

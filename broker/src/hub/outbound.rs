@@ -66,3 +66,61 @@ fn wire(sent: &Sent) -> WireSignal {
         bytes: sent.bytes as u32,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use flotilla_model::name::{Kind, NAME_BYTES_MAX, Name};
+
+    use super::*;
+    use crate::api::signal::SignalDelivery;
+    use crate::hub::listener::Away;
+    use crate::peers::wire::{frame, unframe};
+
+    fn sent(name: &Arc<Name>, groups: &[Arc<Key>]) -> Sent {
+        let message = Message::default();
+        Sent {
+            bytes: message.encoded_len() as u64,
+            delivery: SignalDelivery {
+                name: Arc::clone(name),
+                message: Arc::new(message),
+            },
+            away: Some(Box::new(Away {
+                to_all: true,
+                groups: groups.to_vec(),
+            })),
+        }
+    }
+
+    /// How many signals the other side understands, of frames as they are sent.
+    fn understood(batch: &[Sent]) -> usize {
+        let parts = talk::parts(batch).map(|part| {
+            let head = ToHub::Signals(part.iter().map(wire).collect());
+            let framed = frame(&head, [], 0).expect("encodes");
+            match unframe::<ToHub>(framed).expect("the other side understands it") {
+                (ToHub::Signals(signals), _) => signals.len(),
+                (other, _) => panic!("{other:?}"),
+            }
+        });
+        parts.sum()
+    }
+
+    #[test]
+    fn small_signals_with_the_longest_names_are_understood_elsewhere() {
+        let name = Arc::new(Name::signal(&"n".repeat(NAME_BYTES_MAX)).expect("a name"));
+        let batch = vec![sent(&name, &[]); 1_100];
+        assert_eq!(understood(&batch), 1_100);
+    }
+
+    #[test]
+    fn small_signals_for_many_groups_are_understood_elsewhere() {
+        let name = Arc::new(Name::signal("a").expect("a name"));
+        let key = Arc::new(Key {
+            kind: Kind::Signal,
+            namespace: "default".to_owned(),
+            pattern: "*".to_owned(),
+            group: Some("g".repeat(1_024)),
+        });
+        let batch = vec![sent(&name, &vec![key; 1_000]); 70];
+        assert_eq!(understood(&batch), 70);
+    }
+}

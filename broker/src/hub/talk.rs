@@ -16,6 +16,8 @@ use crate::peers::wire::HubKnows;
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// Bytes of one frame, about.
 const FRAME_BYTES: usize = 256 * 1024;
+/// What the head of a frame says of one item, about, beside its texts.
+const ITEM_BYTES: usize = 64;
 
 /// Keeps a conversation with a node, as long as there is the broker.
 pub(super) async fn run<C: Cargo>(core: Weak<Core>, node: NodeId, outlet: Arc<Buffer<C>>) {
@@ -114,11 +116,10 @@ pub(super) fn parts<C: Weighed>(batch: &[C]) -> impl Iterator<Item = &[C]> {
     std::iter::from_fn(move || {
         let mut bytes = 0;
         let fits = rest.iter().take_while(|item| {
-            let first = bytes == 0;
-            bytes += item.bytes() as usize;
-            first || bytes <= FRAME_BYTES
+            bytes += ITEM_BYTES + item.bytes() as usize;
+            bytes <= FRAME_BYTES
         });
-        let (part, later) = rest.split_at(fits.count());
+        let (part, later) = rest.split_at(fits.count().max(1).min(rest.len()));
         rest = later;
         (!part.is_empty()).then_some(part)
     })

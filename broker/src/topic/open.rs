@@ -6,16 +6,12 @@ use flotilla_model::name::Name;
 use flotilla_model::outcome::Outcome;
 use flotilla_model::query;
 
-use crate::api::error::BrokerError;
 use crate::api::topic::Start;
 use crate::convert::unexpected;
-use crate::core::Core;
+use crate::core::{Core, check_label};
 use crate::fault::Fault;
 use crate::ingress::Work;
 use crate::topic::reader::Position;
-
-/// Longest name of a durable cursor, in bytes.
-const CURSOR_NAME_BYTES_MAX: usize = 1_024;
 
 /// Where a subscription may begin.
 #[derive(Clone, Debug)]
@@ -39,7 +35,7 @@ pub(crate) async fn open(
 ) -> Result<Opened, Fault> {
     let mut opened = resolve(core, topic, start).await?;
     if let Some(cursor) = cursor {
-        check_cursor_name(cursor)?;
+        check_label("cursor", cursor)?;
         let command = Command::OpenCursor {
             topic: topic.clone(),
             cursor: cursor.to_owned(),
@@ -101,16 +97,4 @@ pub(crate) async fn resolve(core: &Core, topic: &Name, start: Start) -> Result<O
         start,
         cursor: None,
     })
-}
-
-fn check_cursor_name(cursor: &str) -> Result<(), BrokerError> {
-    if cursor.is_empty() || cursor.len() > CURSOR_NAME_BYTES_MAX {
-        return Err(BrokerError::InvalidRequest {
-            what: format!(
-                "a cursor's name must have 1 to {CURSOR_NAME_BYTES_MAX} bytes, not {}",
-                cursor.len()
-            ),
-        });
-    }
-    Ok(())
 }

@@ -32,7 +32,7 @@ pub(super) fn letter(core: &Core, request: &Request) -> Result<Letter, BrokerErr
     }
     extra("extra bytes", request.extra.len())?;
     let bytes = request.message.encoded_len() + request.extra.len();
-    size(core, bytes as u64)?;
+    core.check_size(bytes as u64)?;
     Ok(Letter {
         name: Arc::clone(&request.name),
         message: Arc::clone(&request.message),
@@ -45,7 +45,7 @@ pub(super) fn letter(core: &Core, request: &Request) -> Result<Letter, BrokerErr
 pub(super) fn reply(core: &Core, reply: &Reply) -> Result<(), BrokerError> {
     extra("extra bytes", reply.extra.len())?;
     extra("bytes of an error", reply.error.len())?;
-    size(core, reply.bytes())
+    core.check_size(reply.bytes())
 }
 
 fn extra(what: &str, bytes: usize) -> Result<(), BrokerError> {
@@ -53,14 +53,6 @@ fn extra(what: &str, bytes: usize) -> Result<(), BrokerError> {
         return Err(invalid(format!(
             "there are {bytes} {what}, at most {REQUEST_EXTRA_BYTES_MAX} are allowed"
         )));
-    }
-    Ok(())
-}
-
-fn size(core: &Core, bytes: u64) -> Result<(), BrokerError> {
-    let allowed = core.config.message_bytes_max;
-    if bytes > allowed {
-        return Err(BrokerError::TooLarge { bytes, allowed });
     }
     Ok(())
 }

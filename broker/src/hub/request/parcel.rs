@@ -17,9 +17,6 @@ use crate::hub::talk;
 use crate::peers::conversation::{Broken, Outgoing};
 use crate::peers::wire::{Opening, ToRequests, WireOutcome, WireReply, WireRequest};
 
-/// What an error or a name weighs, about.
-const HEAD_BYTES: u64 = 64;
-
 /// A request or a reply.
 pub(crate) enum Parcel {
     Request(RequestParcel),
@@ -45,11 +42,14 @@ pub(crate) struct ReplyParcel {
 
 impl Weighed for Parcel {
     fn bytes(&self) -> u64 {
-        HEAD_BYTES
-            + match self {
-                Self::Request(request) => request.letter.bytes,
-                Self::Reply(reply) => reply.outcome.as_ref().map_or(0, Reply::bytes),
+        match self {
+            Self::Request(request) => {
+                let name = request.letter.name.text().len() as u64;
+                request.letter.bytes + name + request.away.bytes()
             }
+            // That there is no reply weighs nothing: it must fit where a reply was too much.
+            Self::Reply(reply) => reply.outcome.as_ref().map_or(0, Reply::bytes),
+        }
     }
 }
 

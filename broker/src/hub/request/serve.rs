@@ -2,9 +2,6 @@
 
 use std::sync::Arc;
 
-use flotilla_model::name::Name;
-use flotilla_model::pattern::Pattern;
-
 use crate::api::error::BrokerError;
 use crate::api::request::{CallId, Reply, ReplyToken, SubscribeRequests};
 use crate::core::Core;
@@ -26,12 +23,14 @@ impl RequestHub {
         request: SubscribeRequests,
     ) -> Result<(Arc<Responder>, u64), BrokerError> {
         check::kind(request.kind)?;
-        // The text of a pattern obeys the rules of a name.
-        Name::new(&request.namespace, request.kind, &request.pattern)?;
-        let pattern =
-            Pattern::parse(&request.pattern).map_err(|error| BrokerError::InvalidRequest {
-                what: error.to_string(),
-            })?;
+        let SubscribeRequests {
+            kind,
+            namespace,
+            pattern,
+            group,
+            calls_max,
+        } = request;
+        let (key, pattern) = Key::checked(kind, namespace, pattern, group)?;
         let config = &core.config;
         let mut state = self.state.lock();
         if state.is_closing {
@@ -43,18 +42,12 @@ impl RequestHub {
                 what: format!("{responders_max} serve requests already"),
             });
         }
-        let calls_max = usize::try_from(request.calls_max).unwrap_or(usize::MAX);
+        let calls_max = usize::try_from(calls_max).unwrap_or(usize::MAX);
         let responder = Arc::new(Responder::new(
             state.table.next_id(),
             calls_max.clamp(1, config.request_calls_per_client_max),
             config.request_bytes_max / CLIENTS_PER_ROOM,
         ));
-        let key = Key {
-            kind: request.kind,
-            namespace: request.namespace,
-            pattern: request.pattern,
-            group: request.group,
-        };
         let joined = Arc::clone(&responder);
         state.table.join(joined, key.clone(), pattern);
         let version = self.links.change(|interest| interest.join(key));
