@@ -116,9 +116,10 @@ impl<T: Weighed> Buffer<T> {
             };
             for item in items {
                 let bytes = item.bytes();
+                // What is larger than the whole buffer goes into it alone, but for what weighs nothing.
                 let fits = state.ready.is_empty()
                     || (state.ready.len() < messages_max
-                        && state.bytes + bytes <= self.bounds.bytes_max);
+                        && (bytes == 0 || state.bytes + bytes <= self.bounds.bytes_max));
                 if fits {
                     state.bytes += bytes;
                     state.ready.push_back(item);
@@ -135,7 +136,31 @@ impl<T: Weighed> Buffer<T> {
 
     /// Whether it has room without anybody waiting.
     pub fn has_room(&self) -> bool {
-        self.state.lock().ready.len() < self.bounds.messages_soft
+        let state = self.state.lock();
+        state.ready.len() < self.bounds.messages_soft && state.bytes < self.bounds.bytes_max
+    }
+
+    /// Items and bytes that it takes before a part of it is full, one of so many.
+    pub fn room_in_part(&self, parts: u64) -> (u64, u64) {
+        let state = self.state.lock();
+        let messages = (self.bounds.messages_max as u64 / parts).max(1);
+        (
+            messages.saturating_sub(state.ready.len() as u64),
+            (self.bounds.bytes_max / parts).saturating_sub(state.bytes),
+        )
+    }
+
+    /// Lets go of the items that are no longer of use.
+    pub fn retain(&self, is_of_use: impl FnMut(&T) -> bool) {
+        {
+            let mut state = self.state.lock();
+            state.ready.retain(is_of_use);
+            state.bytes = state.ready.iter().map(Weighed::bytes).sum();
+            if state.ready.is_empty() {
+                state.stalled = false;
+            }
+        }
+        self.drained.notify_waiters();
     }
 
     /// Waits until it was emptied; after the deadline drops the surplus and returns how much that was.
@@ -234,6 +259,14 @@ mod tests {
         }
     }
 
+    struct Heavy(u64);
+
+    impl Weighed for Heavy {
+        fn bytes(&self) -> u64 {
+            self.0
+        }
+    }
+
     fn items(count: usize) -> Vec<Item> {
         (0..count).map(|_| Item).collect()
     }
@@ -284,5 +317,26 @@ mod tests {
         assert_eq!(buffer.push(items(100)).dropped.len(), 50);
         assert_eq!(buffer.push(items(1)).dropped.len(), 1);
         assert_eq!(buffer.close().len(), 50);
+    }
+
+    #[test]
+    fn what_weighs_nothing_fits_beside_what_is_larger_than_the_buffer() {
+        let buffer = Buffer::new(Bounds::hard(3, 1_000));
+        let pushed = buffer.push(vec![Heavy(5_000), Heavy(1), Heavy(0), Heavy(0), Heavy(0)]);
+        let dropped: Vec<_> = pushed.dropped.iter().map(|item| item.0).collect();
+        assert_eq!((pushed.taken, dropped), (3, vec![1, 0]));
+        assert!(!buffer.has_room());
+    }
+
+    #[test]
+    fn what_is_let_go_of_makes_room() {
+        let buffer = Buffer::new(Bounds::hard(10, 100));
+        buffer.push(vec![Heavy(60), Heavy(30), Heavy(10)]);
+        assert!(!buffer.has_room());
+        assert_eq!(buffer.room_in_part(2), (2, 0));
+        buffer.retain(|item| item.0 < 50);
+        assert!(buffer.has_room());
+        assert_eq!(buffer.room_in_part(2), (3, 10));
+        assert_eq!(buffer.push(vec![Heavy(61), Heavy(60)]).taken, 1);
     }
 }

@@ -1,18 +1,24 @@
 //! What another node's hub says: who listens there, and signals for those who listen here.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use flotilla_model::ids::NodeId;
 use flotilla_model::name::Kind;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 
 use crate::api::signal::Signal;
 use crate::core::Core;
-use crate::hub::actor::{Arrival, Arrived, Gone, Tell};
-use crate::hub::table::Told;
+use crate::hub::actor::{Arrival, Arrived};
+use crate::hub::buffer::Buffer;
+use crate::hub::hearing::Hearing;
+use crate::hub::listener::Sent;
 use crate::peers::conversation::{Broken, Incoming, Outgoing};
-use crate::peers::wire::{self, HubKnows, ToHub, WireSignal};
+use crate::peers::wire::{self, ToHub, WireSignal};
 
 /// Serves a conversation until it ends.
 pub(crate) async fn serve(
@@ -21,46 +27,65 @@ pub(crate) async fn serve(
     outgoing: Outgoing,
     mut incoming: Incoming,
 ) -> Result<(), Broken> {
-    let conversation = core.next_conversation();
-    let _end = End {
-        core,
-        node,
-        conversation,
-    };
+    let hearing = Hearing::<Sent>::begin(core, node, outgoing);
+    let mut waits = Waits::default();
     loop {
-        let (said, messages) = incoming.next::<ToHub>().await?;
+        let (said, messages) = tokio::select! {
+            next = incoming.next::<ToHub>() => next?,
+            () = waits.next() => continue,
+        };
         match said {
             ToHub::Interest {
                 anew,
                 entries,
                 version,
             } => {
-                let told = Told {
-                    node,
-                    conversation,
-                    anew,
-                    entries: entries
-                        .into_iter()
-                        .map(|(key, count)| (key.of(Kind::Signal), count))
-                        .collect(),
-                };
-                core.hub()?
-                    .send(Tell(told))
-                    .await
-                    .map_err(|_| Broken::Ended)?;
-                if let Some(version) = version {
-                    core.hubs.know(node, conversation);
-                    outgoing.send(&HubKnows { version }).await?;
-                }
+                let entries = entries.into_iter();
+                let entries = entries.map(|(key, count)| (key.of(Kind::Signal), count));
+                hearing.interest(anew, entries.collect(), version).await?;
             }
             ToHub::Signals(signals) => {
                 let batch = unpack(signals, messages)?;
                 let slow = core.hub()?.send(Arrived(batch)).await;
-                let deadline = Instant::now() + core.config.signal_wait_max;
                 for listener in slow.map_err(|_| Broken::Ended)? {
-                    core.wait_for_listener(&listener, deadline).await;
+                    waits.add(core, listener);
                 }
             }
+        }
+    }
+}
+
+/// The waits for listeners that are behind. They hold up nothing else that the node says: each listener's
+/// buffer has bounds of its own, beyond which it alone misses signals.
+#[derive(Default)]
+struct Waits {
+    /// The buffers that are waited for, by their addresses: each is alive as long as its wait.
+    listeners: HashSet<usize>,
+    waits: FuturesUnordered<BoxFuture<'static, usize>>,
+}
+
+impl Waits {
+    fn add(&mut self, core: &Arc<Core>, listener: Arc<Buffer<Sent>>) {
+        let address = Arc::as_ptr(&listener) as usize;
+        if !self.listeners.insert(address) {
+            return;
+        }
+        let deadline = Instant::now() + core.config.signal_wait_max;
+        let core = Arc::clone(core);
+        let wait = async move {
+            core.wait_for_listener(&listener, deadline).await;
+            address
+        };
+        self.waits.push(wait.boxed());
+    }
+
+    /// Waits until one of them is over. May be dropped without losing any.
+    async fn next(&mut self) {
+        match self.waits.next().await {
+            Some(address) => {
+                self.listeners.remove(&address);
+            }
+            None => std::future::pending().await,
         }
     }
 }
@@ -86,25 +111,4 @@ fn unpack(signals: Vec<WireSignal>, mut messages: Bytes) -> Result<Vec<Arrival>,
         });
     }
     Ok(batch)
-}
-
-/// Lets go of what a node told when its conversation ends, however that comes.
-struct End<'a> {
-    core: &'a Core,
-    node: NodeId,
-    conversation: u64,
-}
-
-impl Drop for End<'_> {
-    fn drop(&mut self) {
-        self.core.hubs.forget(self.node, self.conversation);
-        if let Ok(hub) = self.core.hub() {
-            let telling = hub.send(Gone {
-                node: self.node,
-                conversation: self.conversation,
-            });
-            // An actor that is gone has nothing to forget.
-            self.core.runtime.spawn(async { telling.await.ok() });
-        }
-    }
 }

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use crate::core::Core;
 use crate::hub::buffer::{Bounds, Buffer, Weighed};
 use crate::hub::interest::{Interest, Key};
+use crate::hub::table::Told;
 use crate::hub::talk;
 use crate::peers::conversation::{Broken, Outgoing};
 use crate::peers::wire::Opening;
@@ -38,6 +39,10 @@ pub(crate) trait Cargo: Weighed + Send + Sync + Sized + 'static {
     ) -> impl Future<Output = Result<(), Broken>> + Send;
     /// A conversation ended: what was under way to the node may be lost.
     fn broken(core: &Arc<Core>, node: NodeId);
+    /// Another node told of its interest.
+    fn told(core: &Core, told: Told) -> impl Future<Output = Result<(), Broken>> + Send;
+    /// The conversation ended in which another node told it.
+    fn gone(core: &Core, node: NodeId, conversation: u64);
 }
 
 /// All links of a hub.

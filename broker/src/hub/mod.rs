@@ -21,6 +21,7 @@
 
 pub(crate) mod actor;
 pub(crate) mod buffer;
+mod hearing;
 pub(crate) mod inbound;
 pub(crate) mod interest;
 pub(crate) mod links;

@@ -6,9 +6,11 @@ use flotilla_model::ids::NodeId;
 use flotilla_model::message::Message;
 
 use crate::core::Core;
+use crate::hub::actor::{Gone, Tell};
 use crate::hub::interest::Key;
 use crate::hub::links::{Cargo, HubLinks};
 use crate::hub::listener::Sent;
+use crate::hub::table::Told;
 use crate::hub::talk;
 use crate::peers::conversation::{Broken, Outgoing};
 use crate::peers::wire::{Opening, ToHub, WireKey, WireSignal};
@@ -51,6 +53,19 @@ impl Cargo for Sent {
 
     fn broken(_: &Arc<Core>, _: NodeId) {
         // A signal that is lost on its way is lost.
+    }
+
+    async fn told(core: &Core, told: Told) -> Result<(), Broken> {
+        let telling = core.hub()?.send(Tell(told));
+        telling.await.map_err(|_| Broken::Ended)
+    }
+
+    fn gone(core: &Core, node: NodeId, conversation: u64) {
+        if let Ok(hub) = core.hub() {
+            let telling = hub.send(Gone { node, conversation });
+            // An actor that is gone has nothing to forget.
+            core.runtime.spawn(async { telling.await.ok() });
+        }
     }
 }
 

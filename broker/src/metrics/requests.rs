@@ -47,7 +47,7 @@ impl RequestCounters {
 }
 
 impl Metrics {
-    pub fn requests_answered(&self, answers: &[Answer]) {
+    pub fn requests_answered<'a>(&self, answers: impl Iterator<Item = &'a Answer>) {
         let counters = &self.0.requests;
         let mut replied = 0;
         for answer in answers {

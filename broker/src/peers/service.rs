@@ -88,7 +88,7 @@ async fn converse(
             receive::serve_peek(core, outgoing, incoming, request).await
         }
         Opening::Hub => inbound::serve(core, from.node, outgoing, incoming).await,
-        Opening::Requests => request_inbound::serve(core, from.node, outgoing, incoming).await,
+        Opening::Requests => request_inbound::serve(core, from, outgoing, incoming).await,
     }
 }
 

@@ -18,7 +18,7 @@ use crate::api::queue::Fill;
 use crate::api::request::CallId;
 use crate::api::topic::SubscribeTopic;
 use crate::hub::interest::Key;
-use crate::hub::request::calls::Absence;
+use crate::hub::request::absence::Absence;
 use crate::peers::error::WireFault;
 use crate::topic::buffer::Resume;
 use crate::topic::requests::Attached;
@@ -186,6 +186,8 @@ pub(crate) enum ToRequests {
     },
     Requests(Vec<WireRequest>),
     Replies(Vec<WireReply>),
+    /// Nobody waits any more for what was asked under these numbers.
+    Over(Vec<CallId>),
 }
 
 /// A request for the responders of another node.

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use flotilla_cluster::PeerIdentity;
 use flotilla_model::ids::NodeId;
 
 use crate::api::request::CallId;
 use crate::core::Core;
 use crate::hub::interest::Key;
-use crate::hub::request::calls::{Absence, Asker, Call, Letter, Party};
+use crate::hub::request::absence::Absence;
+use crate::hub::request::call::{Asker, Call, Party};
 use crate::hub::request::check;
 use crate::hub::request::hub::RequestHub;
+use crate::hub::request::letter::Contents;
 use crate::hub::request::mail::Mail;
 use crate::hub::request::parcel::ReplyParcel;
 use crate::hub::request::serve::close;
@@ -20,7 +23,7 @@ use crate::hub::table::Told;
 pub(crate) struct Arrival {
     /// The other node's number of it.
     pub call: CallId,
-    pub letter: Letter,
+    pub contents: Contents,
     pub to_all: bool,
     pub groups: Vec<Key>,
     pub timeout_left: Duration,
@@ -33,17 +36,16 @@ impl RequestHub {
         let mut mail = Mail::default();
         let mut state = self.state.lock();
         for arrival in batch {
+            let name = Arc::clone(&arrival.contents.name);
+            let Ok(letter) = state.admit(arrival.contents, None, now) else {
+                mail.send_back(node, arrival.call, Err(Absence::Busy));
+                continue;
+            };
             let asker = Asker::There {
                 node,
                 call: arrival.call,
             };
-            let has_room = state.check_room(&core.config, arrival.letter.bytes);
-            let name = Arc::clone(&arrival.letter.name);
-            let call = Call::new(asker, arrival.letter, now + arrival.timeout_left, true);
-            if has_room.is_err() {
-                mail.tell(call, Err(Absence::Busy));
-                continue;
-            }
+            let call = Call::new(asker, letter, now + arrival.timeout_left, true);
             let id = state.calls.open(call);
             let found = state
                 .table
@@ -66,7 +68,8 @@ impl RequestHub {
             // Of a late one nobody is told: it is counted.
             let _ = match (outcome, seal) {
                 (Ok(reply), None) => {
-                    let over = state.calls.reply(id, Party::Node(node));
+                    let from = Party::Node(node);
+                    let over = state.calls.reply(id, from).map(|call| (call, Some(from)));
                     close(core, &state, id, over, reply, &mut mail)
                 }
                 (Ok(reply), Some(seal)) => {
@@ -79,6 +82,33 @@ impl RequestHub {
             };
         }
         self.post(core, state, mail);
+    }
+
+    /// Nobody waits any more for requests of another node, by its numbers of them.
+    pub fn called_off(&self, core: &Core, node: NodeId, batch: &[CallId]) {
+        let mut state = self.state.lock();
+        for call in batch {
+            if let Some(id) = state.calls.asked_by(node, *call) {
+                state.forget(id);
+            }
+        }
+        self.post(core, state, Mail::default());
+    }
+
+    /// Another node begins a conversation: what it asked before it was started anew is forgotten, there
+    /// and here.
+    pub fn met(&self, core: &Core, from: PeerIdentity) {
+        let PeerIdentity { node, incarnation } = from;
+        let mut state = self.state.lock();
+        let life = state.lives.entry(node).or_insert(incarnation);
+        if *life >= incarnation {
+            return;
+        }
+        *life = incarnation;
+        for id in state.calls.all_asked_by(node) {
+            state.forget(id);
+        }
+        self.post(core, state, Mail::default());
     }
 
     /// Another node told who serves there.

@@ -1,146 +1,51 @@
-//! The requests under way on one node: who asked, who may reply, and when time is over. No clock and no
-//! channels: what is to be said to whom is left to the hub.
+//! The requests under way on one node, and how they end. No clock and no channels: what is to be said to
+//! whom is left to the hub.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bincode::{Decode, Encode};
-use bytes::Bytes;
 use flotilla_model::ids::NodeId;
-use flotilla_model::message::Message;
-use flotilla_model::name::Name;
 
-use crate::api::error::BrokerError;
 use crate::api::request::CallId;
 use crate::hub::interest::Key;
-use crate::hub::request::asker::Inbox;
-
-/// Why somebody who could have replied will not. Of several reasons the last in this order counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
-pub(crate) enum Absence {
-    /// There is nobody, and nobody took the request.
-    Nobody,
-    /// Whoever took it is gone.
-    Lost,
-    /// Whoever is there has no room for it.
-    Busy,
-}
-
-impl Absence {
-    /// What whoever asked is told.
-    pub fn error(self, name: &Name) -> BrokerError {
-        let name = name.to_string();
-        match self {
-            Self::Nobody => BrokerError::NoResponder { name },
-            Self::Lost => BrokerError::ResponderLost { name },
-            Self::Busy => BrokerError::Busy {
-                what: format!("those who serve {name} have as many requests as they may"),
-            },
-        }
-    }
-}
-
-/// Who has to do with a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Party {
-    /// A requester of this node.
-    Asker(u64),
-    /// A responder of this node that has the request.
-    Member(u64),
-    /// A node that has it.
-    Node(NodeId),
-}
-
-/// What is asked: shared by all who get it.
-#[derive(Clone, Debug)]
-pub(crate) struct Letter {
-    pub name: Arc<Name>,
-    pub message: Arc<Message>,
-    pub extra: Bytes,
-    pub bytes: u64,
-}
-
-/// Who waits for the reply.
-#[derive(Clone)]
-pub(crate) enum Asker {
-    Here {
-        inbox: Arc<Inbox>,
-        tag: u64,
-    },
-    /// Another node, which calls it by its own number.
-    There {
-        node: NodeId,
-        call: CallId,
-    },
-}
-
-/// Somebody who may reply.
-pub(crate) struct With {
-    pub party: Party,
-    /// The groups in whose name it has the request.
-    pub groups: Vec<Arc<Key>>,
-}
-
-/// A request under way.
-pub(crate) struct Call {
-    pub asker: Asker,
-    pub letter: Letter,
-    pub deadline: Instant,
-    /// It is over as soon as nobody can reply any more.
-    pub fails_early: bool,
-    /// How often it was given to somebody else of a group.
-    pub rerouted: u32,
-    with: Vec<With>,
-    absence: Absence,
-}
-
-impl Call {
-    pub fn new(asker: Asker, letter: Letter, deadline: Instant, fails_early: bool) -> Self {
-        Self {
-            asker,
-            letter,
-            deadline,
-            fails_early,
-            rerouted: 0,
-            with: Vec::new(),
-            absence: Absence::Nobody,
-        }
-    }
-
-    /// Who has it.
-    pub fn parties(&self) -> impl Iterator<Item = Party> {
-        self.with.iter().map(|with| with.party)
-    }
-
-    fn asker(&self) -> Option<Party> {
-        match &self.asker {
-            Asker::Here { inbox, .. } => Some(Party::Asker(inbox.id())),
-            Asker::There { .. } => None,
-        }
-    }
-}
+use crate::hub::request::absence::Absence;
+use crate::hub::request::call::{Call, Party, With};
 
 /// All calls of a node.
-#[derive(Default)]
 pub(crate) struct Calls {
     last: u64,
     calls: BTreeMap<CallId, Call>,
     deadlines: BTreeSet<(Instant, CallId)>,
     parties: BTreeSet<(Party, CallId)>,
-    bytes: u64,
+    /// The calls of other nodes, by their numbers there.
+    elsewhere: BTreeMap<(NodeId, CallId), CallId>,
 }
 
 impl Calls {
+    /// Without any yet.
+    ///
+    /// The numbers begin anywhere: a node that has started again must not give out those of its life
+    /// before, since other nodes may still reply to them. Half of them are left to be counted up.
+    pub fn new() -> Self {
+        Self {
+            last: rand::random::<u64>() >> 1,
+            calls: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            parties: BTreeSet::new(),
+            elsewhere: BTreeMap::new(),
+        }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.calls.len()
     }
 
-    /// What the requests weigh.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
+    /// How often somebody has to do with one of them.
+    pub fn parties(&self) -> usize {
+        self.parties.len()
     }
 
     pub fn get(&self, id: CallId) -> Option<&Call> {
@@ -151,10 +56,12 @@ impl Calls {
         self.last += 1;
         let id = CallId(self.last);
         self.deadlines.insert((call.deadline, id));
-        if let Some(asker) = call.asker() {
+        if let Some(asker) = call.asker_here() {
             self.parties.insert((asker, id));
         }
-        self.bytes += call.letter.bytes;
+        if let Some(asker) = call.asker_there() {
+            self.elsewhere.insert(asker, id);
+        }
         self.calls.insert(id, call);
         id
     }
@@ -164,19 +71,25 @@ impl Calls {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
-        match call.with.iter_mut().find(|with| with.party == party) {
-            Some(with) => with.groups.extend(groups),
-            None => {
-                call.with.push(With { party, groups });
-                self.parties.insert((party, id));
-            }
+        // One call may have very many: they are looked through only for whoever is among them already.
+        if self.parties.insert((party, id)) {
+            call.with.push(With { party, groups });
+        } else if let Some(with) = call.with.iter_mut().find(|with| with.party == party) {
+            with.groups.extend(groups);
         }
+    }
+
+    /// Whether a request was given to somebody, or not taken by it, so that it need not be given again.
+    pub fn is_known_to(&self, id: CallId, party: Party) -> bool {
+        let has_passed = |call: &Call| call.passed.contains(&party);
+        self.parties.contains(&(party, id)) || self.calls.get(&id).is_some_and(has_passed)
     }
 
     /// The call that somebody replies to, which is over with this; `None` if it has nothing to say.
     pub fn reply(&mut self, id: CallId, from: Party) -> Option<Call> {
-        let call = self.calls.get(&id)?;
-        call.parties().find(|party| *party == from)?;
+        if !self.parties.contains(&(from, id)) {
+            return None;
+        }
         self.end(id)
     }
 
@@ -185,7 +98,10 @@ impl Calls {
         let call = self.calls.get_mut(&id)?;
         let place = call.with.iter().position(|with| with.party == party)?;
         let with = call.with.swap_remove(place);
-        call.absence = call.absence.max(absence);
+        call.absence = call.absence.and(absence);
+        if !with.groups.is_empty() {
+            call.passed.push(party);
+        }
         self.parties.remove(&(party, id));
         Some(with)
     }
@@ -193,7 +109,14 @@ impl Calls {
     /// Somebody will not get the request.
     pub fn note(&mut self, id: CallId, absence: Absence) {
         if let Some(call) = self.calls.get_mut(&id) {
-            call.absence = call.absence.max(absence);
+            call.absence = call.absence.and(absence);
+        }
+    }
+
+    /// A member of a group will not get the request, and is not to be asked again.
+    pub fn pass_over(&mut self, id: CallId, party: Party) {
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.passed.push(party);
         }
     }
 
@@ -213,10 +136,14 @@ impl Calls {
     pub fn end(&mut self, id: CallId) -> Option<Call> {
         let call = self.calls.remove(&id)?;
         self.deadlines.remove(&(call.deadline, id));
-        for party in call.parties().chain(call.asker()) {
+        for party in call.parties().chain(call.asker_here()) {
             self.parties.remove(&(party, id));
         }
-        self.bytes -= call.letter.bytes;
+        if let Some(asker) = call.asker_there()
+            && self.elsewhere.get(&asker) == Some(&id)
+        {
+            self.elsewhere.remove(&asker);
+        }
         Some(call)
     }
 
@@ -232,6 +159,19 @@ impl Calls {
         let first = Bound::Included((party, CallId(0)));
         let last = Bound::Included((party, CallId(u64::MAX)));
         let found = self.parties.range((first, last));
+        found.map(|(_, id)| *id).collect()
+    }
+
+    /// The call that another node has this number for.
+    pub fn asked_by(&self, node: NodeId, call: CallId) -> Option<CallId> {
+        self.elsewhere.get(&(node, call)).copied()
+    }
+
+    /// The calls that another node asked.
+    pub fn all_asked_by(&self, node: NodeId) -> Vec<CallId> {
+        let first = Bound::Included((node, CallId(0)));
+        let last = Bound::Included((node, CallId(u64::MAX)));
+        let found = self.elsewhere.range((first, last));
         found.map(|(_, id)| *id).collect()
     }
 
@@ -254,18 +194,22 @@ impl Calls {
 mod tests {
     use std::time::Duration;
 
+    use bytes::Bytes;
+    use flotilla_model::name::Name;
+
     use super::*;
+    use crate::hub::request::call::Asker;
+    use crate::hub::request::letter::{Contents, Letter};
+    use crate::hub::request::room::Room;
 
     const ONE: Party = Party::Member(1);
     const TWO: Party = Party::Member(2);
 
     fn call(deadline: Instant, fails_early: bool) -> Call {
-        let letter = Letter {
-            name: Arc::new(Name::request("a").expect("a name")),
-            message: Arc::default(),
-            extra: Bytes::new(),
-            bytes: 10,
-        };
+        let name = Arc::new(Name::request("a").expect("a name"));
+        let contents = Contents::new(name, Arc::default(), Bytes::new(), 9);
+        let room = Arc::new(Room::new(1_000));
+        let letter = Letter::new(contents, &room, None).expect("there is room");
         let asker = Asker::There {
             node: NodeId(9),
             call: CallId(1),
@@ -274,13 +218,13 @@ mod tests {
     }
 
     fn assert_empty(calls: &Calls) {
-        assert_eq!((calls.len(), calls.bytes()), (0, 0));
-        assert!(calls.parties.is_empty() && calls.deadlines.is_empty());
+        assert_eq!((calls.len(), calls.parties()), (0, 0));
+        assert!(calls.elsewhere.is_empty() && calls.deadlines.is_empty());
     }
 
     #[test]
     fn only_who_has_a_request_may_reply_and_only_once() {
-        let mut calls = Calls::default();
+        let mut calls = Calls::new();
         let id = calls.open(call(Instant::now(), true));
         calls.give(id, ONE, Vec::new());
         assert!(calls.reply(id, TWO).is_none(), "it was not given to it");
@@ -291,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_call_ends_when_the_last_who_has_it_is_gone() {
-        let mut calls = Calls::default();
+        let mut calls = Calls::new();
         let id = calls.open(call(Instant::now(), true));
         for party in [ONE, TWO] {
             calls.give(id, party, Vec::new());
@@ -306,8 +250,50 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_starts_again_does_not_give_out_the_numbers_of_its_life_before() {
+        let mut lives = [Calls::new(), Calls::new()];
+        let numbers = lives
+            .each_mut()
+            .map(|calls| calls.open(call(Instant::now(), true)));
+        assert!(
+            numbers[0].0.abs_diff(numbers[1].0) > 1_000_000_000,
+            "{numbers:?}"
+        );
+    }
+
+    #[test]
+    fn whoever_did_not_take_a_request_for_its_group_is_known() {
+        let mut calls = Calls::new();
+        let id = calls.open(call(Instant::now(), true));
+        let group = Arc::new(Key {
+            kind: flotilla_model::name::Kind::Request,
+            namespace: "default".to_owned(),
+            pattern: "a".to_owned(),
+            group: Some("g".to_owned()),
+        });
+        calls.give(id, ONE, vec![group]);
+        assert!(calls.is_known_to(id, ONE) && !calls.is_known_to(id, TWO));
+        calls.withdraw(id, ONE, Absence::Busy);
+        calls.pass_over(id, TWO);
+        assert!(calls.is_known_to(id, ONE) && calls.is_known_to(id, TWO));
+        assert!(calls.reply(id, ONE).is_none(), "it has it no more");
+    }
+
+    #[test]
+    fn a_call_is_found_by_the_number_of_the_node_that_asked_as_long_as_it_goes_on() {
+        let mut calls = Calls::new();
+        let id = calls.open(call(Instant::now(), true));
+        assert_eq!(calls.asked_by(NodeId(9), CallId(1)), Some(id));
+        assert_eq!(calls.all_asked_by(NodeId(9)), [id]);
+        assert!(calls.all_asked_by(NodeId(8)).is_empty());
+        calls.end(id);
+        assert_eq!(calls.asked_by(NodeId(9), CallId(1)), None);
+        assert_empty(&calls);
+    }
+
+    #[test]
     fn a_call_that_waits_ends_early_only_if_all_are_busy() {
-        let mut calls = Calls::default();
+        let mut calls = Calls::new();
         let id = calls.open(call(Instant::now(), false));
         assert!(calls.end_if_vain(id).is_none());
         calls.give(id, ONE, Vec::new());
@@ -318,7 +304,7 @@ mod tests {
 
     #[test]
     fn calls_are_due_in_the_order_of_their_deadlines() {
-        let mut calls = Calls::default();
+        let mut calls = Calls::new();
         let now = Instant::now();
         let after = |ms: u64| now + Duration::from_millis(ms);
         for ms in [30, 10, 20] {

@@ -8,7 +8,7 @@ use flotilla_model::name::{Kind, Name};
 use crate::api::error::BrokerError;
 use crate::api::request::{REQUEST_EXTRA_BYTES_MAX, REQUEST_TIMEOUT_MAX, Reply, Request};
 use crate::core::Core;
-use crate::hub::request::calls::Letter;
+use crate::hub::request::letter::{Contents, Letter};
 use crate::hub::request::route::State;
 
 /// Refuses the kinds of names that nobody can serve.
@@ -22,7 +22,7 @@ pub(super) fn kind(kind: Kind) -> Result<(), BrokerError> {
 }
 
 /// What goes to responders, if the request is in order.
-pub(super) fn letter(core: &Core, request: &Request) -> Result<Letter, BrokerError> {
+pub(super) fn contents(core: &Core, request: &Request) -> Result<Contents, BrokerError> {
     kind(request.name.kind())?;
     if request.timeout.is_zero() || request.timeout > REQUEST_TIMEOUT_MAX {
         return Err(invalid(format!(
@@ -31,14 +31,14 @@ pub(super) fn letter(core: &Core, request: &Request) -> Result<Letter, BrokerErr
         )));
     }
     extra("extra bytes", request.extra.len())?;
-    let bytes = request.message.encoded_len() + request.extra.len();
-    core.check_size(bytes as u64)?;
-    Ok(Letter {
-        name: Arc::clone(&request.name),
-        message: Arc::clone(&request.message),
-        extra: request.extra.clone(),
-        bytes: bytes as u64,
-    })
+    let message_bytes = request.message.encoded_len() as u64;
+    core.check_size(message_bytes + request.extra.len() as u64)?;
+    Ok(Contents::new(
+        Arc::clone(&request.name),
+        Arc::clone(&request.message),
+        request.extra.clone(),
+        message_bytes,
+    ))
 }
 
 /// Refuses a reply that cannot be passed on.

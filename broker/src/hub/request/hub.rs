@@ -14,11 +14,13 @@ use crate::core::Core;
 use crate::hub::buffer::Bounds;
 use crate::hub::links::HubLinks;
 use crate::hub::names::Seen;
+use crate::hub::request::absence;
 use crate::hub::request::asker::Inbox;
-use crate::hub::request::calls::{Asker, Call, Party};
+use crate::hub::request::call::{Asker, Call, Party};
 use crate::hub::request::check::{self, Asked};
 use crate::hub::request::mail::Mail;
 use crate::hub::request::parcel::Parcel;
+use crate::hub::request::room::Room;
 use crate::hub::request::route::State;
 use crate::hub::request::seal::Sealer;
 
@@ -32,6 +34,8 @@ pub(crate) struct RequestHub {
     /// Rung when a deadline comes before the one that the timer waits for.
     pub timer: Arc<Notify>,
     pub(super) sealer: Sealer,
+    /// Of the replies that requesters have not taken.
+    replies: Arc<Room>,
 }
 
 impl Drop for RequestHub {
@@ -48,6 +52,7 @@ impl RequestHub {
             state: Mutex::new(State::new(config)),
             timer: Arc::default(),
             sealer: Sealer::new(),
+            replies: Arc::new(Room::new(config.request_bytes_max)),
         }
     }
 
@@ -55,7 +60,8 @@ impl RequestHub {
         let mut state = self.state.lock();
         let id = state.table.next_id();
         let open_max = config.request_calls_per_client_max;
-        let inbox = Inbox::new(id, open_max, config.request_bytes_max / CLIENTS_PER_ROOM);
+        let bytes_max = config.request_bytes_max / CLIENTS_PER_ROOM;
+        let inbox = Inbox::new(id, open_max, bytes_max, &self.replies);
         let inbox = Arc::new(inbox);
         if state.is_closing {
             inbox.end(BrokerError::ShuttingDown);
@@ -65,14 +71,17 @@ impl RequestHub {
     }
 
     /// Gives up what a requester waits for.
-    pub fn close_inbox(&self, inbox: &Inbox) {
+    pub fn close_inbox(&self, core: &Core, inbox: &Inbox) {
+        let mut mail = Mail::default();
         let mut state = self.state.lock();
         state.inboxes.remove(&inbox.id());
         for id in state.calls.of(Party::Asker(inbox.id())) {
             if let Some(call) = state.calls.end(id) {
                 state.release_all(&call);
+                mail.call_off(id, &call, None);
             }
         }
+        self.post(core, state, mail);
     }
 
     /// Takes requests; each is answered into the inbox.
@@ -83,10 +92,8 @@ impl RequestHub {
         let mut state = self.state.lock();
         for (tag, request) in batch {
             let kind = request.name.kind();
-            let checked = check::letter(core, &request).and_then(|letter| {
-                state.check_room(&core.config, letter.bytes)?;
-                Ok(letter)
-            });
+            let checked = check::contents(core, &request)
+                .and_then(|contents| state.admit(contents, Some(&inbox.asked), now));
             let letter = match checked {
                 Ok(letter) => letter,
                 Err(error) => {
@@ -119,7 +126,7 @@ impl RequestHub {
             state.release_all(&call);
             // Another node looks at its own time.
             if let Asker::Here { inbox, tag } = &call.asker {
-                let name = call.letter.name.to_string();
+                let name = absence::shown(&call.letter.name);
                 mail.answer(inbox, *tag, Err(BrokerError::RequestTimeout { name }));
             }
         }

@@ -5,31 +5,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use flotilla_model::ids::NodeId;
+use flotilla_cluster::PeerIdentity;
 use flotilla_model::message::Text;
 
 use crate::api::request::{REQUEST_TIMEOUT_MAX, Reply};
 use crate::core::Core;
+use crate::hub::hearing::Hearing;
 use crate::hub::request::afar::Arrival;
-use crate::hub::request::calls::Letter;
-use crate::hub::request::parcel::ReplyParcel;
-use crate::hub::table::Told;
+use crate::hub::request::letter::Contents;
+use crate::hub::request::parcel::{Parcel, ReplyParcel};
 use crate::peers::conversation::{Broken, Incoming, Outgoing};
-use crate::peers::wire::{self, HubKnows, ToRequests, WireOutcome, WireReply, WireRequest};
+use crate::peers::wire::{self, ToRequests, WireOutcome, WireReply, WireRequest};
 
 /// Serves a conversation until it ends.
 pub(crate) async fn serve(
     core: &Arc<Core>,
-    node: NodeId,
+    from: PeerIdentity,
     outgoing: Outgoing,
     mut incoming: Incoming,
 ) -> Result<(), Broken> {
-    let conversation = core.next_conversation();
-    let _end = End {
-        core,
-        node,
-        conversation,
-    };
+    let node = from.node;
+    let hearing = Hearing::<Parcel>::begin(core, node, outgoing);
+    core.requests.met(core, from);
     loop {
         let (said, messages) = incoming.next::<ToRequests>().await?;
         match said {
@@ -37,19 +34,7 @@ pub(crate) async fn serve(
                 anew,
                 entries,
                 version,
-            } => {
-                let told = Told {
-                    node,
-                    conversation,
-                    anew,
-                    entries,
-                };
-                core.requests.told(core, told);
-                if let Some(version) = version {
-                    core.requests.links.know(node, conversation);
-                    outgoing.send(&HubKnows { version }).await?;
-                }
-            }
+            } => hearing.interest(anew, entries, version).await?,
             ToRequests::Requests(requests) => {
                 let batch = unpack_requests(requests, messages)?;
                 core.requests.arrived(core, node, batch);
@@ -58,6 +43,7 @@ pub(crate) async fn serve(
                 let batch = unpack_replies(replies, messages)?;
                 core.requests.answered(core, node, batch);
             }
+            ToRequests::Over(calls) => core.requests.called_off(core, node, &calls),
         }
     }
 }
@@ -75,12 +61,12 @@ fn unpack_requests(
         let left = Duration::from_millis(request.timeout_left_ms);
         batch.push(Arrival {
             call: request.call,
-            letter: Letter {
-                name: Arc::new(request.name),
-                message: Arc::new(message),
-                bytes: u64::from(request.bytes) + request.extra.len() as u64,
-                extra: request.extra.into(),
-            },
+            contents: Contents::new(
+                Arc::new(request.name),
+                Arc::new(message),
+                request.extra.into(),
+                u64::from(request.bytes),
+            ),
             to_all: request.to_all,
             groups: request.groups,
             timeout_left: left.min(REQUEST_TIMEOUT_MAX),
@@ -116,23 +102,4 @@ fn unpack_replies(
         });
     }
     Ok(batch)
-}
-
-/// Lets go of what a node told when its conversation ends, however that comes.
-struct End<'a> {
-    core: &'a Core,
-    node: NodeId,
-    conversation: u64,
-}
-
-impl Drop for End<'_> {
-    fn drop(&mut self) {
-        self.core
-            .requests
-            .links
-            .forget(self.node, self.conversation);
-        self.core
-            .requests
-            .gone(self.core, self.node, self.conversation);
-    }
 }

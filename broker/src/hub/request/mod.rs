@@ -26,15 +26,19 @@
 //! its other calls go on until their time is over, or end at once if the requester wanted that and nobody
 //! else has them. The same holds for a node that cannot be reached any more.
 
+pub(crate) mod absence;
 pub(crate) mod afar;
 pub(crate) mod asker;
+pub(crate) mod call;
 pub(crate) mod calls;
 mod check;
 pub(crate) mod hub;
 pub(crate) mod inbound;
+pub(crate) mod letter;
 pub(crate) mod mail;
 pub(crate) mod parcel;
 pub(crate) mod responder;
+pub(crate) mod room;
 mod route;
 mod seal;
 mod serve;

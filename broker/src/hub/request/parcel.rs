@@ -12,15 +12,19 @@ use crate::hub::buffer::Weighed;
 use crate::hub::interest::Key;
 use crate::hub::links::{Cargo, HubLinks};
 use crate::hub::listener::Away;
-use crate::hub::request::calls::{Absence, Letter};
+use crate::hub::request::absence::Absence;
+use crate::hub::request::letter::Letter;
+use crate::hub::table::Told;
 use crate::hub::talk;
 use crate::peers::conversation::{Broken, Outgoing};
 use crate::peers::wire::{Opening, ToRequests, WireOutcome, WireReply, WireRequest};
 
-/// A request or a reply.
+/// A request, what became of one, or that nobody waits for that any more.
 pub(crate) enum Parcel {
     Request(RequestParcel),
     Reply(ReplyParcel),
+    /// By the number that it was sent with.
+    Over(CallId),
 }
 
 /// A request for responders of another node.
@@ -43,12 +47,10 @@ pub(crate) struct ReplyParcel {
 impl Weighed for Parcel {
     fn bytes(&self) -> u64 {
         match self {
-            Self::Request(request) => {
-                let name = request.letter.name.text().len() as u64;
-                request.letter.bytes + name + request.away.bytes()
-            }
-            // That there is no reply weighs nothing: it must fit where a reply was too much.
+            Self::Request(request) => request.letter.bytes + request.away.bytes(),
+            // That there is no reply weighs nothing: it must fit where the reply was too much.
             Self::Reply(reply) => reply.outcome.as_ref().map_or(0, Reply::bytes),
+            Self::Over(_) => 0,
         }
     }
 }
@@ -78,6 +80,7 @@ impl Cargo for Parcel {
             let now = Instant::now();
             let (mut requests, mut asked) = (Vec::new(), Vec::new());
             let (mut replies, mut said) = (Vec::new(), Vec::new());
+            let mut over = Vec::new();
             for parcel in part {
                 match parcel {
                     Parcel::Request(request) if request.deadline > now => {
@@ -90,16 +93,28 @@ impl Cargo for Parcel {
                         replies.push(wire_reply(reply));
                         said.extend(reply.outcome.as_ref().ok().map(|reply| &reply.message));
                     }
+                    Parcel::Over(call) => over.push(*call),
                 }
             }
             send_frame(ToRequests::Requests(requests), asked, outgoing).await?;
             send_frame(ToRequests::Replies(replies), said, outgoing).await?;
+            // What is called off comes after what was asked.
+            send_frame(ToRequests::Over(over), Vec::new(), outgoing).await?;
         }
         Ok(())
     }
 
     fn broken(core: &Arc<Core>, node: NodeId) {
         core.requests.unreachable(core, node);
+    }
+
+    async fn told(core: &Core, told: Told) -> Result<(), Broken> {
+        core.requests.told(core, told);
+        Ok(())
+    }
+
+    fn gone(core: &Core, node: NodeId, conversation: u64) {
+        core.requests.gone(core, node, conversation);
     }
 }
 
@@ -112,6 +127,7 @@ async fn send_frame(
         ToRequests::Interest { .. } => false,
         ToRequests::Requests(requests) => requests.is_empty(),
         ToRequests::Replies(replies) => replies.is_empty(),
+        ToRequests::Over(calls) => calls.is_empty(),
     };
     if is_empty {
         return Ok(());

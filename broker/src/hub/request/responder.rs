@@ -8,7 +8,7 @@ use crate::api::error::BrokerError;
 use crate::api::request::{CallId, Reply, ReplyToken, RequestDelivery};
 use crate::core::Core;
 use crate::hub::buffer::{Bounds, Buffer, Weighed};
-use crate::hub::request::calls::Letter;
+use crate::hub::request::letter::Letter;
 use crate::hub::table::Member;
 
 /// A request on its way to a responder.
@@ -64,7 +64,8 @@ impl Member for Responder {
     }
 
     fn has_room(&self) -> bool {
-        self.under_way.load(Ordering::Acquire) < self.calls_max
+        // What it does not take stays in its buffer, also when it is over.
+        self.under_way.load(Ordering::Acquire) < self.calls_max && self.buffer.has_room()
     }
 }
 
@@ -95,9 +96,9 @@ impl RequestSubscription {
                 }
                 deliveries.push(RequestDelivery {
                     call: given.call,
-                    name: given.letter.name,
-                    message: given.letter.message,
-                    extra: given.letter.extra,
+                    name: Arc::clone(&given.letter.name),
+                    message: Arc::clone(&given.letter.message),
+                    extra: given.letter.extra.clone(),
                     timeout_left,
                 });
             }

@@ -1,12 +1,16 @@
 //! The responders' side of the hub: who serves, who leaves, and what they reply.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use flotilla_model::ids::NodeId;
 
 use crate::api::error::BrokerError;
 use crate::api::request::{CallId, Reply, ReplyToken, SubscribeRequests};
 use crate::core::Core;
 use crate::hub::interest::Key;
-use crate::hub::request::calls::{Absence, Call, Party};
+use crate::hub::request::absence::Absence;
+use crate::hub::request::call::{Call, Party};
 use crate::hub::request::check;
 use crate::hub::request::hub::{CLIENTS_PER_ROOM, RequestHub};
 use crate::hub::request::mail::Mail;
@@ -86,7 +90,8 @@ impl RequestHub {
         let mut state = self.state.lock();
         let replying = batch.into_iter().map(|(id, reply)| {
             check::reply(core, &reply)?;
-            let over = state.calls.reply(id, Party::Member(responder));
+            let from = Party::Member(responder);
+            let over = state.calls.reply(id, from).map(|call| (call, Some(from)));
             close(core, &state, id, over, reply, &mut mail)
         });
         let results = replying.collect();
@@ -102,6 +107,7 @@ impl RequestHub {
     ) -> Vec<Result<(), BrokerError>> {
         let me = core.cluster.node().id;
         let mut mail = Mail::default();
+        let mut rooms = BTreeMap::new();
         let mut state = self.state.lock();
         let replying = batch.into_iter().map(|(token, reply)| {
             check::reply(core, &reply)?;
@@ -115,6 +121,10 @@ impl RequestHub {
                     &mut mail,
                 );
             }
+            let room = rooms
+                .entry(token.node)
+                .or_insert_with(|| self.room_for_sealed(token.node));
+            take_sealed(room, token.node, reply.bytes())?;
             let parcel = ReplyParcel {
                 call: token.call,
                 seal: Some(token.seal),
@@ -129,6 +139,13 @@ impl RequestHub {
         results
     }
 
+    /// Replies and bytes that whoever shows tokens may have on their way to another node. Anybody can make
+    /// up tokens: others need the way too.
+    fn room_for_sealed(&self, node: NodeId) -> Option<(u64, u64)> {
+        let outlet = self.links.outlet(node)?;
+        Some(outlet.room_in_part(CLIENTS_PER_ROOM))
+    }
+
     pub(super) fn reply_sealed(
         &self,
         core: &Core,
@@ -140,7 +157,7 @@ impl RequestHub {
     ) -> Result<(), BrokerError> {
         let is_right = self.sealer.is_right(id, seal);
         let over = is_right.then(|| state.calls.end(id)).flatten();
-        close(core, state, id, over, reply, mail)
+        close(core, state, id, over.map(|call| (call, None)), reply, mail)
     }
 
     pub fn token(&self, core: &Core, call: CallId) -> ReplyToken {
@@ -152,22 +169,40 @@ impl RequestHub {
     }
 }
 
-/// Passes a reply on to whoever asked, if the call was still open.
+/// Passes a reply on to whoever asked, if the call was still open; `over` is that call, and who replied if
+/// that is known.
 pub(super) fn close(
     core: &Core,
     state: &State,
     id: CallId,
-    over: Option<Call>,
+    over: Option<(Call, Option<Party>)>,
     reply: Reply,
     mail: &mut Mail,
 ) -> Result<(), BrokerError> {
-    let Some(call) = over else {
+    let Some((call, replied)) = over else {
         core.metrics.reply_dropped();
         return Err(BrokerError::Conflict {
             what: format!("request {id} is over, or was given to somebody else"),
         });
     };
     state.release_all(&call);
+    mail.call_off(id, &call, replied);
     mail.tell(call, Ok(reply));
+    Ok(())
+}
+
+fn take_sealed(room: &mut Option<(u64, u64)>, node: NodeId, more: u64) -> Result<(), BrokerError> {
+    let Some((replies, bytes)) = room else {
+        return Err(BrokerError::Conflict {
+            what: format!("the token is of node {node}, which is not there"),
+        });
+    };
+    if *replies == 0 || *bytes < more {
+        return Err(BrokerError::Busy {
+            what: format!("too many replies by token are on their way to node {node}"),
+        });
+    }
+    *replies -= 1;
+    *bytes -= more;
     Ok(())
 }

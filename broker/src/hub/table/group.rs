@@ -20,6 +20,8 @@ pub(super) struct Group {
     turn: usize,
     /// Whose turn it is among the members here.
     turn_here: usize,
+    /// Which node's turn it is to take what members here have no room for.
+    turn_there: usize,
 }
 
 impl Group {
@@ -31,6 +33,7 @@ impl Group {
             elsewhere: BTreeMap::new(),
             turn: 0,
             turn_here: 0,
+            turn_there: 0,
         }
     }
 
@@ -60,16 +63,37 @@ impl Group {
         self.members.len() as u64 + elsewhere
     }
 
-    /// The next in turn, each node as often as it has members.
+    /// The next in turn, each node as often as it has members. A member here that does not keep up is
+    /// passed over as long as there is anybody else.
     pub fn choose<M: Member>(&mut self, places: &HashMap<u64, Place<M>>) -> Option<Chosen> {
-        match self.choose_node() {
-            Some(node) => Some(Chosen::There(node)),
-            None => self.pick(places).map(Chosen::Here),
-        }
+        let in_turn = self.node_in_turn();
+        in_turn
+            .map(Chosen::There)
+            .or_else(|| self.choose_other(places, |_| false))
+            .or_else(|| self.next_here(|_| true).map(Chosen::Here))
+    }
+
+    /// Somebody who keeps up, as far as is known, and who was not tried; members here before others.
+    pub fn choose_other<M: Member>(
+        &mut self,
+        places: &HashMap<u64, Place<M>>,
+        is_tried: impl Fn(Chosen) -> bool,
+    ) -> Option<Chosen> {
+        let here = self.pick_other(places, |member| is_tried(Chosen::Here(member)));
+        here.map(Chosen::Here).or_else(|| {
+            let first = self.turn_there;
+            let count = self.elsewhere.len();
+            let in_turn = self.elsewhere.keys().cycle().skip(first).take(count);
+            let chosen = in_turn.map(|node| Chosen::There(*node));
+            let chosen = chosen.enumerate().find(|(_, node)| !is_tried(*node));
+            let (steps, node) = chosen?;
+            self.turn_there = (first + steps + 1) % count;
+            Some(node)
+        })
     }
 
     /// The node whose turn it is; `None` is this one.
-    fn choose_node(&mut self) -> Option<NodeId> {
+    fn node_in_turn(&mut self) -> Option<NodeId> {
         let all = self.count();
         let mut place = self.turn as u64 % all.max(1);
         self.turn = self.turn.wrapping_add(1);
@@ -88,14 +112,27 @@ impl Group {
 
     /// The next member here in turn that keeps up; if none does, the next in turn.
     pub fn pick<M: Member>(&mut self, places: &HashMap<u64, Place<M>>) -> Option<u64> {
+        self.pick_other(places, |_| false)
+            .or_else(|| self.next_here(|_| true))
+    }
+
+    /// The next member here in turn that keeps up and was not tried.
+    pub fn pick_other<M: Member>(
+        &mut self,
+        places: &HashMap<u64, Place<M>>,
+        is_tried: impl Fn(u64) -> bool,
+    ) -> Option<u64> {
+        self.next_here(|member| {
+            let place = places.get(&member);
+            place.is_some_and(|place| place.listener.has_room()) && !is_tried(member)
+        })
+    }
+
+    fn next_here(&mut self, may_be: impl Fn(u64) -> bool) -> Option<u64> {
         let count = self.members.len();
         let first = self.turn_here;
-        let in_turn = (0..count).map(|step| (first + step) % count);
-        let keeps_up = |place: &usize| {
-            let member = places.get(&self.members[*place]);
-            member.is_some_and(|place| place.listener.has_room())
-        };
-        let chosen = in_turn.clone().find(keeps_up).or(in_turn.clone().next())?;
+        let mut in_turn = (0..count).map(|step| (first + step) % count);
+        let chosen = in_turn.find(|place| may_be(self.members[*place]))?;
         self.turn_here = (chosen + 1) % count;
         Some(self.members[chosen])
     }

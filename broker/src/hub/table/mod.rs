@@ -190,21 +190,36 @@ impl<M: Member> Table<M> {
             });
         }
         for key in chosen {
-            found.extend(self.choose_here(key));
+            let group = self
+                .group_ids
+                .get(key)
+                .and_then(|id| self.groups.get_mut(id));
+            found.extend(group.and_then(|group| group.pick(&self.places)));
         }
         found
     }
 
-    /// The next of a group in turn, on any node.
-    pub fn choose(&mut self, group: &Key) -> Option<Chosen> {
+    /// Somebody else of a group who may have room, on any node.
+    pub fn choose_other(
+        &mut self,
+        group: &Key,
+        is_tried: impl Fn(Chosen) -> bool,
+    ) -> Option<Chosen> {
         let id = self.group_ids.get(group)?;
-        self.groups.get_mut(id)?.choose(&self.places)
+        let group = self.groups.get_mut(id)?;
+        group.choose_other(&self.places, is_tried)
     }
 
-    /// The next of a group in turn, on this node.
-    pub fn choose_here(&mut self, group: &Key) -> Option<u64> {
+    /// The same, on this node.
+    pub fn choose_other_here(
+        &mut self,
+        group: &Key,
+        is_tried: impl Fn(Chosen) -> bool,
+    ) -> Option<Chosen> {
         let id = self.group_ids.get(group)?;
-        self.groups.get_mut(id)?.pick(&self.places)
+        let group = self.groups.get_mut(id)?;
+        let chosen = group.pick_other(&self.places, |member| is_tried(Chosen::Here(member)));
+        chosen.map(Chosen::Here)
     }
 
     /// How many listen to a name, on all nodes.

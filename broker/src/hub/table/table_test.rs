@@ -98,3 +98,75 @@ fn the_kinds_of_names_do_not_mix() {
         (vec![responder], 1)
     );
 }
+
+/// One who listens and has room or not, as told.
+struct Fickle {
+    id: u64,
+    has_room: std::sync::atomic::AtomicBool,
+}
+
+impl Member for Fickle {
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn has_room(&self) -> bool {
+        self.has_room.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+fn join_fickle(table: &mut Table<Fickle>, key: Key) -> Arc<Fickle> {
+    let member = Arc::new(Fickle {
+        id: table.next_id(),
+        has_room: true.into(),
+    });
+    let pattern = Pattern::parse(&key.pattern).expect("a pattern");
+    table.join(Arc::clone(&member), key, pattern);
+    member
+}
+
+#[test]
+fn what_no_member_here_has_room_for_goes_to_other_nodes_if_there_are_members() {
+    let mut table = Table::<Fickle>::default();
+    let group = || key("a", Some("g"));
+    let member = join_fickle(&mut table, group());
+    let set_room = |has_room| {
+        let order = std::sync::atomic::Ordering::Relaxed;
+        member.has_room.store(has_room, order);
+    };
+    set_room(false);
+    assert_eq!(table.find(&name("a")).listeners, [member.id], "nobody else");
+    for node in [2, 3] {
+        table.set_remote(NodeId(node), group(), 1, KEYS_MAX);
+    }
+    let mut chosen: BTreeMap<NodeId, u32> = BTreeMap::new();
+    for _ in 0..60 {
+        let found = table.find(&name("a"));
+        assert!(found.listeners.is_empty());
+        let node = found.nodes.keys().next().expect("a node");
+        *chosen.entry(*node).or_default() += 1;
+    }
+    assert_eq!(chosen, BTreeMap::from([(NodeId(2), 30), (NodeId(3), 30)]));
+    set_room(true);
+    let here = (0..60).filter(|_| table.find(&name("a")).nodes.is_empty());
+    assert_eq!(here.count(), 20, "everybody has a turn again");
+}
+
+#[test]
+fn who_was_tried_is_not_chosen_again() {
+    let mut table = Table::<Fickle>::default();
+    let group = key("a", Some("g"));
+    let member = join_fickle(&mut table, group.clone());
+    for node in [2, 3] {
+        table.set_remote(NodeId(node), group.clone(), 5, KEYS_MAX);
+    }
+    let mut tried = Vec::new();
+    while let Some(chosen) = table.choose_other(&group, |one| tried.contains(&one)) {
+        assert!(!tried.contains(&chosen));
+        tried.push(chosen);
+    }
+    assert_eq!(tried.len(), 3, "{tried:?}");
+    assert_eq!(tried[0], Chosen::Here(member.id));
+    let here = table.choose_other_here(&group, |one| tried.contains(&one));
+    assert_eq!(here, None);
+}
