@@ -55,8 +55,8 @@ pub struct BrokerConfig {
     pub signal_listeners_max: usize,
     /// Requests under way on this node at most.
     pub request_calls_max: usize,
-    /// Bytes of the requests under way on this node; of the replies that wait for one client, and of the
-    /// requests that wait for one responder, a quarter.
+    /// Bytes of the requests under way on this node, and of the replies that wait for its clients. One
+    /// client may have a quarter of each, and as much may wait for one responder.
     pub request_bytes_max: u64,
     /// Requests that one client may have under way, and one responder.
     pub request_calls_per_client_max: usize,

@@ -14,9 +14,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use flotilla_model::batch::{BATCH_BYTES_MAX, BATCH_SLOTS_MAX, Ticket};
-use flotilla_model::command::{Command, Selection, Settlement};
-use flotilla_model::name::Name;
+use flotilla_model::batch::{BATCH_BYTES_MAX, BATCH_SLOTS_MAX, Ticket, cost};
+use flotilla_model::command::Command;
 use flotilla_model::outcome::Outcome;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
@@ -244,51 +243,6 @@ pub(crate) fn fits_entry(held: (usize, usize, u64), more: (usize, usize, u64)) -
         || (works <= BATCH_SLOTS_MAX && slots <= BATCH_SLOTS_MAX && bytes <= BATCH_BYTES_MAX as u64)
 }
 
-/// About how many bytes a command takes in an entry, beside its payload.
-pub(crate) fn weight(command: &Command) -> usize {
-    const FIXED_BYTES: usize = 64;
-    let name = |name: &Name| name.text().len() + FIXED_BYTES;
-    match command {
-        Command::Append { topic, dedup, .. } => name(topic) + dedup.len() * 20,
-        Command::Enqueue { queue, runs, dedup } => {
-            let runs = runs.iter().map(|run| {
-                let dead_letter = run.policy.dead_letter.as_ref();
-                FIXED_BYTES + dead_letter.map_or(0, name)
-            });
-            name(queue) + dedup.len() * 20 + runs.sum::<usize>()
-        }
-        Command::Settle {
-            queue, which, how, ..
-        } => {
-            let selected = match which {
-                Selection::All => 0,
-                Selection::Sequences(sequences) => sequences.len() * 9,
-            };
-            let target = match how {
-                Settlement::Move { to } => name(to),
-                _ => 0,
-            };
-            name(queue) + selected + target
-        }
-        Command::AdvanceCursor {
-            topic,
-            cursor,
-            settled,
-            ..
-        } => name(topic) + cursor.len() + settled.len() * 18,
-        Command::Lease { queue, .. }
-        | Command::ExtendLease { queue, .. }
-        | Command::Purge { queue }
-        | Command::ConfigureQueue { queue, .. } => name(queue) + FIXED_BYTES,
-        Command::OpenCursor { topic, cursor, .. }
-        | Command::ResetCursor { topic, cursor, .. }
-        | Command::DeleteCursor { topic, cursor } => name(topic) + cursor.len(),
-        Command::ConfigureTopic { topic, .. } => name(topic) + FIXED_BYTES,
-        Command::Delete { name: deleted } => name(deleted),
-        _ => FIXED_BYTES,
-    }
-}
-
 struct Measure {
     slots: usize,
     bytes: u64,
@@ -303,7 +257,7 @@ impl Measure {
             stores: false,
         };
         for work in works {
-            measure.bytes += weight(&work.command) as u64;
+            measure.bytes += cost(&work.command) as u64;
             measure.slots += work.slots.len();
             measure.bytes += work.slots.iter().map(|slot| slot.len() as u64).sum::<u64>();
             measure.stores |= !work.slots.is_empty();

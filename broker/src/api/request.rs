@@ -85,7 +85,8 @@ impl Reply {
 pub struct Answer {
     /// What the requester gave with the request.
     pub tag: u64,
-    /// What was said, or why nothing was.
+    /// What was said, or why nothing was; [`BrokerError::OutcomeUnknown`] if something was, but there was no
+    /// room for it because replies were not taken.
     pub outcome: Result<Reply, BrokerError>,
 }
 

@@ -37,8 +37,8 @@ impl Broker {
     }
 
     /// Replies to requests by their tokens. One result per item, in order: it fails with
-    /// [`BrokerError::Conflict`] if the request is over; where another node gave it to its responder,
-    /// that is not told.
+    /// [`BrokerError::Conflict`] if the request is over, or its node is not there; where another node gave it
+    /// to its responder, that it is over is not told.
     pub fn reply(&self, batch: Vec<(ReplyToken, Reply)>) -> Vec<Result<(), BrokerError>> {
         let core = &self.inner.core;
         core.requests.reply_by_token(core, batch)

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use flotilla_model::batch::{BATCH_BYTES_MAX, BATCH_SLOTS_MAX};
+use flotilla_model::batch::{BATCH_BYTES_MAX, BATCH_SLOTS_MAX, cost};
 use flotilla_model::command::{Command, EnqueueRun};
 use flotilla_model::ids::ShardId;
 use flotilla_model::message::Message;
@@ -19,7 +19,7 @@ use crate::api::topic::{Publish, Published};
 use crate::convert::unexpected;
 use crate::core::{Core, check_kind};
 use crate::facade::submitted::{Chunk, Place, Submitted};
-use crate::ingress::{SUBMISSION_WORKS_MAX, Work, weight};
+use crate::ingress::{SUBMISSION_WORKS_MAX, Work};
 
 /// Messages are encoded into blocks of this size, or of the batch's if that is smaller.
 const BLOCK_BYTES: usize = 64 * 1024;
@@ -231,7 +231,8 @@ fn chunks<I: Item>(
 
 fn has_room(chunk: &Chunk, item: &impl Item, bytes: usize) -> bool {
     // An upper bound of what its command weighs, which it may share with others.
-    let command = item.name().text().len() + COMMAND_BYTES;
+    let name = item.name();
+    let command = name.namespace().len() + name.text().len() + COMMAND_BYTES;
     chunk.slots < BATCH_SLOTS_MAX
         && chunk.bytes + bytes + command <= BATCH_BYTES_MAX
         && chunk.works.len() < SUBMISSION_WORKS_MAX
@@ -252,7 +253,7 @@ fn add<I: Item>(chunk: &mut Chunk, item: &I, place: usize, slot: bytes::Bytes) {
         }
         None => {
             let command = item.command();
-            chunk.bytes += weight(&command);
+            chunk.bytes += cost(&command);
             chunk.names.push(item.name().clone());
             chunk.works.push(Work {
                 command,

@@ -15,9 +15,10 @@
 //! that node chooses the member. A listener is confirmed when every node that can be reached knows of
 //! it, or after a second.
 //!
-//! A listener that does not keep up makes publishers wait for a short while; after that its surplus
-//! is dropped, for it alone and counted, and nobody waits for it again until it has caught up. The
-//! same goes for a node that does not keep up.
+//! A listener that does not keep up makes publishers of its node wait for a short while; after that its
+//! surplus is dropped, for it alone and counted, and nobody waits for it again until it has caught up.
+//! The same goes for a node that does not keep up. A slow listener holds up nothing that comes from
+//! another node: it has what its buffer takes, while the others of its node hear on.
 
 pub(crate) mod actor;
 pub(crate) mod buffer;

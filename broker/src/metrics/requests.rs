@@ -25,7 +25,7 @@ impl RequestCounters {
         )?;
         let replies_dropped = IntCounter::new(
             "flotilla_replies_dropped_total",
-            "Replies that came too late, or from somebody who was not asked.",
+            "Replies that came too late, from somebody who was not asked, or too fast for the way to another node.",
         )?;
         let responders = IntGauge::new("flotilla_responders", "Live responders to requests.")?;
         let under_way = IntGauge::new(

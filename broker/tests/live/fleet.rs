@@ -41,14 +41,23 @@ struct Berth {
 pub struct Fleet {
     berths: Vec<Berth>,
     tune: fn(&mut ClusterConfig),
+    config: BrokerConfig,
 }
 
 impl Fleet {
     pub async fn start() -> Self {
-        Self::start_with(|_| ()).await
+        Self::start_as(|_| (), BrokerConfig::default()).await
     }
 
-    pub async fn start_with(tune: fn(&mut ClusterConfig)) -> Self {
+    pub async fn start_with(config: BrokerConfig) -> Self {
+        Self::start_as(|_| (), config).await
+    }
+
+    pub async fn start_tuned(tune: fn(&mut ClusterConfig)) -> Self {
+        Self::start_as(tune, BrokerConfig::default()).await
+    }
+
+    async fn start_as(tune: fn(&mut ClusterConfig), config: BrokerConfig) -> Self {
         let berths = (0..3).map(|_| {
             let listen = TcpListener::bind("127.0.0.1:0").unwrap();
             Berth {
@@ -61,6 +70,7 @@ impl Fleet {
         let mut fleet = Self {
             berths: berths.collect(),
             tune,
+            config,
         };
         let starting = (0..3).map(|place| fleet.boot(place));
         let members = futures::future::join_all(starting).await;
@@ -87,11 +97,10 @@ impl Fleet {
             .build()
             .unwrap();
         let handle = runtime.handle().clone();
+        let broker_config = self.config.clone();
         let starting = runtime.spawn(async move {
             let cluster = Cluster::start(config, handle).await.unwrap();
-            let broker = Broker::start(cluster.clone(), BrokerConfig::default())
-                .await
-                .unwrap();
+            let broker = Broker::start(cluster.clone(), broker_config).await.unwrap();
             (cluster, broker)
         });
         let (cluster, broker) = starting.await.unwrap();

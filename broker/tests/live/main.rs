@@ -14,6 +14,7 @@ mod receivers;
 mod requests;
 mod requests_afar;
 mod requests_bounds;
+mod requests_spread;
 mod restart;
 mod signals;
 mod signals_afar;

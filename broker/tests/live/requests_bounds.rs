@@ -211,10 +211,73 @@ async fn a_bad_subscription_is_refused() {
         wanted(Kind::Request, "a.>.b", None),
         wanted(Kind::Signal, "a", None),
         wanted(Kind::Queue, "a", None),
+        wanted(Kind::Request, "a", Some("")),
+        wanted(Kind::Request, "a", Some(&"g".repeat(1_025))),
     ];
     for subscribe in bad {
         let text = format!("{subscribe:?}");
         let refused = node.broker.serve_requests(subscribe).await;
         assert!(refused.is_err(), "{text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_responder_does_not_take_counts_until_its_time_is_over_and_no_longer() {
+    let config = BrokerConfig {
+        request_bytes_max: 10_000,
+        ..BrokerConfig::default()
+    };
+    let node = Node::start_with(config).await;
+    let mut stalled = Vec::new();
+    for number in 0..4 {
+        let name = format!("stalled.{number}");
+        stalled.push(serve(&node.broker, &name, None).await);
+    }
+    let lives = serve(&node.broker, "lives", None).await;
+    let of = |name: &str, timeout: Duration| Request {
+        message: Arc::new(message(&"x".repeat(1_180))),
+        timeout,
+        ..request(name, "")
+    };
+    // Whoever asked is gone, and still each responder has what it was asked.
+    for number in 0..4 {
+        let requester = node.broker.open_requester();
+        let asked = of(&format!("stalled.{number}"), Duration::from_secs(3));
+        requester.send(vec![(0, asked)]).await;
+    }
+    let refused = node.broker.request(of("lives", PATIENCE)).await;
+    assert!(is_busy(&refused), "{refused:?}");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let asked = ask(&node.broker, of("lives", PATIENCE));
+    let call = taken(&lives, 1).await[0].call;
+    lives.reply(vec![(call, reply("done"))]);
+    assert!(answer(asked).await.is_ok());
+    drop(stalled);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_client_leaves_room_for_the_requests_of_others() {
+    let config = BrokerConfig {
+        request_bytes_max: 40_000,
+        ..BrokerConfig::default()
+    };
+    let node = Node::start_with(config).await;
+    let responder = serve(&node.broker, "a", None).await;
+    let large = || Request {
+        message: Arc::new(message(&"x".repeat(1_500))),
+        ..request("a", "")
+    };
+    let requester = node.broker.open_requester();
+    let batch = (0..20).map(|tag| (tag, large()));
+    requester.send(batch.collect()).await;
+    let refused = answers(&requester, 17).await;
+    assert!(
+        refused.iter().all(|(_, outcome)| is_busy(outcome)),
+        "{refused:?}"
+    );
+    taken(&responder, 3).await;
+    let asked = ask(&node.broker, large());
+    let call = taken(&responder, 1).await[0].call;
+    responder.reply(vec![(call, reply("done"))]);
+    assert!(answer(asked).await.is_ok());
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_broker::{Broker, Signal, SignalSubscription, SubscribeSignals};
+use flotilla_broker::{Broker, BrokerConfig, Signal, SignalSubscription, SubscribeSignals};
 use flotilla_model::name::{Kind, Name};
 
 use crate::fleet::Fleet;
@@ -101,8 +101,12 @@ async fn a_group_over_nodes_hears_each_signal_once() {
     members.truncate(3);
     let mut left = members.pop().unwrap();
     drop(members);
-    signal(fleet.broker(2), "settle", &texts(0..1)).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let list = || fleet.broker(2).list(Kind::Signal, None, 10);
+    eventually("who is gone is known", list, |page| {
+        let mut items = page.items.iter();
+        items.any(|item| item.name.text() == "work.now" && item.subscriber_count == 1)
+    })
+    .await;
     signal(fleet.broker(2), "work.now", &texts(0..50)).await;
     assert_eq!(heard(&mut left, 50).await, texts(0..50));
 }
@@ -126,4 +130,23 @@ async fn interest_is_known_again_after_a_node_was_away() {
     signal(fleet.broker(1), "news", &texts(4..5)).await;
     assert_eq!(heard(&mut back, 1).await, texts(4..5));
     assert_eq!(heard(&mut stays, 1).await, texts(4..5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_that_hears_nothing_holds_up_no_other_of_its_node() {
+    let config = BrokerConfig {
+        signal_wait_max: PATIENCE * 3,
+        ..BrokerConfig::default()
+    };
+    let fleet = Fleet::start_with(config).await;
+    let _deaf = listen(fleet.broker(1), "flood", None).await;
+    let mut hears = listen(fleet.broker(1), "news", None).await;
+    signal(fleet.broker(0), "flood", &texts(0..1_000)).await;
+    let news = texts(0..10);
+    signal(fleet.broker(0), "news", &news).await;
+    assert_eq!(heard(&mut hears, 10).await, news);
+    // What else is told goes on too.
+    let mut newcomer = listen(fleet.broker(0), "late", None).await;
+    signal(fleet.broker(1), "late", &news).await;
+    assert_eq!(heard(&mut newcomer, 10).await, news);
 }

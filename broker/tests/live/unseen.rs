@@ -118,7 +118,7 @@ async fn receive_the_rest(session: &Session, jobs: &Name) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_no_node_can_read_holds_up_nothing_and_becomes_a_dead_letter_in_the_end() {
-    let fleet = Fleet::start_with(small_cache).await;
+    let fleet = Fleet::start_tuned(small_cache).await;
     levelled_fleet(&fleet, FEATURE_LEVEL).await;
     let jobs = steady_queue(&fleet).await;
     let dead = neighbour(&fleet.member(0).cluster, &jobs);
@@ -148,7 +148,7 @@ async fn what_no_node_can_read_holds_up_nothing_and_becomes_a_dead_letter_in_the
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_node_that_is_away_may_have_is_kept_and_holds_up_nothing() {
-    let mut fleet = Fleet::start_with(small_cache).await;
+    let mut fleet = Fleet::start_tuned(small_cache).await;
     levelled_fleet(&fleet, FEATURE_LEVEL).await;
     let jobs = steady_queue(&fleet).await;
     let away = fleet.others(fleet.leader(&jobs))[0];
@@ -169,7 +169,7 @@ async fn what_a_node_that_is_away_may_have_is_kept_and_holds_up_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_no_node_can_read_holds_up_nothing_among_nodes_of_the_release_before() {
-    let fleet = Fleet::start_with(small_cache_of_the_release_before).await;
+    let fleet = Fleet::start_tuned(small_cache_of_the_release_before).await;
     let jobs = steady_queue(&fleet).await;
     spoil(&fleet, &[0, 1, 2], &jobs, &QueuePolicy::default()).await;
     let leader = fleet.leader(&jobs);

@@ -5,9 +5,11 @@ use crate::name::Name;
 
 /// About how many bytes a command has beside its names and lists.
 const COMMAND_BYTES: usize = 64;
+/// About how many bytes a run of an [`Command::Enqueue`] has beside its names.
+const RUN_BYTES: usize = 64;
 
 /// About how many bytes a command takes in the entry's head.
-pub(super) fn cost(command: &Command) -> usize {
+pub fn cost(command: &Command) -> usize {
     let name = |name: &Name| name.namespace().len() + name.text().len();
     let lists = match command {
         Command::Append { topic, dedup, .. } => name(topic) + dedup.len() * 20,
@@ -16,7 +18,7 @@ pub(super) fn cost(command: &Command) -> usize {
                 .iter()
                 .map(|run| {
                     let target = run.policy.dead_letter.as_ref().map_or(0, name);
-                    32 + target + run.moved.as_ref().map_or(0, |moved| name(&moved.from))
+                    RUN_BYTES + target + run.moved.as_ref().map_or(0, |moved| name(&moved.from))
                 })
                 .sum();
             name(queue) + policies + dedup.len() * 20

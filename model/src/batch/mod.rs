@@ -13,7 +13,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use self::cost::cost;
+pub use self::cost::cost;
 use crate::command::{Command, ENTRY_COMMANDS_MAX, Settlement};
 use crate::name::{Kind, Name};
 

@@ -1,6 +1,7 @@
 use super::*;
-use crate::command::{EnqueueRun, QueuePolicy};
-use crate::ids::{DedupId, NodeId, SessionId};
+use crate::command::{EnqueueRun, Moved, QueuePolicy, Selection};
+use crate::ids::{DedupId, LeaseId, NodeId, Offset, Sequence, SessionId, WallTime};
+use crate::settings::QueueSettings;
 
 fn append(topic: &str, payload: &[&'static str]) -> (Command, Vec<Bytes>) {
     let command = Command::Append {
@@ -148,4 +149,77 @@ fn the_number_of_messages_is_bounded() {
         })
         .count();
     assert_eq!(taken, BATCH_SLOTS_MAX);
+}
+
+#[test]
+fn a_command_costs_at_least_what_it_takes_in_an_entry() {
+    let name = |bytes: usize| Name::queue(&"q".repeat(bytes)).unwrap();
+    let (session, lease) = (
+        SessionId {
+            node: NodeId(u64::MAX),
+            incarnation: u64::MAX,
+            number: u64::MAX,
+        },
+        LeaseId(u64::MAX),
+    );
+    let run = EnqueueRun {
+        count: u32::MAX,
+        policy: QueuePolicy {
+            delay_ms: u64::MAX,
+            ttl_ms: Some(u64::MAX),
+            receive_count_max: u32::MAX,
+            dead_letter: Some(name(300)),
+        },
+        moved: Some(Moved {
+            from: name(400),
+            expiry: Some((u64::MAX, WallTime(u64::MAX))),
+        }),
+    };
+    let settle = |which: Selection, how: Settlement| Command::Settle {
+        queue: name(1),
+        session,
+        lease,
+        which,
+        how,
+    };
+    let commands = [
+        Command::Enqueue {
+            queue: name(1),
+            runs: vec![run; 1_000],
+            dedup: Vec::new(),
+        },
+        Command::Append {
+            topic: Name::topic("t").unwrap(),
+            count: 4_096,
+            dedup: (0..4_096)
+                .map(|place| (place, DedupId([255; 16])))
+                .collect(),
+        },
+        settle(
+            Selection::Sequences(vec![Sequence(u64::MAX); 1_000]),
+            Settlement::Ack,
+        ),
+        settle(Selection::All, Settlement::Move { to: name(60_000) }),
+        Command::AdvanceCursor {
+            topic: Name::topic("t").unwrap(),
+            cursor: "c".repeat(1_024),
+            low_water: Offset(u64::MAX),
+            settled: vec![(Offset(u64::MAX), Offset(u64::MAX)); 64],
+        },
+        Command::ConfigureQueue {
+            queue: name(1),
+            settings: QueueSettings {
+                dead_letter: Some(name(60_000)),
+                ..QueueSettings::default()
+            },
+        },
+    ];
+    for command in commands {
+        let encoded = bincode::encode_to_vec(&command, bincode::config::standard()).unwrap();
+        assert!(
+            cost(&command) >= encoded.len(),
+            "{} of {command:.100?}",
+            cost(&command)
+        );
+    }
 }

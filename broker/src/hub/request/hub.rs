@@ -24,7 +24,7 @@ use crate::hub::request::room::Room;
 use crate::hub::request::route::State;
 use crate::hub::request::seal::Sealer;
 
-/// One client may have this part of the room for all: then others have some in any case.
+/// One client may have this part of the room for all: it takes several to leave none for others.
 pub(super) const CLIENTS_PER_ROOM: u64 = 4;
 
 /// The hub; one per node.

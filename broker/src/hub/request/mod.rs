@@ -22,9 +22,17 @@
 //! whatever ids they bear. Only whoever was given a call may reply to it, or who shows its token. What
 //! comes later than the first reply, or than the time given, is dropped and counted.
 //!
-//! A responder that leaves owes nothing. What it had not taken yet goes to another member of its group;
-//! its other calls go on until their time is over, or end at once if the requester wanted that and nobody
-//! else has them. The same holds for a node that cannot be reached any more.
+//! A responder that leaves owes nothing. What it had not taken yet, or has no room for, goes to another
+//! member of its group, on any node; its other calls go on until their time is over, or end at once if the
+//! requester wanted that and nobody else has them. The same holds for a node that cannot be reached any
+//! more. A node is told when nobody waits any more for what it was asked.
+//!
+//! A requester is told the truth about what may have been carried out: that all are busy only if nobody
+//! took the request, and that the outcome is unknown if there was a reply and no room for it.
+//!
+//! What clients make the hub hold is bounded: calls and what they weigh, also as long as a responder does
+//! not take what it was given ([`letter`]), how many get them, and the replies that requesters leave
+//! untaken ([`asker`]), for the node and for each client.
 
 pub(crate) mod absence;
 pub(crate) mod afar;
