@@ -17,8 +17,10 @@ use bytes::Bytes;
 use flotilla_model::batch::{BATCH_BYTES_MAX, BATCH_SLOTS_MAX, Ticket, cost};
 use flotilla_model::command::Command;
 use flotilla_model::outcome::Outcome;
+use futures::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::JoinSet;
 
 use crate::api::error::BrokerError;
 
@@ -127,22 +129,39 @@ impl ShardIngress {
     }
 
     /// Adds a submission, waiting for room: in the order of the calls, and no longer than configured.
-    pub async fn submit(&self, works: Vec<Work>) -> Result<PendingReply, BrokerError> {
-        match self.try_submit(works) {
-            Ok(pending) => Ok(pending),
-            Err(Refused::Closed) => Err(BrokerError::ShuttingDown),
-            Err(Refused::NoRoom(works)) => {
-                let measure = Measure::of(&works);
-                let (room, units) = self.room_for(&measure);
-                let permit =
-                    tokio::time::timeout(self.wait_max, Arc::clone(room).acquire_many_owned(units))
-                        .await
-                        .map_err(|_| BrokerError::Busy {
-                            what: "the shard takes no more at present".to_owned(),
-                        })?
-                        .map_err(|_| BrokerError::ShuttingDown)?;
-                Ok(self.push(works, measure, permit))
-            }
+    ///
+    /// Room that comes free goes to whoever waits longest, at once and whether it is looked after or
+    /// not. A stream is not, while its client does not read. So a task of its own waits, and uses the
+    /// room or gives it up; it ends when the call is dropped.
+    pub async fn submit(self: &Arc<Self>, works: Vec<Work>) -> Result<PendingReply, BrokerError> {
+        let works = match self.try_submit(works) {
+            Ok(pending) => return Ok(pending),
+            Err(Refused::Closed) => return Err(BrokerError::ShuttingDown),
+            Err(Refused::NoRoom(works)) => works,
+        };
+        let measure = Measure::of(&works);
+        let (room, units) = self.room_for(&measure);
+        let mut acquiring = Box::pin(Arc::clone(room).acquire_many_owned(units));
+        // Takes its place among those who wait before anybody else can.
+        if let Some(permit) = (&mut acquiring).now_or_never() {
+            let permit = permit.map_err(|_| BrokerError::ShuttingDown)?;
+            return Ok(self.push(works, measure, permit));
+        }
+        let ingress = Arc::clone(self);
+        let mut waiting: JoinSet<Result<PendingReply, BrokerError>> = JoinSet::new();
+        waiting.spawn(async move {
+            let acquired = tokio::time::timeout(ingress.wait_max, acquiring).await;
+            let permit = acquired
+                .map_err(|_| BrokerError::Busy {
+                    what: "the shard takes no more at present".to_owned(),
+                })?
+                .map_err(|_| BrokerError::ShuttingDown)?;
+            Ok(ingress.push(works, measure, permit))
+        });
+        match waiting.join_next().await {
+            Some(Ok(submitted)) => submitted,
+            // The runtime is ending, and stopped the task while it waited.
+            Some(Err(_)) | None => Err(BrokerError::ShuttingDown),
         }
     }
 
@@ -160,7 +179,7 @@ impl ShardIngress {
     }
 
     /// Submits and waits for the outcomes.
-    pub async fn run(&self, works: Vec<Work>) -> Result<EntryReply, BrokerError> {
+    pub async fn run(self: &Arc<Self>, works: Vec<Work>) -> Result<EntryReply, BrokerError> {
         self.submit(works).await?.await
     }
 
@@ -265,3 +284,7 @@ impl Measure {
         measure
     }
 }
+
+#[cfg(test)]
+#[path = "ingress_test.rs"]
+mod tests;
