@@ -8,10 +8,12 @@
 //!     |- kubemq       for unmodified KubeMQ clients
 //!     |- native       Flotilla's own: batches on streams
 //!   transport   what they share
+//!   fetching, auto_ack: what their consumers of queues share
 //! ```
 
 mod auto_ack;
 mod error;
+mod fetching;
 pub mod kubemq;
 pub mod native;
 mod server;

@@ -4,6 +4,7 @@ use flotilla_broker::BrokerError;
 use flotilla_model::name::NameError;
 use tonic::{Code, Status};
 
+use super::validate::ID_BYTES_MAX;
 use crate::transport::lifecycle::NotServing;
 
 /// Why a request was refused. The texts are part of the protocol: clients compare them.
@@ -83,6 +84,10 @@ pub enum RequestError {
     DownstreamType,
     #[error("too many open transactions on this stream, at most {allowed} are allowed")]
     TransactionsMax { allowed: usize },
+    #[error("the client must read the answers of this stream before it gets more messages")]
+    Untaken,
+    #[error("the {what} has {bytes} bytes, at most {ID_BYTES_MAX} are allowed")]
+    IdLength { what: &'static str, bytes: usize },
 
     #[error("{what} is not served by this server")]
     NotServed { what: &'static str },

@@ -16,6 +16,9 @@ use super::protocol::{
 /// channel in other servers' routing only, so it must not become an ordinary channel here.
 const ROUTE_PREFIXES: [&str; 4] = ["events:", "events_store:", "queues:", "routes:"];
 
+/// Longest id of a request: it is kept until the answer is with the client, and echoed.
+pub const ID_BYTES_MAX: usize = 1_024;
+
 /// What a valid `Subscribe` asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Subscription {
@@ -82,6 +85,7 @@ pub fn receive(
     request: &ReceiveQueueMessagesRequest,
     limits: &KubemqLimits,
 ) -> Result<Name, RequestError> {
+    id("request id", &request.request_id)?;
     client_id(&request.client_id)?;
     let queue = queue_name(&request.channel)?;
     if !within(request.max_number_of_messages, limits.receive_messages_max)
@@ -98,6 +102,7 @@ pub fn ack_all(
     request: &AckAllQueueMessagesRequest,
     limits: &KubemqLimits,
 ) -> Result<Name, RequestError> {
+    id("request id", &request.request_id)?;
     client_id(&request.client_id)?;
     let queue = queue_name(&request.channel)?;
     wait_seconds(request.wait_time_seconds, limits)?;
@@ -118,6 +123,26 @@ pub fn downstream_get(
         return Err(RequestError::WaitTimeout);
     }
     Ok(queue)
+}
+
+/// The ids of a request on a downstream, which all its answers carry.
+pub fn downstream_ids(request: &QueuesDownstreamRequest) -> Result<(), RequestError> {
+    id("request id", &request.request_id)?;
+    id("transaction id", &request.ref_transaction_id)
+}
+
+/// An id that is echoed.
+pub fn id(what: &'static str, given: &str) -> Result<(), RequestError> {
+    let bytes = given.len();
+    if bytes > ID_BYTES_MAX {
+        return Err(RequestError::IdLength { what, bytes });
+    }
+    Ok(())
+}
+
+/// What is echoed of an id: one that is too long is cut.
+pub fn echoed(id: &str) -> &str {
+    &id[..id.floor_char_boundary(ID_BYTES_MAX)]
 }
 
 fn client_id(client_id: &str) -> Result<(), RequestError> {

@@ -377,3 +377,13 @@ proptest! {
         wall_time(value);
     }
 }
+
+#[test]
+fn an_id_that_is_too_long_is_cut_between_characters_for_its_echo() {
+    let id = "x".repeat(ID_BYTES_MAX - 1) + "\u{e9}";
+    assert!(super::id("request id", &id).is_err());
+    assert_eq!(echoed(&id).len(), ID_BYTES_MAX - 1);
+    let longest = &id[..ID_BYTES_MAX - 1];
+    assert_eq!(echoed(longest), longest);
+    assert!(super::id("request id", longest).is_ok());
+}

@@ -6,9 +6,10 @@ use bytes::Bytes;
 use flotilla_gateway::KubemqConfig;
 use flotilla_gateway::kubemq::protocol::QueuesDownstreamRequestType as Type;
 use flotilla_gateway::kubemq::protocol::{
-    Empty, QueueMessagesBatchRequest, QueuesInfoRequest, Request, Response,
-    StreamQueueMessagesRequest, Subscribe,
+    Empty, QueueMessagesBatchRequest, QueuesDownstreamRequest, QueuesInfoRequest,
+    QueuesUpstreamRequest, Request, Response, StreamQueueMessagesRequest, Subscribe,
 };
+use flotilla_model::name::Name;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::Code;
@@ -141,6 +142,103 @@ async fn transactions_of_a_stream_are_bounded() {
         .settle(Type::AckAll, &first.transaction_id, &[])
         .await;
     assert_eq!(downstream.get(&queue, 1, false).await.messages.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_read_gets_no_more_and_has_its_settlements_made() {
+    let gateway = Gateway::with(KubemqConfig {
+        downstream_bytes_max: 1 << 20,
+        ..KubemqConfig::default()
+    })
+    .await;
+    let mut client = gateway.client().await;
+    let (queue, large) = (unique("q"), unique("large"));
+    fill(&mut client, &queue, 2).await;
+    for number in 0..20 {
+        let mut message = a_message(&large, number);
+        message.body = Bytes::from(vec![b'x'; 1 << 20]);
+        let sent = client.send_queue_message(message).await.unwrap();
+        assert!(!sent.get_ref().is_error, "{}", sent.get_ref().error);
+    }
+    let mut downstream = Downstream::open(&mut client).await;
+    let held = downstream.get(&queue, 2, false).await;
+    // More than the client's window and the transport take in.
+    for _ in 0..20 {
+        downstream
+            .send(Type::Get, a_get(&large, 1, 10_000, false))
+            .await;
+    }
+    let name = Name::queue(&large).unwrap();
+    soon(async {
+        while gateway.broker.queue(&name).await.unwrap().available != 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    // What was got is on its way to be unread: the last of these finds it so.
+    for number in 0..20 {
+        let more = QueuesDownstreamRequest {
+            request_id: format!("more {number}"),
+            ..a_get(&queue, 1, 0, false)
+        };
+        downstream.send(Type::Get, more).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    downstream
+        .settle(Type::AckAll, &held.transaction_id, &[])
+        .await;
+    let name = Name::queue(&queue).unwrap();
+    soon(async {
+        while gateway.broker.queue(&name).await.unwrap().messages != 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let mut errors = Vec::new();
+    for _ in 0..40 {
+        let answer = downstream.answer().await;
+        if answer.is_error {
+            errors.push((answer.ref_request_id, answer.error));
+        }
+    }
+    let text = "the client must read the answers of this stream before it gets more messages";
+    assert_eq!(errors.pop(), Some(("more 19".to_owned(), text.to_owned())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_that_are_echoed_are_bounded() {
+    let gateway = Gateway::start().await;
+    let mut client = gateway.client().await;
+    let queue = unique("q");
+    let id = "x".repeat(1_025);
+    let text = |what| format!("the {what} has 1025 bytes, at most 1024 are allowed");
+    let mut downstream = Downstream::open(&mut client).await;
+    let get = QueuesDownstreamRequest {
+        request_id: id.clone(),
+        ..a_get(&queue, 1, 0, false)
+    };
+    downstream.send(Type::Get, get).await;
+    let answer = downstream.answer().await;
+    assert!(answer.is_error);
+    assert_eq!(answer.error, text("request id"));
+    assert_eq!(answer.ref_request_id, id[..1_024]);
+    downstream.settle(Type::AckAll, &id, &[]).await;
+    assert_eq!(downstream.answer().await.error, text("transaction id"));
+    let sent = QueuesUpstreamRequest {
+        request_id: id.clone(),
+        messages: vec![a_message(&queue, 1)],
+    };
+    let answers = client.queues_upstream(futures::stream::iter([sent])).await;
+    let answer = soon(answers.unwrap().into_inner().message()).await;
+    let answer = answer.unwrap().unwrap();
+    assert_eq!(answer.error, text("request id"));
+    assert_eq!(answer.ref_request_id, id[..1_024]);
+    let batch = QueueMessagesBatchRequest {
+        batch_id: id,
+        messages: vec![a_message(&queue, 1)],
+    };
+    let refused = client.send_queue_messages_batch(batch).await.unwrap_err();
+    assert_eq!(refused.message(), text("batch id"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,75 +2,14 @@
 
 use std::time::Duration;
 
+use flotilla_gateway::native::protocol::ConsumeRequest;
 use flotilla_gateway::native::protocol::consume_request::{Extend, Lease, Settle, settle};
-use flotilla_gateway::native::protocol::consume_response::{Leased, Settled};
 use flotilla_gateway::native::protocol::error::Code;
-use flotilla_gateway::native::protocol::{ConsumeRequest, ConsumeResponse};
-use flotilla_model::name::Name;
 
-use crate::support::{Gateway, Talk, fill, soon, text_of, unique};
-
-type Consumer = Talk<ConsumeRequest, ConsumeResponse>;
-
-fn a_lease(queue: &str, messages_max: u32) -> Lease {
-    Lease {
-        request: 1,
-        queue: queue.to_owned(),
-        messages_max,
-        wait_ms: 10_000,
-        ..Lease::default()
-    }
-}
-
-async fn lease(consumer: &mut Consumer, lease: Lease) -> Leased {
-    let request = ConsumeRequest {
-        leases: vec![lease],
-        ..ConsumeRequest::default()
-    };
-    let mut answer = consumer.ask(request).await;
-    assert!(answer.failed.is_empty(), "{:?}", answer.failed);
-    answer.leased.remove(0)
-}
-
-fn a_settle(queue: &str, lease: u64, kind: settle::Kind, sequences: &[u64]) -> Settle {
-    Settle {
-        request: 2,
-        queue: queue.to_owned(),
-        lease,
-        kind: kind.into(),
-        sequences: sequences.to_vec(),
-        ..Settle::default()
-    }
-}
-
-async fn settle(consumer: &mut Consumer, settle: Settle) -> Settled {
-    let request = ConsumeRequest {
-        settles: vec![settle],
-        ..ConsumeRequest::default()
-    };
-    let mut answer = consumer.ask(request).await;
-    assert!(answer.failed.is_empty(), "{:?}", answer.failed);
-    answer.settled.remove(0)
-}
-
-fn texts(leased: &Leased) -> Vec<String> {
-    leased
-        .messages
-        .iter()
-        .map(|message| text_of(message.record.as_ref().unwrap()))
-        .collect()
-}
-
-/// Waits until so many messages of a queue are neither acknowledged nor held.
-async fn until_available(gateway: &Gateway, queue: &str, count: u64) {
-    let name = Name::queue(queue).unwrap();
-    soon(async {
-        while gateway.broker.queue(&name).await.unwrap().available != count {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
-}
+use crate::consumer::{
+    a_lease, a_settle, an_ack, lease, settle, texts, until_available, until_left,
+};
+use crate::support::{Gateway, fill, unique};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_are_settled_one_by_one_or_all_together() {
@@ -129,11 +68,7 @@ async fn what_was_acknowledged_before_the_client_left_does_not_come_back() {
     fill(&gateway, &queue, 1..4).await;
     let mut consumer = gateway.consume().await;
     let leased = lease(&mut consumer, a_lease(&queue, 2)).await;
-    let acked = ConsumeRequest {
-        settles: vec![a_settle(&queue, leased.lease, settle::Kind::Ack, &[])],
-        ..ConsumeRequest::default()
-    };
-    consumer.say(acked).await;
+    consumer.say(an_ack(&queue, leased.lease)).await;
     consumer.half_close();
     assert_eq!(consumer.hear().await.settled[0].count, 2);
     consumer.end().await.unwrap();
@@ -154,13 +89,7 @@ async fn messages_that_settle_themselves_are_gone_once_they_were_read() {
     };
     let leased = lease(&mut consumer, wanted).await;
     assert_eq!((texts(&leased).len(), leased.lease), (3, 0));
-    let name = Name::queue(&queue).unwrap();
-    soon(async {
-        while gateway.broker.queue(&name).await.unwrap().messages != 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    until_left(&gateway, &queue, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -223,11 +152,7 @@ async fn messages_go_back_when_their_time_is_over_unless_it_was_extended() {
     let lost = lease(&mut consumer, short(&queue)).await;
     let again = lease(&mut consumer, a_lease(&queue, 1)).await;
     assert_eq!(again.messages[0].receive_count, 2);
-    let stale = ConsumeRequest {
-        settles: vec![a_settle(&queue, lost.lease, settle::Kind::Ack, &[])],
-        ..ConsumeRequest::default()
-    };
-    let answer = consumer.ask(stale).await;
+    let answer = consumer.ask(an_ack(&queue, lost.lease)).await;
     let error = answer.failed[0].error.clone().unwrap();
     assert_eq!(error.code(), Code::StaleLease);
     let acked = a_settle(&kept, held.lease, settle::Kind::Ack, &[]);

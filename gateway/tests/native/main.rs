@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod consume;
+mod consume_bounds;
+mod consumer;
 mod publish;
 mod send;
 #[path = "../shared/mod.rs"]

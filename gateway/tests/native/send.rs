@@ -1,23 +1,11 @@
 //! Send: what is put into queues, and how it comes out.
 
-use flotilla_gateway::native::protocol::consume_request::{Lease, Settle, settle};
+use flotilla_gateway::native::protocol::consume_request::settle;
 use flotilla_gateway::native::protocol::error::Code;
-use flotilla_gateway::native::protocol::{ConsumeRequest, Record, SendRequest};
+use flotilla_gateway::native::protocol::{Record, SendRequest};
 
-use crate::support::{Gateway, a_record, a_sending, assert_synced, records, text_of, unique};
-
-fn a_lease(queue: &str, messages_max: u32) -> ConsumeRequest {
-    ConsumeRequest {
-        leases: vec![Lease {
-            request: 1,
-            queue: queue.to_owned(),
-            messages_max,
-            wait_ms: 10_000,
-            ..Lease::default()
-        }],
-        ..ConsumeRequest::default()
-    }
-}
+use crate::consumer::{a_lease, a_settle, lease, settle, texts};
+use crate::support::{Gateway, a_record, a_sending, assert_synced, records, unique};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sent_records_come_out_in_order_and_repeats_only_once() {
@@ -35,13 +23,8 @@ async fn sent_records_come_out_in_order_and_repeats_only_once() {
     let answer = sends.ask(a_sending(2, &queue, again)).await;
     assert_eq!((answer.batch, answer.duplicates), (2, vec![0]));
     let mut consumer = gateway.consume().await;
-    let leased = consumer.ask(a_lease(&queue, 10)).await.leased.remove(0);
-    let texts: Vec<String> = leased
-        .messages
-        .iter()
-        .map(|message| text_of(message.record.as_ref().unwrap()))
-        .collect();
-    assert_eq!(texts, ["1", "2", "3"]);
+    let leased = lease(&mut consumer, a_lease(&queue, 10)).await;
+    assert_eq!(texts(&leased), ["1", "2", "3"]);
     let message = &leased.messages[1];
     assert_eq!((message.sequence, message.receive_count), (2, 1));
     assert_eq!(message.record, Some(a_record("2")));
@@ -61,20 +44,11 @@ async fn a_message_that_was_received_too_often_goes_to_dead_letters() {
     assert_synced(answer.ack, answer.error.as_ref());
     let mut consumer = gateway.consume().await;
     for _ in 0..2 {
-        let leased = consumer.ask(a_lease(&queue, 1)).await.leased.remove(0);
-        let rejected = ConsumeRequest {
-            settles: vec![Settle {
-                request: 2,
-                queue: queue.clone(),
-                lease: leased.lease,
-                kind: settle::Kind::Reject.into(),
-                ..Settle::default()
-            }],
-            ..ConsumeRequest::default()
-        };
-        assert_eq!(consumer.ask(rejected).await.settled[0].count, 1);
+        let leased = lease(&mut consumer, a_lease(&queue, 1)).await;
+        let rejected = a_settle(&queue, leased.lease, settle::Kind::Reject, &[]);
+        assert_eq!(settle(&mut consumer, rejected).await.count, 1);
     }
-    let leased = consumer.ask(a_lease(&dead, 1)).await.leased.remove(0);
+    let leased = lease(&mut consumer, a_lease(&dead, 1)).await;
     assert_eq!(leased.messages[0].moved_from, queue);
 }
 

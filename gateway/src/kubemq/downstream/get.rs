@@ -8,14 +8,12 @@ use flotilla_model::ids::{LeaseId, Sequence};
 use flotilla_model::name::Name;
 
 use super::reply::Origin;
+use crate::fetching::Fetching;
 use crate::kubemq::context::Context;
 use crate::kubemq::convert::queue_out;
 use crate::kubemq::error::RequestError;
 use crate::kubemq::protocol::{QueueMessage, QueuesDownstreamRequest};
 use crate::kubemq::validate;
-
-/// Whatever else waits, a get may fetch this much.
-const BYTES_EACH_MIN: u64 = 64 * 1024;
 
 /// A checked get.
 pub struct Get {
@@ -27,6 +25,8 @@ pub struct Get {
 /// What a get brought.
 pub struct Got {
     pub origin: Origin,
+    /// To be given back to [`Fetching`].
+    pub granted: u64,
     pub auto_ack: bool,
     pub queue: Name,
     pub result: Result<Batch, RequestError>,
@@ -40,12 +40,11 @@ pub struct Batch {
 }
 
 impl Get {
-    /// Checks a request. `others` is how many gets of the stream wait already: all together stay
-    /// within what the stream may fetch.
+    /// Checks a request.
     pub fn new(
         context: &Context,
         request: &QueuesDownstreamRequest,
-        others: usize,
+        fetching: &mut Fetching,
     ) -> Result<Self, RequestError> {
         let queue = validate::downstream_get(request, &context.config.limits)?;
         let all = context.config.limits.receive_messages_max;
@@ -54,7 +53,6 @@ impl Get {
             _ => all,
         };
         let (messages_max, response_bytes_max) = context.response_bounds(queue.text(), wanted);
-        let share = context.config.downstream_bytes_max as u64 / (others as u64 + 1);
         let wait_ms = u64::try_from(request.wait_timeout).unwrap_or(0);
         Ok(Self {
             origin: Origin::of(request),
@@ -62,7 +60,7 @@ impl Get {
             receive: Receive {
                 queue,
                 messages_max,
-                bytes_max: response_bytes_max.min(share.max(BYTES_EACH_MIN)),
+                bytes_max: fetching.begin(response_bytes_max),
                 wait: Duration::from_millis(wait_ms),
                 fill: context.fill(),
                 visibility: Some(context.config.downstream_hold_max),
@@ -73,6 +71,7 @@ impl Get {
     /// Waits for the messages.
     pub async fn run(self, context: Arc<Context>, session: Arc<Session>) -> Got {
         let queue = self.receive.queue.clone();
+        let granted = self.receive.bytes_max;
         let result = match session.receive(self.receive).await {
             Ok(received) => Ok(Batch {
                 lease: received.lease,
@@ -88,6 +87,7 @@ impl Get {
         };
         Got {
             origin: self.origin,
+            granted,
             auto_ack: self.auto_ack,
             queue,
             result,

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Requests begin in the order they came in. A settlement does not wait for the gets before it;
-//! everything else waits for the settlements before it, so that a get sees what was given back. A
+//! everything else waits for the settlements before it, so that a get sees what was given back. Gets are
+//! refused while the client leaves too much untaken: settlements behind them must be made all the same. A
 //! task of its own drives the conversation, for settlements must be made even when the client does
 //! not read, and what is still held must be released when the client is gone.
 
@@ -23,6 +24,7 @@ use flotilla_broker::Session;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, Stream, StreamExt};
+use prost::Message;
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
@@ -36,7 +38,9 @@ use super::error::RequestError;
 use super::protocol::{
     QueuesDownstreamRequest, QueuesDownstreamRequestType as Type, QueuesDownstreamResponse,
 };
+use super::validate;
 use crate::auto_ack::ack_when_written;
+use crate::fetching::Fetching;
 use crate::transport::inbound::{BatchBounds, Ended, Inbound};
 use crate::transport::outgoing::{Ending, responses};
 
@@ -59,6 +63,7 @@ where
         transactions: Transactions::default(),
         inbox: VecDeque::new(),
         outbox: VecDeque::new(),
+        fetching: Fetching::new(context.config.downstream_bytes_max as u64),
         gets: FuturesUnordered::new(),
         settlements: FuturesUnordered::new(),
         auto_acks: FuturesUnordered::new(),
@@ -77,8 +82,9 @@ struct Conversation {
     transactions: Transactions,
     /// Read, but not begun.
     inbox: VecDeque<QueuesDownstreamRequest>,
-    /// Answered, but not yet given to the transport.
-    outbox: VecDeque<Outgoing>,
+    /// Answered, but not yet given to the transport; with the bytes.
+    outbox: VecDeque<(usize, Outgoing)>,
+    fetching: Fetching,
     gets: FuturesUnordered<BoxFuture<'static, Got>>,
     settlements: FuturesUnordered<BoxFuture<'static, Done>>,
     /// Auto-acknowledged gets whose responses are on their way.
@@ -141,13 +147,15 @@ impl Conversation {
                 // Nothing that the client holds is its own any more.
                 error = &mut lost => return Err(RequestError::from(error).status()),
                 Some(done) = self.settlements.next() => {
-                    self.outbox.extend(settle::finish(&mut self.transactions, done));
+                    let reply = settle::finish(&mut self.transactions, done);
+                    self.tell(reply);
                 }
                 Some(got) = self.gets.next() => self.got(got),
                 Some(()) = self.auto_acks.next() => {}
                 permit = outgoing.reserve(), if !self.outbox.is_empty() => {
                     let Ok(permit) = permit else { return Ok(()) };
-                    if let Some(next) = self.outbox.pop_front() {
+                    if let Some((bytes, next)) = self.outbox.pop_front() {
+                        self.fetching.take(bytes);
                         permit.send(next);
                     }
                 }
@@ -174,7 +182,9 @@ impl Conversation {
         }
         for request in std::mem::take(&mut self.inbox) {
             let kind = Type::try_from(request.request_type_data);
-            if let Some(how) = kind.ok().and_then(How::of) {
+            if let Some(how) = kind.ok().and_then(How::of)
+                && validate::downstream_ids(&request).is_ok()
+            {
                 self.begin_settlement(how, &request);
             }
         }
@@ -210,12 +220,16 @@ impl Conversation {
             let Some(request) = self.inbox.pop_front() else {
                 return;
             };
+            if let Err(refused) = validate::downstream_ids(&request) {
+                self.tell(Some(Origin::of(&request).error(&refused)));
+                continue;
+            }
             match (how, kind) {
                 (Some(how), _) => self.begin_settlement(how, &request),
                 (None, Type::Get) => self.begin_get(&request),
                 (None, kind) => {
                     let reply = self.answer(kind, &request);
-                    self.outbox.push_back(reply);
+                    self.tell(Some(reply));
                 }
             }
         }
@@ -223,7 +237,7 @@ impl Conversation {
 
     fn begin_settlement(&mut self, how: How, request: &QueuesDownstreamRequest) {
         let (settlings, reply) = settle::begin(&mut self.transactions, how, request);
-        self.outbox.extend(reply);
+        self.tell(reply);
         for settling in settlings {
             let session = Arc::clone(&self.session);
             self.settlements.push(settling.run(session).boxed());
@@ -233,22 +247,25 @@ impl Conversation {
     fn begin_get(&mut self, request: &QueuesDownstreamRequest) {
         let allowed = self.context.config.transactions_per_stream_max;
         let open = self.transactions.len() + self.gets.len() + self.auto_acks.len();
-        let get = if open < allowed {
-            Get::new(&self.context, request, self.gets.len())
-        } else {
+        let get = if open >= allowed {
             Err(RequestError::TransactionsMax { allowed })
+        } else if self.fetching.is_full() {
+            Err(RequestError::Untaken)
+        } else {
+            Get::new(&self.context, request, &mut self.fetching)
         };
         match get {
             Ok(get) => {
                 let (context, session) = (Arc::clone(&self.context), Arc::clone(&self.session));
                 self.gets.push(get.run(context, session).boxed());
             }
-            Err(refused) => self.outbox.push_back(Origin::of(request).error(&refused)),
+            Err(refused) => self.tell(Some(Origin::of(request).error(&refused))),
         }
     }
 
     /// Makes a get's messages a transaction, and a response.
     fn got(&mut self, got: Got) {
+        self.fetching.end(got.granted);
         let id = new_id();
         let origin = got.origin.with_transaction(id.clone());
         let Batch {
@@ -258,7 +275,7 @@ impl Conversation {
         } = match got.result {
             Ok(batch) => batch,
             Err(failure) => {
-                self.outbox.push_back(origin.error(&failure));
+                self.tell(Some(origin.error(&failure)));
                 return;
             }
         };
@@ -275,13 +292,22 @@ impl Conversation {
         } else {
             self.transactions.open(id, got.queue, lease, sequences);
         }
-        self.outbox.push_back(Outgoing {
+        self.tell(Some(Outgoing {
             response: QueuesDownstreamResponse {
                 messages,
                 ..origin.reply()
             },
             written,
-        });
+        }));
+    }
+
+    /// Has the client told, if there is anything to tell.
+    fn tell(&mut self, reply: Option<Outgoing>) {
+        if let Some(reply) = reply {
+            let bytes = reply.response.encoded_len();
+            self.fetching.wait(bytes);
+            self.outbox.push_back((bytes, reply));
+        }
     }
 
     /// Replies to what neither gets nor settles.

@@ -4,6 +4,7 @@ use crate::kubemq::error::RequestError;
 use crate::kubemq::protocol::{
     QueuesDownstreamRequest, QueuesDownstreamRequestType as Type, QueuesDownstreamResponse,
 };
+use crate::kubemq::validate::echoed;
 use crate::transport::outgoing;
 
 /// One response on its way.
@@ -21,9 +22,9 @@ impl Origin {
     /// Of a request that may name a transaction.
     pub fn of(request: &QueuesDownstreamRequest) -> Self {
         Self {
-            request_id: request.request_id.clone(),
+            request_id: echoed(&request.request_id).to_owned(),
             kind: request.request_type_data,
-            transaction: request.ref_transaction_id.clone(),
+            transaction: echoed(&request.ref_transaction_id).to_owned(),
         }
     }
 

@@ -1,13 +1,14 @@
 //! Consume: one stream on which a client leases messages of queues and settles them.
 //!
 //! ```text
-//!   client -> inbound -> inbox -+-> leases (waiting) -----+-> outbox -> frame -> client
-//!                               +-> settlements, extends -+
+//!   client -> inbound -> inbox -+-> held -> leases (waiting) -+-> outbox -> frame -> client
+//!                               +-> settlements, extends -----+
 //! ```
 //!
-//! Operations begin in the order they came in, and are answered as they are done. A task of its own
-//! drives the stream, for settlements must be made even when the client does not read, and what is
-//! still held must go back when the client is gone.
+//! Operations begin in the order they came in, and are answered as they are done. Leases are held while
+//! the client leaves too much untaken; settlements go past them until as many answers wait as may. A task
+//! of its own drives the stream, for settlements must be made even when the client does not read, and what
+//! it still has must go back when it is gone.
 
 mod frame;
 mod operation;
@@ -23,11 +24,13 @@ use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
 use self::frame::{Done, next_frame};
-use self::operation::{Operation, extend, lease, operations, settle};
+use self::operation::{Fetched, Operation, extend, lease, operations, settle};
 use super::context::Context;
 use super::error::RequestError;
+use super::protocol::consume_request::Lease;
 use super::protocol::{ConsumeRequest, ConsumeResponse};
 use crate::auto_ack::ack_when_written;
+use crate::fetching::Fetching;
 use crate::transport::inbound::{BatchBounds, Ended, Inbound};
 use crate::transport::outgoing::{Ending, Outgoing, responses};
 
@@ -53,11 +56,12 @@ where
         session: Arc::new(context.broker.open_session()),
         context: Arc::clone(&context),
         inbox: VecDeque::new(),
+        held: VecDeque::new(),
         leases: FuturesUnordered::new(),
         settlements: FuturesUnordered::new(),
         auto_acks: FuturesUnordered::new(),
         outbox: VecDeque::new(),
-        outbox_bytes: 0,
+        fetching: Fetching::new(context.bounds.lease_bytes_max),
     };
     let inbound = Inbound::new(requests);
     context
@@ -71,14 +75,15 @@ struct Conversation {
     session: Arc<Session>,
     /// Read, and not begun.
     inbox: VecDeque<Operation>,
-    leases: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// Leases that wait for the client to take what it has.
+    held: VecDeque<Lease>,
+    leases: FuturesUnordered<BoxFuture<'static, Fetched>>,
     settlements: FuturesUnordered<BoxFuture<'static, Done>>,
     /// Of leases whose messages are on their way.
     auto_acks: FuturesUnordered<BoxFuture<'static, ()>>,
     /// Done, and not given to the transport.
     outbox: VecDeque<Done>,
-    /// Message bytes in it.
-    outbox_bytes: u64,
+    fetching: Fetching,
 }
 
 impl Conversation {
@@ -133,14 +138,14 @@ impl Conversation {
                 // Nothing that the client holds is its own any more.
                 error = &mut lost => return Err(RequestError::from(error).status()),
                 Some(done) = self.settlements.next() => {
-                    self.outbox.push_back(done);
+                    self.tell(done);
                     while let Some(Some(done)) = self.settlements.next().now_or_never() {
-                        self.outbox.push_back(done);
+                        self.tell(done);
                     }
                 }
-                Some(done) = self.leases.next() => {
-                    self.outbox_bytes += done.bytes();
-                    self.outbox.push_back(done);
+                Some(fetched) = self.leases.next() => {
+                    self.fetching.end(fetched.granted);
+                    self.tell(fetched.done);
                 }
                 Some(()) = self.auto_acks.next() => {}
                 permit = outgoing.reserve(), if !self.outbox.is_empty() => {
@@ -176,6 +181,7 @@ impl Conversation {
     /// Nothing is under way for the client.
     fn is_idle(&self) -> bool {
         self.inbox.is_empty()
+            && self.held.is_empty()
             && self.outbox.is_empty()
             && self.leases.is_empty()
             && self.settlements.is_empty()
@@ -183,56 +189,61 @@ impl Conversation {
 
     /// Begins what came, as long as what it becomes has room to wait for the client.
     fn begin_operations(&mut self) {
-        let bounds = &self.context.bounds;
-        let (in_flight_max, bytes_max) = (bounds.in_flight_max, bounds.lease_bytes_max);
-        while self.leases.len() + self.settlements.len() + self.outbox.len() < in_flight_max
-            && self.outbox_bytes < bytes_max
+        while self.under_way() < self.context.bounds.in_flight_max
             && let Some(operation) = self.inbox.pop_front()
         {
-            self.begin(operation);
+            match operation {
+                Operation::Lease(request) => self.held.push_back(request),
+                settling => self.begin(settling),
+            }
+        }
+        while !self.fetching.is_full()
+            && let Some(request) = self.held.pop_front()
+        {
+            self.begin_lease(request);
+        }
+    }
+
+    /// What was begun and is not with the transport, or not over.
+    fn under_way(&self) -> usize {
+        let fetches = self.held.len() + self.leases.len() + self.auto_acks.len();
+        fetches + self.settlements.len() + self.outbox.len()
+    }
+
+    fn begin_lease(&mut self, request: Lease) {
+        let number = request.request;
+        let allowed = self.context.bounds.leases_max;
+        let begun = if self.leases.len() + self.auto_acks.len() < allowed {
+            lease(Arc::clone(&self.session), request, &mut self.fetching)
+        } else {
+            Err(RequestError::LeasesWaiting { allowed })
+        };
+        match begun {
+            Ok(begun) => self.leases.push(begun),
+            Err(error) => self.tell(Done::failed(number, &error)),
         }
     }
 
     fn begin(&mut self, operation: Operation) {
         let session = Arc::clone(&self.session);
-        let (number, failed) = match operation {
-            Operation::Lease(request) => {
-                let bounds = &self.context.bounds;
-                let (waiting, allowed) = (self.leases.len(), bounds.leases_max);
-                // All that wait stay together within what the stream may fetch.
-                let share = bounds.lease_bytes_max / (waiting as u64 + 1);
-                let number = request.request;
-                let checked = if waiting < allowed {
-                    lease(session, request, share)
-                } else {
-                    Err(RequestError::LeasesWaiting { allowed })
-                };
-                (number, checked.map(|begun| self.leases.push(begun.boxed())))
-            }
-            Operation::Settle(request) => {
-                let number = request.request;
-                let checked = settle(session, request);
-                (
-                    number,
-                    checked.map(|begun| self.settlements.push(begun.boxed())),
-                )
-            }
-            Operation::Extend(request) => {
-                let number = request.request;
-                let checked = extend(session, request);
-                (
-                    number,
-                    checked.map(|begun| self.settlements.push(begun.boxed())),
-                )
-            }
+        let (number, begun) = match operation {
+            Operation::Lease(request) => return self.begin_lease(request),
+            Operation::Settle(request) => (request.request, settle(session, request)),
+            Operation::Extend(request) => (request.request, extend(session, request)),
         };
-        if let Err(error) = failed {
-            self.outbox.push_back(Done::failed(number, &error));
+        match begun {
+            Ok(begun) => self.settlements.push(begun),
+            Err(error) => self.tell(Done::failed(number, &error)),
         }
     }
 
+    fn tell(&mut self, done: Done) {
+        self.fetching.wait(done.bytes());
+        self.outbox.push_back(done);
+    }
+
     fn next_frame(&mut self) -> Outgoing<ConsumeResponse> {
-        let (frame, settles_itself) = next_frame(&mut self.outbox, &mut self.outbox_bytes);
+        let (frame, settles_itself) = next_frame(&mut self.outbox, &mut self.fetching);
         let mut written = None;
         if let Some((queue, lease)) = settles_itself {
             let (tell, told) = oneshot::channel();

@@ -1,26 +1,26 @@
 //! What a consumer asks for: checked, and carried out.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_broker::{Fill, Receive, Session};
+use flotilla_model::LEASE_MESSAGES_MAX;
 use flotilla_model::command::{Selection, Settlement};
 use flotilla_model::ids::{LeaseId, Sequence};
 use flotilla_model::name::Kind;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 
 use super::frame::Done;
+use crate::fetching::Fetching;
 use crate::native::convert::name;
 use crate::native::error::RequestError;
 use crate::native::protocol::ConsumeRequest;
 use crate::native::protocol::consume_request::settle::Kind as How;
 use crate::native::protocol::consume_request::{Extend, Lease, Settle};
 
-/// The broker's own bound on messages of one lease.
-const LEASE_MESSAGES_MAX: u32 = 4_096;
-const LEASE_BYTES_DEFAULT: u64 = 8 << 20;
-/// Whatever else waits, a lease may fetch this much.
-const LEASE_BYTES_MIN: u64 = 64 << 10;
+/// With what surrounds the messages it is less than the 4 MiB that gRPC clients accept by default.
+const LEASE_BYTES_DEFAULT: u64 = 3 << 20;
 /// An hour.
 const WAIT_MS_MAX: u64 = 3_600_000;
 
@@ -31,7 +31,14 @@ pub enum Operation {
     Extend(Extend),
 }
 
-/// All that a frame asks for. What is settled comes first: it may be what is leased again.
+/// What a lease brought.
+pub struct Fetched {
+    /// To be given back to [`Fetching`].
+    pub granted: u64,
+    pub done: Done,
+}
+
+/// All that a frame asks for. Leases come last: they may be held, and wait.
 pub fn operations(request: ConsumeRequest) -> impl Iterator<Item = Operation> {
     let settles = request.settles.into_iter().map(Operation::Settle);
     let extends = request.extends.into_iter().map(Operation::Extend);
@@ -39,12 +46,12 @@ pub fn operations(request: ConsumeRequest) -> impl Iterator<Item = Operation> {
     settles.chain(extends).chain(leases)
 }
 
-/// Waits for messages, of which it may fetch `share` bytes.
+/// Waits for messages.
 pub fn lease(
     session: Arc<Session>,
     request: Lease,
-    share: u64,
-) -> Result<impl Future<Output = Done> + Send + 'static, RequestError> {
+    fetching: &mut Fetching,
+) -> Result<BoxFuture<'static, Fetched>, RequestError> {
     let queue = name(&request.namespace, Kind::Queue, &request.queue)?;
     if !(1..=LEASE_MESSAGES_MAX).contains(&request.messages_max) {
         return Err(RequestError::Value {
@@ -60,32 +67,34 @@ pub fn lease(
             allowed: "at most 3600000 are allowed",
         });
     }
-    let bytes_max = match request.bytes_max {
+    let granted = fetching.begin(match request.bytes_max {
         0 => LEASE_BYTES_DEFAULT,
         bytes => bytes,
-    };
+    });
     let receive = Receive {
         queue: queue.clone(),
         messages_max: request.messages_max,
-        bytes_max: bytes_max.min(share.max(LEASE_BYTES_MIN)),
+        bytes_max: granted,
         wait: Duration::from_millis(request.wait_ms),
         fill: Fill::Linger(Duration::from_millis(request.linger_ms)),
         visibility: (request.visibility_ms > 0)
             .then(|| Duration::from_millis(request.visibility_ms)),
     };
-    Ok(async move {
-        match session.receive(receive).await {
+    let fetched = async move {
+        let done = match session.receive(receive).await {
             Ok(received) => Done::leased(request.request, queue, received, request.auto_ack),
             Err(error) => Done::failed(request.request, &error.into()),
-        }
-    })
+        };
+        Fetched { granted, done }
+    };
+    Ok(fetched.boxed())
 }
 
 /// Ends the hold on messages.
 pub fn settle(
     session: Arc<Session>,
     mut request: Settle,
-) -> Result<impl Future<Output = Done> + Send + 'static, RequestError> {
+) -> Result<BoxFuture<'static, Done>, RequestError> {
     let queue = name(&request.namespace, Kind::Queue, &request.queue)?;
     let how = match How::try_from(request.kind) {
         Ok(How::Ack) => Settlement::Ack,
@@ -106,22 +115,31 @@ pub fn settle(
     } else {
         request.sequences.sort_unstable();
         request.sequences.dedup();
+        let given = request.sequences.len() as u64;
+        if given > LEASE_MESSAGES_MAX.into() {
+            return Err(RequestError::Value {
+                field: "the number of sequences",
+                given,
+                allowed: "at most 4096 are allowed",
+            });
+        }
         Selection::Sequences(request.sequences.into_iter().map(Sequence).collect())
     };
     let lease = LeaseId(request.lease);
-    Ok(async move {
+    let done = async move {
         match session.settle(&queue, lease, which, how).await {
             Ok(settled) => Done::settled(request.request, settled),
             Err(error) => Done::failed(request.request, &error.into()),
         }
-    })
+    };
+    Ok(done.boxed())
 }
 
 /// Starts a visibility timer anew.
 pub fn extend(
     session: Arc<Session>,
     request: Extend,
-) -> Result<impl Future<Output = Done> + Send + 'static, RequestError> {
+) -> Result<BoxFuture<'static, Done>, RequestError> {
     let queue = name(&request.namespace, Kind::Queue, &request.queue)?;
     if request.visibility_ms == 0 {
         return Err(RequestError::Value {
@@ -132,10 +150,11 @@ pub fn extend(
     }
     let lease = LeaseId(request.lease);
     let visibility = Duration::from_millis(request.visibility_ms);
-    Ok(async move {
+    let done = async move {
         match session.extend(&queue, lease, visibility).await {
             Ok(()) => Done::extended(request.request),
             Err(error) => Done::failed(request.request, &error.into()),
         }
-    })
+    };
+    Ok(done.boxed())
 }
