@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use flotilla_model::LEASE_MESSAGES_MAX;
+
 use crate::error::GatewayError;
 use crate::transport::codec::MESSAGES_MAX;
 
@@ -29,7 +31,8 @@ pub struct KubemqConfig {
     pub request_bytes_max: usize,
     /// Responses with several messages stay below this: the newest clients refuse more than 4 MiB.
     pub response_bytes_max: usize,
-    /// Message bytes of one `QueuesDownstream` stream that waiting gets may fetch together.
+    /// Bytes of one stream on which queues are read that waiting receives may fetch, and that the client
+    /// has not taken, together.
     pub downstream_bytes_max: usize,
     /// Connections at most; further ones are closed as they come.
     pub connections_max: usize,
@@ -123,8 +126,6 @@ impl Default for KubemqConfig {
 
 /// The largest window that HTTP/2 allows.
 const WINDOW_BYTES_MAX: u32 = (1 << 31) - 1;
-/// The broker's own bound on messages of one lease.
-const LEASE_MESSAGES_MAX: u32 = 4_096;
 
 impl KubemqConfig {
     /// Refuses values with which the gateway could not work.

@@ -1,5 +1,6 @@
 //! SendEvent and SendEventsStream: plain events become signals, stored ones topic messages.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use flotilla_broker::{Publish, Signal};
@@ -10,6 +11,7 @@ use super::convert::{event_content, id_or_new};
 use super::error::RequestError;
 use super::exchange::{Exchange, Worked};
 use super::protocol::{Event, Result as EventResult};
+use super::slices::in_slices;
 use super::validate;
 
 /// What became of one event.
@@ -45,7 +47,7 @@ impl Sent {
     }
 }
 
-/// Sends events in order, as one call to the broker per kind.
+/// Sends events, each kind in order.
 async fn send_all(context: &Context, events: Vec<Event>) -> Vec<Sent> {
     let mut sent: Vec<Sent> = Vec::with_capacity(events.len());
     let (mut signals, mut signal_places) = (Vec::new(), Vec::new());
@@ -80,21 +82,14 @@ async fn send_all(context: &Context, events: Vec<Event>) -> Vec<Sent> {
             failure,
         });
     }
+    let items_max = context.broker.batch_items_max();
     let (signalled, published) = tokio::join!(
-        async {
-            if signals.is_empty() {
-                Vec::new()
-            } else {
-                context.broker.signal(signals).await
-            }
-        },
-        async {
-            if publishes.is_empty() {
-                Vec::new()
-            } else {
-                context.broker.publish(publishes).await
-            }
-        }
+        in_slices(signals, items_max, |slice| async move {
+            ready(context.broker.signal(slice).await)
+        }),
+        in_slices(publishes, items_max, |slice| context
+            .broker
+            .begin_publish(slice)),
     );
     let signalled = signal_places
         .into_iter()

@@ -21,6 +21,7 @@ mod queue_receive;
 mod queue_send;
 mod service;
 mod shapes;
+mod slices;
 mod store_subscribe;
 mod upstream;
 mod validate;

@@ -10,6 +10,7 @@ use super::protocol::{
     QueueMessage, QueueMessagePolicy, QueueMessagesBatchRequest, QueueMessagesBatchResponse,
     SendQueueMessageResult,
 };
+use super::slices::in_slices;
 use super::validate;
 
 /// What became of one message.
@@ -43,6 +44,7 @@ pub async fn send_batch(
     if request.messages.is_empty() {
         return Err(RequestError::BatchEmpty.status());
     }
+    validate::id("batch id", &request.batch_id)?;
     batch_length(context, request.messages.len())?;
     let sent = send_all(context, request.messages).await;
     if let Some(failure) = unavailable_for_all(&sent) {
@@ -75,7 +77,7 @@ fn unavailable_for_all(sent: &[Sent]) -> Option<&RequestError> {
     is_for_all.then_some(failure)
 }
 
-/// Sends messages, to any queues, in order, with one call to the broker.
+/// Sends messages, to any queues, in order.
 pub async fn send_all(context: &Context, messages: Vec<QueueMessage>) -> Vec<Sent> {
     let mut sent = Vec::with_capacity(messages.len());
     let mut enqueues = Vec::with_capacity(messages.len());
@@ -108,7 +110,8 @@ pub async fn send_all(context: &Context, messages: Vec<QueueMessage>) -> Vec<Sen
         });
     }
     if !enqueues.is_empty() {
-        let outcomes = context.broker.enqueue(enqueues).await;
+        let begin = |slice| context.broker.begin_enqueue(slice);
+        let outcomes = in_slices(enqueues, context.broker.batch_items_max(), begin).await;
         for ((place, policy), outcome) in places.into_iter().zip(outcomes) {
             let Sent { result, failure } = &mut sent[place];
             match outcome {

@@ -1,6 +1,6 @@
 //! QueuesUpstream: a stream of sends, each request answered once and in order.
 //!
-//! All requests that one read of the socket brought are one call to the broker, so that they share
+//! All requests that one read of the socket brought are handed to the broker together, so that they share
 //! one write to disk; their results are told apart again by how many messages each had.
 
 use super::context::Context;
@@ -8,6 +8,7 @@ use super::error::RequestError;
 use super::exchange::{Exchange, Worked};
 use super::protocol::{QueueMessage, QueuesUpstreamRequest, QueuesUpstreamResponse};
 use super::queue_send::{Sent, batch_length, send_all};
+use super::validate;
 
 /// A stream of sends.
 pub struct UpstreamExchange;
@@ -52,16 +53,17 @@ fn join(
     let mut pending = Vec::with_capacity(requests.len());
     for mut request in requests {
         let count = request.messages.len();
-        let checked = if count == 0 {
-            Err(RequestError::UpstreamEmpty)
-        } else {
+        let checked = validate::id("request id", &request.request_id).and_then(|()| {
+            if count == 0 {
+                return Err(RequestError::UpstreamEmpty);
+            }
             check_length(count)
-        };
+        });
         if checked.is_ok() {
             messages.append(&mut request.messages);
         }
         pending.push(Pending {
-            request_id: request.request_id,
+            request_id: validate::echoed(&request.request_id).to_owned(),
             messages: checked.map(|()| count),
         });
     }

@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use flotilla_broker::BrokerConfig;
 use flotilla_gateway::kubemq::protocol::QueuesDownstreamRequestType as Type;
 use flotilla_gateway::kubemq::protocol::{Empty, QueuesDownstreamRequest, QueuesUpstreamRequest};
 use flotilla_model::name::Name;
 
 use crate::support::{
-    Downstream, Gateway, a_get, a_message, bodies, fill, sequences, soon, unique,
+    Downstream, Gateway, a_get, a_message, an_event, bodies, fill, sequences, soon, store, unique,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,6 +50,51 @@ async fn an_upstream_answers_each_request_once_and_in_order() {
     let mut downstream = Downstream::open(&mut client).await;
     let got = downstream.get(&queue, expected.len() as i32, true).await;
     assert_eq!(bodies(&got.messages), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_together_may_be_more_than_the_broker_takes_at_a_time() {
+    let gateway = Gateway::on_broker(BrokerConfig {
+        batch_items_max: 10,
+        ..BrokerConfig::default()
+    })
+    .await;
+    let mut client = gateway.client().await;
+    let queue = unique("q");
+    let requests: Vec<QueuesUpstreamRequest> = (0..20)
+        .map(|number| QueuesUpstreamRequest {
+            request_id: number.to_string(),
+            messages: (0..12)
+                .map(|part| a_message(&queue, number * 12 + part))
+                .collect(),
+        })
+        .collect();
+    let mut responses = client
+        .queues_upstream(futures::stream::iter(requests))
+        .await
+        .unwrap()
+        .into_inner();
+    for number in 0..20 {
+        let response = soon(responses.message()).await.unwrap().unwrap();
+        assert_eq!(response.ref_request_id, number.to_string());
+        assert_eq!(response.results.len(), 12);
+        for result in response.results {
+            assert!(!result.is_error, "{}", result.error);
+        }
+    }
+    let mut downstream = Downstream::open(&mut client).await;
+    let got = downstream.get(&queue, 240, true).await;
+    let expected: Vec<String> = (0..240).map(|number| number.to_string()).collect();
+    assert_eq!(bodies(&got.messages), expected);
+    // Stored events too, and plain ones.
+    store(&mut client, &unique("e"), 100).await;
+    let events: Vec<_> = (0..100)
+        .map(|number| an_event(&unique("e"), number, false))
+        .collect();
+    let events = futures::stream::iter(events);
+    let results = client.send_events_stream(events).await.unwrap();
+    let failure = soon(results.into_inner().message()).await.unwrap();
+    assert_eq!(failure, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,6 +35,19 @@ impl Gateway {
 
     /// Over storage with other settings.
     pub async fn over(config: KubemqConfig, change: impl FnOnce(&mut ClusterConfig)) -> Self {
+        Self::on(config, BrokerConfig::default(), change).await
+    }
+
+    /// Over a broker with other settings.
+    pub async fn on_broker(broker: BrokerConfig) -> Self {
+        Self::on(KubemqConfig::default(), broker, |_| {}).await
+    }
+
+    async fn on(
+        config: KubemqConfig,
+        broker: BrokerConfig,
+        change: impl FnOnce(&mut ClusterConfig),
+    ) -> Self {
         let data = tempfile::tempdir().unwrap();
         let mut cluster = ClusterConfig::new(data.path());
         cluster.shards = 2;
@@ -42,9 +55,7 @@ impl Gateway {
         let cluster = Cluster::start(cluster, tokio::runtime::Handle::current())
             .await
             .unwrap();
-        let broker = Broker::start(cluster, BrokerConfig::default())
-            .await
-            .unwrap();
+        let broker = Broker::start(cluster, broker).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();

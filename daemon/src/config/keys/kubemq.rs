@@ -183,7 +183,7 @@ pub(super) const KEYS: &[Key] = &[
         "65536",
         Unit::Count,
         1,
-        1 << 20,
+        65_536,
         |c, n| {
             c.kubemq.batch_messages_max = n as usize;
         },
