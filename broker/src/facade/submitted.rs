@@ -65,6 +65,17 @@ impl Chunk {
 }
 
 impl<S> Submitted<S> {
+    /// The items that are refused already, each with its place: nothing of them will be stored.
+    pub fn refused(&self) -> Vec<(usize, BrokerError)> {
+        let places = self.results.iter().enumerate();
+        let refused = places.filter_map(|(place, result)| match result {
+            // Its fate is not known yet.
+            Ok(_) | Err(BrokerError::OutcomeUnknown) => None,
+            Err(error) => Some((place, error.clone())),
+        });
+        refused.collect()
+    }
+
     pub(super) fn new(core: &Arc<Core>, kind: Kind, stored: Stored<S>, items: usize) -> Self {
         Self {
             core: Arc::clone(core),

@@ -1,4 +1,10 @@
-//! What became of a batch: collected record by record, told once if all of them fared alike.
+//! What became of a batch: known item by item, collected record by record, told once if all of them fared
+//! alike.
+
+use std::iter::Peekable;
+use std::vec;
+
+use flotilla_broker::BrokerError;
 
 use super::error::RequestError;
 use super::protocol::{Error, RecordError};
@@ -41,10 +47,47 @@ impl Answer {
     }
 }
 
+/// What is known of the items of a group, one after the other.
+pub enum Fates<S> {
+    All(vec::IntoIter<Result<S, BrokerError>>),
+    /// Only that some are refused.
+    Early {
+        refused: Peekable<vec::IntoIter<(usize, BrokerError)>>,
+        next_place: usize,
+    },
+}
+
+impl<S> Fates<S> {
+    pub fn all(results: Vec<Result<S, BrokerError>>) -> Self {
+        Self::All(results.into_iter())
+    }
+
+    pub fn early(refused: Vec<(usize, BrokerError)>) -> Self {
+        Self::Early {
+            refused: refused.into_iter().peekable(),
+            next_place: 0,
+        }
+    }
+
+    /// Of the next item; `None` if it is not known yet.
+    pub fn next_fate(&mut self) -> Option<Result<S, BrokerError>> {
+        match self {
+            Self::All(results) => Some(results.next().unwrap_or(Err(BrokerError::OutcomeUnknown))),
+            Self::Early {
+                refused,
+                next_place,
+            } => {
+                let place = *next_place;
+                *next_place += 1;
+                let (_, error) = refused.next_if(|(of, _)| *of == place)?;
+                Some(Err(error))
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use flotilla_broker::BrokerError;
-
     use super::*;
 
     fn answer(errors: &[(u32, BrokerError)]) -> Answer {
@@ -57,6 +100,19 @@ mod tests {
         }
         answer.finish();
         answer
+    }
+
+    #[test]
+    fn only_refusals_are_known_early_each_at_its_place() {
+        let busy = || BrokerError::Busy {
+            what: "busy".to_owned(),
+        };
+        let mut fates = Fates::<()>::early(vec![(1, busy()), (2, busy()), (4, busy())]);
+        let known: Vec<bool> = (0..6).map(|_| fates.next_fate().is_some()).collect();
+        assert_eq!(known, [false, true, true, false, true, false]);
+        let mut fates = Fates::all(vec![Ok(7)]);
+        assert_eq!(fates.next_fate(), Some(Ok(7)));
+        assert_eq!(fates.next_fate(), Some(Err(BrokerError::OutcomeUnknown)));
     }
 
     #[test]

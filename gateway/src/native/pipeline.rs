@@ -22,10 +22,11 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, Stream};
 use tonic::Status;
 
-use super::answer::Answer;
+use super::answer::{Answer, Fates};
 use super::context::{Context, ServerEnd};
 use super::error::RequestError;
-use super::protocol::Ack;
+use super::protocol::{Ack, Record};
+use super::publish::bytes_of;
 use crate::transport::inbound::{Ended, Inbound};
 
 /// What is done with the batches of a stream.
@@ -58,6 +59,9 @@ pub trait Batches: Send + 'static {
         items: Vec<Self::Item>,
     ) -> impl Future<Output = Self::Pending> + Send + 'static;
 
+    /// The items that are refused by now, by their place.
+    fn refused(pending: &Self::Pending) -> Vec<(usize, BrokerError)>;
+
     /// Notes what became of a record that went well. Places ascend.
     fn stored(answer: &mut Answer, place: u32, stored: &Self::Stored);
 
@@ -75,6 +79,17 @@ pub struct Label {
     pub bytes: usize,
 }
 
+impl Label {
+    pub fn of(batch: u64, ack: i32, records: &[Record]) -> Self {
+        Self {
+            batch,
+            ack,
+            records: records.len(),
+            bytes: bytes_of(records),
+        }
+    }
+}
+
 /// A batch whose records were handed to the broker, but those that were refused.
 struct Batch {
     label: Label,
@@ -84,10 +99,17 @@ struct Batch {
 /// Batches that are under way together.
 struct Group<P> {
     batches: Vec<Batch>,
-    bytes: usize,
+    load: Load,
     is_told_early: bool,
     /// `None` if all records were refused.
     pending: Option<P>,
+}
+
+/// What counts against the bounds of a stream.
+#[derive(Clone, Copy, Default)]
+struct Load {
+    batches: usize,
+    bytes: usize,
 }
 
 /// A group, and its way to the broker.
@@ -104,6 +126,8 @@ pub struct Pipeline<B: Batches, S> {
     under_way: VecDeque<Group<B::Pending>>,
     /// Answered before they were stored.
     told: VecDeque<Group<B::Pending>>,
+    /// Of all groups that are not over.
+    load: Load,
     answers: VecDeque<B::Response>,
     server_end: ServerEnd,
     ending: Option<RequestError>,
@@ -121,6 +145,7 @@ where
             beginning: None,
             under_way: VecDeque::new(),
             told: VecDeque::new(),
+            load: Load::default(),
             answers: VecDeque::new(),
             server_end: context.server_end(),
             ending: None,
@@ -130,10 +155,13 @@ where
 
     fn has_room(&self) -> bool {
         let bounds = &self.context.bounds;
-        let groups = || self.under_way.iter().chain(&self.told);
-        let batches: usize = groups().map(|group| group.batches.len()).sum();
-        let bytes: usize = groups().map(|group| group.bytes).sum();
-        batches < bounds.in_flight_max && bytes < bounds.in_flight_bytes_max
+        self.load.batches < bounds.in_flight_max && self.load.bytes < bounds.in_flight_bytes_max
+    }
+
+    /// A group counts no longer.
+    fn unload(&mut self, load: Load) {
+        self.load.batches -= load.batches;
+        self.load.bytes -= load.bytes;
     }
 
     fn poll_inbound(&mut self, context: &mut TaskContext<'_>) -> bool {
@@ -176,6 +204,8 @@ where
 
     fn begin_group(&mut self) {
         let (group, items) = self.next_group();
+        self.load.batches += group.load.batches;
+        self.load.bytes += group.load.bytes;
         if items.is_empty() {
             self.under_way.push_back(group);
         } else {
@@ -190,7 +220,7 @@ where
         let mut items = Vec::new();
         let mut group = Group {
             batches: Vec::new(),
-            bytes: 0,
+            load: Load::default(),
             is_told_early: false,
             pending: None,
         };
@@ -206,7 +236,8 @@ where
                 break;
             };
             group.is_told_early = is_told_early;
-            group.bytes += label.bytes;
+            group.load.batches += 1;
+            group.load.bytes += label.bytes;
             let taken = items.len();
             let refused =
                 check(&label, bounds.batch_records_max).and_then(|()| B::take(request, &mut items));
@@ -222,11 +253,11 @@ where
     fn poll_under_way(&mut self, context: &mut TaskContext<'_>) -> bool {
         let mut moved = false;
         while let Some(group) = self.under_way.front_mut() {
-            let results = match &mut group.pending {
-                None => Vec::new(),
-                Some(_) if group.is_told_early => Vec::new(),
+            let mut fates = match &mut group.pending {
+                None => Fates::all(Vec::new()),
+                Some(pending) if group.is_told_early => Fates::early(B::refused(pending)),
                 Some(pending) => match pending.poll_unpin(context) {
-                    Poll::Ready(results) => results,
+                    Poll::Ready(results) => Fates::all(results),
                     Poll::Pending => return moved,
                 },
             };
@@ -234,13 +265,14 @@ where
                 return moved;
             };
             let echo = self.echo();
-            let mut results = results.into_iter();
             for batch in group.batches.drain(..) {
-                let answer = answer::<B>(batch, group.is_told_early, &mut results, echo);
+                let answer = answer::<B>(batch, &mut fates, echo);
                 self.answers.extend(B::response(answer));
             }
             if group.is_told_early && group.pending.is_some() {
                 self.told.push_back(group);
+            } else {
+                self.unload(group.load);
             }
             moved = true;
         }
@@ -255,7 +287,9 @@ where
             {
                 return;
             }
+            let load = group.load;
             self.told.pop_front();
+            self.unload(load);
         }
     }
 
@@ -336,13 +370,8 @@ fn check(label: &Label, records_max: usize) -> Result<(), RequestError> {
     Ok(())
 }
 
-/// The answer to a batch, which takes its part of the results of its group.
-fn answer<B: Batches>(
-    batch: Batch,
-    is_told_early: bool,
-    results: &mut impl Iterator<Item = Result<B::Stored, BrokerError>>,
-    echo: Ack,
-) -> Answer {
+/// The answer to a batch, which takes its part of what is known of its group.
+fn answer<B: Batches>(batch: Batch, fates: &mut Fates<B::Stored>, echo: Ack) -> Answer {
     let Batch { label, refused } = batch;
     let mut answer = Answer {
         batch: label.batch,
@@ -365,11 +394,11 @@ fn answer<B: Batches>(
     for place in 0..label.records as u32 {
         if let Some((_, error)) = refused.next_if(|(of, _)| *of == place) {
             answer.failed(place, &error);
-        } else if !is_told_early {
-            match results.next() {
+        } else {
+            match fates.next_fate() {
                 Some(Ok(stored)) => B::stored(&mut answer, place, &stored),
                 Some(Err(error)) => answer.failed(place, &error.into()),
-                None => answer.failed(place, &BrokerError::OutcomeUnknown.into()),
+                None => {}
             }
         }
     }

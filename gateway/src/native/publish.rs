@@ -1,20 +1,25 @@
 //! Publish: batches of records for topics.
 
-use flotilla_broker::{Broker, Publish, Published, Submitted};
+use flotilla_broker::{Broker, BrokerError, Publish, Published, Submitted};
 use flotilla_model::name::Kind;
 
 use super::answer::Answer;
 use super::convert::{RepeatIds, message_in, name};
 use super::error::RequestError;
 use super::pipeline::{Batches, Label};
-use super::protocol::{Ack, PublishRequest, PublishResponse, Record};
+use super::protocol::{Ack, PublishRequest, PublishResponse, Record, Tag};
 
-/// What a record takes besides its body, about.
-const RECORD_BYTES: usize = 64;
+/// What a record or a tag takes besides what it says, about.
+const PART_BYTES: usize = 64;
 
 /// The bytes that count against what a stream may have under way.
 pub fn bytes_of(records: &[Record]) -> usize {
-    let of = |record: &Record| record.body.len() + RECORD_BYTES;
+    let of_tag = |tag: &Tag| tag.key.len() + tag.value.len() + PART_BYTES;
+    let of = |record: &Record| {
+        let ids = record.id.len() + record.source.len() + record.dedup_id.len();
+        let tags = record.tags.iter().map(of_tag).sum::<usize>();
+        record.body.len() + record.metadata.len() + ids + tags + PART_BYTES
+    };
     records.iter().map(of).sum::<usize>().max(1)
 }
 
@@ -31,12 +36,7 @@ impl Batches for Publishes {
     const IS_STORED: bool = true;
 
     fn label(request: &PublishRequest) -> Label {
-        Label {
-            batch: request.batch,
-            ack: request.ack,
-            records: request.records.len(),
-            bytes: bytes_of(&request.records),
-        }
+        Label::of(request.batch, request.ack, &request.records)
     }
 
     fn take(
@@ -63,6 +63,10 @@ impl Batches for Publishes {
 
     async fn begin(broker: Broker, items: Vec<Publish>) -> Self::Pending {
         broker.begin_publish(items).await
+    }
+
+    fn refused(pending: &Self::Pending) -> Vec<(usize, BrokerError)> {
+        pending.refused()
     }
 
     fn stored(answer: &mut Answer, place: u32, stored: &Published) {

@@ -1,6 +1,6 @@
 //! Send: batches of records for queues.
 
-use flotilla_broker::{Broker, Enqueue, Enqueued, Submitted};
+use flotilla_broker::{Broker, BrokerError, Enqueue, Enqueued, Submitted};
 use flotilla_model::command::QueuePolicy;
 use flotilla_model::name::Kind;
 
@@ -9,7 +9,6 @@ use super::convert::{RepeatIds, message_in, name};
 use super::error::RequestError;
 use super::pipeline::{Batches, Label};
 use super::protocol::{SendRequest, SendResponse};
-use super::publish::bytes_of;
 
 /// Batches for queues.
 pub struct Sends;
@@ -24,12 +23,7 @@ impl Batches for Sends {
     const IS_STORED: bool = true;
 
     fn label(request: &SendRequest) -> Label {
-        Label {
-            batch: request.batch,
-            ack: request.ack,
-            records: request.records.len(),
-            bytes: bytes_of(&request.records),
-        }
+        Label::of(request.batch, request.ack, &request.records)
     }
 
     fn take(
@@ -57,6 +51,10 @@ impl Batches for Sends {
 
     async fn begin(broker: Broker, items: Vec<Enqueue>) -> Self::Pending {
         broker.begin_enqueue(items).await
+    }
+
+    fn refused(pending: &Self::Pending) -> Vec<(usize, BrokerError)> {
+        pending.refused()
     }
 
     fn stored(answer: &mut Answer, place: u32, stored: &Enqueued) {

@@ -11,7 +11,6 @@ use super::convert::{message_in, name};
 use super::error::RequestError;
 use super::pipeline::{Batches, Label};
 use super::protocol::{Ack, SignalRequest, SignalResponse};
-use super::publish::bytes_of;
 
 /// Batches of signals.
 pub struct Signals;
@@ -26,12 +25,7 @@ impl Batches for Signals {
     const IS_STORED: bool = false;
 
     fn label(request: &SignalRequest) -> Label {
-        Label {
-            batch: request.batch,
-            ack: request.ack,
-            records: request.records.len(),
-            bytes: bytes_of(&request.records),
-        }
+        Label::of(request.batch, request.ack, &request.records)
     }
 
     fn take(
@@ -48,6 +42,11 @@ impl Batches for Signals {
 
     async fn begin(broker: Broker, items: Vec<Signal>) -> Self::Pending {
         ready(broker.signal(items).await)
+    }
+
+    fn refused(_: &Self::Pending) -> Vec<(usize, BrokerError)> {
+        // All is known at once, and waited for.
+        Vec::new()
     }
 
     fn stored(_: &mut Answer, _: u32, (): &()) {}

@@ -1,5 +1,6 @@
 //! Publish: order, answers, repeats, what is refused.
 
+use flotilla_broker::BrokerConfig;
 use flotilla_cluster::ClusterConfig;
 use flotilla_gateway::KubemqConfig;
 use flotilla_gateway::native::protocol::error::Code;
@@ -201,6 +202,37 @@ async fn an_answer_that_is_not_wanted_comes_at_once_with_what_was_refused() {
     assert_eq!((answer.batch, answer.errors.len()), (3, 1));
     publishes.end().await.unwrap();
     assert_eq!(stored(&gateway, &topic, 4).await, ["0", "1", "2", "3"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_comes_at_once_tells_of_records_that_the_broker_refused() {
+    let gateway = Gateway::on_broker(BrokerConfig {
+        message_bytes_max: 100,
+        ..BrokerConfig::default()
+    })
+    .await;
+    let topic = unique("t");
+    let mut publishes = gateway.publish().await;
+    let large = || a_record(&"x".repeat(101));
+    let unwanted = |number, records| PublishRequest {
+        ack: Ack::None.into(),
+        ..a_batch(number, &topic, records)
+    };
+    let mixed = vec![a_record("0"), large(), a_record("1"), large()];
+    // Read together they are one call to the broker.
+    publishes.say(unwanted(1, mixed)).await;
+    publishes.say(unwanted(2, vec![large(), large()])).await;
+    let answer = publishes.hear().await;
+    let refused: Vec<(u32, Code)> = answer
+        .errors
+        .iter()
+        .map(|one| (one.index, one.error.as_ref().unwrap().code()))
+        .collect();
+    assert_eq!(refused, [(1, Code::TooLarge), (3, Code::TooLarge)]);
+    assert!(answer.error.is_none() && answer.offsets.is_empty());
+    let answer = publishes.hear().await;
+    assert_eq!(answer.error.unwrap().code(), Code::TooLarge);
+    assert_eq!(stored(&gateway, &topic, 2).await, ["0", "1"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
