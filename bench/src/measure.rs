@@ -127,7 +127,7 @@ pub struct CostMeter {
 impl CostMeter {
     pub fn begin(running: &dyn Running) -> Result<Self, BenchError> {
         Ok(Self {
-            server_cpu_seconds: supervise::usage(&running.processes())?.cpu_seconds,
+            server_cpu_seconds: supervise::cpu_seconds(&running.processes())?,
             client_cpu_seconds: supervise::own_cpu_seconds(),
         })
     }
@@ -141,12 +141,14 @@ impl CostMeter {
     }
 
     pub fn end(self, running: &dyn Running) -> Result<Cost, BenchError> {
+        let processes = running.processes();
         let client_cpu_seconds = supervise::own_cpu_seconds() - self.client_cpu_seconds;
-        let server = supervise::usage(&running.processes())?;
+        let server_cpu_seconds = supervise::cpu_seconds(&processes)? - self.server_cpu_seconds;
         Ok(Cost {
-            server_cpu_seconds: server.cpu_seconds - self.server_cpu_seconds,
+            server_cpu_seconds,
             client_cpu_seconds,
-            resident_bytes: server.resident_bytes,
+            // Last, since to find it out takes the time of all.
+            resident_bytes: supervise::resident_bytes(&processes)?,
         })
     }
 }

@@ -9,19 +9,23 @@ use std::io;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 mod usage;
 
-pub use usage::{Usage, own_cpu_seconds, usage};
+pub use usage::{cpu_seconds, own_cpu_seconds, resident_bytes};
 
-/// How often a condition is looked at that nobody tells.
+/// How often a condition is looked at that nobody tells: the same for all systems, since it is a part of
+/// how long a start takes.
 const POLL: Duration = Duration::from_millis(5);
+/// How long one look at whether a process is ready may take, such as a connection that a server accepts
+/// and then says nothing on.
+const TRY_LIMIT: Duration = Duration::from_secs(5);
 /// How much of a log an error shows.
 const LOG_LINES_SHOWN: usize = 20;
-/// How long a killed process may take to be gone.
-const KILL_SECONDS_MAX: u64 = 10;
+/// How long a killed process may take to be gone: one that writes to a slow disk goes when that is done.
+const KILL_SECONDS_MAX: u64 = 30;
 
 /// A running child process; dropping it kills its group.
 pub struct Process {
@@ -73,15 +77,25 @@ impl Process {
             .unwrap_or_else(|error| format!("(the log could not be read: {error})"))
     }
 
-    /// Waits until `ready` says so. A process that ends before is an error that shows its log.
+    /// Waits until `ready` says so; it is asked again if it does not answer in time. A process that ends
+    /// before is an error that shows its log.
     pub async fn wait_ready(
         &mut self,
         limit: Duration,
+        ready: impl AsyncFnMut(&Self) -> bool,
+    ) -> Result<(), BenchError> {
+        self.wait_ready_by_tries(limit, TRY_LIMIT, ready).await
+    }
+
+    async fn wait_ready_by_tries(
+        &mut self,
+        limit: Duration,
+        try_limit: Duration,
         mut ready: impl AsyncFnMut(&Self) -> bool,
     ) -> Result<(), BenchError> {
         let deadline = Instant::now() + limit;
         loop {
-            if ready(self).await {
+            if let Ok(true) = tokio::time::timeout(try_limit, ready(self)).await {
                 return Ok(());
             }
             self.check_running()?;
@@ -92,22 +106,48 @@ impl Process {
         }
     }
 
+    /// Waits until it has ended by itself. An end that is not a success is an error that shows its log.
+    pub async fn wait_success(mut self, limit: Duration) -> Result<(), BenchError> {
+        let deadline = Instant::now() + limit;
+        loop {
+            match self.ended()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => return Err(self.end_error(status)),
+                None if Instant::now() > deadline => {
+                    return Err(BenchError::TooSlow {
+                        doing: self.name.clone(),
+                        seconds: limit.as_secs(),
+                    });
+                }
+                None => tokio::time::sleep(POLL).await,
+            }
+        }
+    }
+
     /// An error that shows the end of its log, if it has ended.
-    pub fn check_running(&mut self) -> Result<(), BenchError> {
-        let status = self.child.try_wait();
-        let status = status.map_err(BenchError::io(format!("wait for {}", self.name)))?;
-        match status {
+    fn check_running(&mut self) -> Result<(), BenchError> {
+        match self.ended()? {
             None => Ok(()),
-            Some(status) => Err(BenchError::Ended {
-                process: self.name.clone(),
-                status,
-                log: log_end(&self.log()),
-            }),
+            Some(status) => Err(self.end_error(status)),
+        }
+    }
+
+    /// How it has ended, if it has.
+    fn ended(&mut self) -> Result<Option<ExitStatus>, BenchError> {
+        let status = self.child.try_wait();
+        status.map_err(BenchError::io(format!("wait for {}", self.name)))
+    }
+
+    fn end_error(&self, status: ExitStatus) -> BenchError {
+        BenchError::Ended {
+            process: self.name.clone(),
+            status,
+            log: log_end(&self.log()),
         }
     }
 
     /// What to say of it when it was not ready in time.
-    pub fn not_ready(&self, limit: Duration) -> BenchError {
+    fn not_ready(&self, limit: Duration) -> BenchError {
         BenchError::NotReady {
             process: self.name.clone(),
             seconds: limit.as_secs(),
@@ -115,60 +155,60 @@ impl Process {
         }
     }
 
-    /// Sends it a signal, SIGTERM for most, and waits until it has ended; after `limit` it is killed with its group.
-    pub async fn stop(mut self, signal: libc::c_int, limit: Duration) -> Result<(), BenchError> {
-        self.signal(self.child.id() as libc::pid_t, signal)?;
-        if !self.wait_ended(limit).await? {
-            self.kill_group()?;
-            let limit = Duration::from_secs(KILL_SECONDS_MAX);
-            if !self.wait_ended(limit).await? {
-                return Err(BenchError::TooSlow {
-                    doing: format!("killing {}", self.name),
-                    seconds: KILL_SECONDS_MAX,
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends it and its group without warning, and waits until it is gone.
-    pub async fn kill(mut self) -> Result<(), BenchError> {
-        self.kill_group()?;
-        self.wait_ended(Duration::from_secs(KILL_SECONDS_MAX))
-            .await?;
-        Ok(())
-    }
-
-    async fn wait_ended(&mut self, limit: Duration) -> Result<bool, BenchError> {
-        let deadline = Instant::now() + limit;
-        loop {
-            let status = self.child.try_wait();
-            if status
-                .map_err(BenchError::io(format!("wait for {}", self.name)))?
-                .is_some()
-            {
-                return Ok(true);
-            }
-            if Instant::now() > deadline {
-                return Ok(false);
-            }
-            tokio::time::sleep(POLL).await;
-        }
-    }
-
-    fn kill_group(&self) -> Result<(), BenchError> {
-        self.signal(-(self.child.id() as libc::pid_t), libc::SIGKILL)
-    }
-
     /// To be called only while the child has not been waited for, so that the id is its own.
-    fn signal(&self, target: libc::pid_t, number: libc::c_int) -> Result<(), BenchError> {
+    fn kill_group(&self) -> Result<(), BenchError> {
         // SAFETY: kill touches no memory.
-        match unsafe { libc::kill(target, number) } {
+        match unsafe { libc::kill(-(self.child.id() as libc::pid_t), libc::SIGKILL) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error())
-                .map_err(BenchError::io(format!("signal {}", self.name))),
+                .map_err(BenchError::io(format!("kill {}", self.name))),
         }
     }
+}
+
+/// Ends processes and all that descends from them, without warning and all at once, so that none sees
+/// another one gone, and waits until they are. One that had ended before is an error that shows its log.
+pub async fn kill_all(mut processes: Vec<Process>) -> Result<(), BenchError> {
+    let roots: Vec<u32> = processes.iter().map(Process::pid).collect();
+    // Some children are in groups of their own, as PostgreSQL's, and would hold on to the data.
+    let family = usage::family_of(&roots)?;
+    let mut ended_before = Ok(());
+    for process in &mut processes {
+        match process.check_running() {
+            Ok(()) => process.kill_group()?,
+            Err(error) => ended_before = Err(error),
+        }
+    }
+    let children = family.iter().filter(|pid| !roots.contains(pid));
+    for pid in children.clone() {
+        // SAFETY: kill touches no memory. That it fails tells that the process is gone.
+        unsafe { libc::kill(*pid as libc::pid_t, libc::SIGKILL) };
+    }
+    for process in &mut processes {
+        let name = process.name.clone();
+        wait_gone(&name, || Ok(process.ended()?.is_some())).await?;
+    }
+    for pid in children {
+        wait_gone("a child", || Ok(!usage::runs(*pid))).await?;
+    }
+    ended_before
+}
+
+async fn wait_gone(
+    name: &str,
+    mut is_gone: impl FnMut() -> Result<bool, BenchError>,
+) -> Result<(), BenchError> {
+    let deadline = Instant::now() + Duration::from_secs(KILL_SECONDS_MAX);
+    while !is_gone()? {
+        if Instant::now() > deadline {
+            return Err(BenchError::TooSlow {
+                doing: format!("killing {name}"),
+                seconds: KILL_SECONDS_MAX,
+            });
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    Ok(())
 }
 
 impl Drop for Process {

@@ -10,15 +10,9 @@ fn shell(script: &str, directory: &Path) -> Process {
     Process::start("a script", command, &directory.join("log")).expect("sh starts")
 }
 
-/// Whether a process is there and has not ended.
-fn runs(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
-    stat.is_ok_and(|stat| !stat.contains(") Z "))
-}
-
 async fn gone(pid: u32) {
     let deadline = Instant::now() + SOON;
-    while runs(pid) {
+    while usage::runs(pid) {
         assert!(Instant::now() < deadline, "process {pid} still runs");
         tokio::time::sleep(POLL).await;
     }
@@ -34,14 +28,76 @@ async fn a_process_that_ends_before_it_is_ready_shows_its_log() {
 }
 
 #[tokio::test]
+async fn a_program_that_does_not_succeed_in_time_is_an_error_and_is_killed() {
+    let work = tempfile::tempdir().expect("a temporary directory");
+    let done = shell("exit 0", work.path()).wait_success(SOON).await;
+    done.expect("it succeeds");
+    let failed = shell("echo no such node; exit 1", work.path()).wait_success(SOON);
+    let error = failed.await.expect_err("it fails").to_string();
+    assert!(error.contains("no such node"), "{error}");
+    let slow = shell("exec sleep 1000", work.path());
+    let pid = slow.pid();
+    let result = slow.wait_success(Duration::ZERO).await;
+    assert!(
+        matches!(result, Err(BenchError::TooSlow { .. })),
+        "{result:?}"
+    );
+    gone(pid).await;
+}
+
+#[tokio::test]
 async fn what_a_process_prints_can_make_it_ready() {
     let work = tempfile::tempdir().expect("a temporary directory");
     let mut process = shell("echo ready; exec sleep 1000", work.path());
     let ready = process.wait_ready(SOON, async |process| process.log().contains("ready"));
     ready.await.expect("it says so");
     let pid = process.pid();
-    process.stop(libc::SIGTERM, SOON).await.expect("it ends");
-    gone(pid).await;
+    kill_all(vec![process]).await.expect("it ends");
+    assert!(!usage::runs(pid));
+}
+
+#[tokio::test]
+async fn who_is_asked_and_says_nothing_is_asked_again() {
+    let work = tempfile::tempdir().expect("a temporary directory");
+    let mut process = shell("exec sleep 1000", work.path());
+    let mut asked = 0;
+    let moment = Duration::from_millis(20);
+    let ready = process.wait_ready_by_tries(SOON, moment, async |_| {
+        asked += 1;
+        if asked == 1 {
+            std::future::pending::<()>().await;
+        }
+        true
+    });
+    ready.await.expect("it answers the second time");
+    assert_eq!(asked, 2);
+}
+
+#[tokio::test]
+async fn children_in_groups_of_their_own_are_killed_too() {
+    let work = tempfile::tempdir().expect("a temporary directory");
+    let mut process = shell("setsid sleep 1000 & wait", work.path());
+    let family = |pid| usage::family_of(&[pid]).expect("/proc is there");
+    let ready = process.wait_ready(SOON, async |process| family(process.pid()).len() > 1);
+    ready.await.expect("it has a child");
+    let family = family(process.pid());
+    kill_all(vec![process]).await.expect("they end");
+    for pid in family {
+        assert!(!usage::runs(pid));
+    }
+}
+
+#[tokio::test]
+async fn who_has_ended_before_it_is_killed_is_told_and_the_others_are_killed() {
+    let work = tempfile::tempdir().expect("a temporary directory");
+    let ended = shell("echo out of memory; exit 3", work.path());
+    gone(ended.pid()).await;
+    let process = shell("exec sleep 1000", work.path());
+    let pid = process.pid();
+    let error = kill_all(vec![ended, process]).await;
+    let error = error.expect_err("one was gone").to_string();
+    assert!(error.contains("out of memory"), "{error}");
+    assert!(!usage::runs(pid));
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The server processes: one node, or three that form a cluster.
 
 use crate::BenchError;
-use crate::supervise::{Process, free_ports};
+use crate::supervise::{Process, free_ports, kill_all};
 use crate::target::Place;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -30,15 +30,18 @@ struct Node {
 
 impl Servers {
     pub async fn start(binary: &Path, place: Place) -> Result<Self, BenchError> {
-        let mut nodes = Vec::new();
-        for number in 1..=place.nodes.count() {
-            let [clients, links] = free_ports()?;
-            nodes.push(Node {
-                number,
-                clients: SocketAddr::from((Ipv4Addr::LOCALHOST, clients)),
-                links: SocketAddr::from((Ipv4Addr::LOCALHOST, links)),
-            });
-        }
+        // Three for clients and three for each other, all at once so that none is found twice; a node alone
+        // needs one of them.
+        let ports: [u16; 6] = free_ports()?;
+        let (clients, links) = ports.split_at(3);
+        let pairs = clients.iter().zip(links).take(place.nodes.count());
+        let address = |port: &u16| SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
+        let nodes = pairs.zip(1..).map(|((clients, links), number)| Node {
+            number,
+            clients: address(clients),
+            links: address(links),
+        });
+        let nodes = nodes.collect();
         let mut servers = Self {
             binary: binary.to_owned(),
             place,
@@ -108,17 +111,12 @@ impl Servers {
     }
 
     pub async fn kill_and_restart(&mut self) -> Result<(), BenchError> {
-        for process in self.processes.drain(..) {
-            process.kill().await?;
-        }
+        kill_all(std::mem::take(&mut self.processes)).await?;
         self.start_all().await
     }
 
     /// Its data is thrown away: there is nothing to be saved by a slow end.
     pub async fn stop(self) -> Result<(), BenchError> {
-        for process in self.processes {
-            process.kill().await?;
-        }
-        Ok(())
+        kill_all(self.processes).await
     }
 }

@@ -3,7 +3,7 @@
 
 use super::all;
 use crate::BenchError;
-use crate::supervise::usage;
+use crate::supervise::{cpu_seconds, resident_bytes};
 use crate::target::{
     Competitor, Consumer, Family, Nodes, Outgoing, Place, Producer, Running, Source,
 };
@@ -233,16 +233,18 @@ async fn smoke(competitor: &dyn Competitor, nodes: Nodes) {
             Family::Signals => signals(&mut *running).await,
             Family::Requests => requests(&mut *running).await,
         }
-        let used = usage(&running.processes()).expect("/proc is there");
-        assert!(used.resident_bytes > 0);
+        let processes = running.processes();
+        let used_cpu_seconds = cpu_seconds(&processes).expect("/proc is there");
+        let used_bytes = resident_bytes(&processes).expect("/proc is there");
+        assert!(used_bytes > 0);
         soon("stopping", running.stop()).await;
         println!(
             "  {family:?}: ok; {}; started in {:.1} s, {:.1} s in all, {:.1} CPU seconds, {} MB",
             competitor.durability(family, nodes),
             started.as_secs_f64(),
             begun.elapsed().as_secs_f64(),
-            used.cpu_seconds,
-            used.resident_bytes >> 20,
+            used_cpu_seconds,
+            used_bytes >> 20,
         );
     }
 }

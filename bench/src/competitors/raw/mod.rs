@@ -14,7 +14,7 @@ pub use server::{Echo, serve};
 use crate::BenchError;
 use crate::competitors::flotilla::{Answers, Batches, TopicFrames, connect, outbox};
 use crate::protocol::flotilla::bench::echo_client::EchoClient;
-use crate::supervise::{Process, free_ports};
+use crate::supervise::{Process, free_ports, kill_all};
 use crate::target::{
     Competitor, Consumer, Family, Nodes, Place, Producer, Responder, Running, Source,
 };
@@ -185,6 +185,6 @@ impl Running for RawServer {
     }
 
     async fn stop(self: Box<Self>) -> Result<(), BenchError> {
-        self.process.kill().await
+        kill_all(vec![self.process]).await
     }
 }

@@ -205,8 +205,8 @@ impl Running for RunningNats {
         server::launch(&mut self.fleet, &self.ports).await
     }
 
-    async fn stop(self: Box<Self>) -> Result<(), BenchError> {
-        self.fleet.stop().await
+    async fn stop(mut self: Box<Self>) -> Result<(), BenchError> {
+        self.fleet.kill().await
     }
 }
 

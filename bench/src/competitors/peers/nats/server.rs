@@ -25,7 +25,7 @@ pub async fn start(place: &Place, sync: Sync) -> Result<(Fleet, Vec<u16>), Bench
     let ports: [u16; 6] = free_ports()?;
     let count = place.nodes.count();
     let (clients, routes) = (&ports[..count], &ports[3..3 + count]);
-    let mut fleet = Fleet::new(libc::SIGTERM);
+    let mut fleet = Fleet::default();
     for index in 0..count {
         let name = format!("nats-{}", index + 1);
         let store = make_directory(&place.directory, &name)?;

@@ -67,7 +67,7 @@ impl Competitor for Postgres {
         self.version()?;
         let [port] = free_ports()?;
         let data = server::initialise(&place.directory).await?;
-        let mut fleet = Fleet::new(server::STOP_SIGNAL);
+        let mut fleet = Fleet::default();
         let log = place.directory.join("postgres.log");
         fleet.add("postgres".to_owned(), log, server::launch(data, port)?);
         let mut running = RunningPostgres {
@@ -184,8 +184,8 @@ impl Running for RunningPostgres {
         self.launch().await
     }
 
-    async fn stop(self: Box<Self>) -> Result<(), BenchError> {
-        self.fleet.stop().await
+    async fn stop(mut self: Box<Self>) -> Result<(), BenchError> {
+        self.fleet.kill().await
     }
 }
 

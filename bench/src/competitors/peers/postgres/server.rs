@@ -6,8 +6,6 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// At which it ends the sessions of all clients, and then itself.
-pub const STOP_SIGNAL: libc::c_int = libc::SIGINT;
 /// It refuses to run as root: Debian's package makes this user.
 const USER: &str = "postgres";
 /// What the documentation recommends to change for much writing; all about durability stays as it is:

@@ -199,7 +199,7 @@ impl Running for RunningRabbitMq {
         self.servers.kill_and_restart().await
     }
 
-    async fn stop(self: Box<Self>) -> Result<(), BenchError> {
-        self.servers.stop().await
+    async fn stop(mut self: Box<Self>) -> Result<(), BenchError> {
+        self.servers.kill().await
     }
 }

@@ -77,7 +77,7 @@ impl Servers {
         write_file(directory, "enabled_plugins", "[].\n")?;
         let configuration = write_file(directory, "rabbitmq.conf", &configuration(count))?;
 
-        let mut fleet = Fleet::new(libc::SIGTERM);
+        let mut fleet = Fleet::default();
         fleet.add("epmd".to_owned(), directory.join("epmd.log"), move || {
             let mut command = Command::new(EPMD);
             command.args(["-port", &epmd_port.to_string(), "-address", "127.0.0.1"]);
@@ -153,7 +153,7 @@ impl Servers {
 
     /// All at once: nodes of a cluster wait for each other.
     pub async fn kill_and_restart(&mut self) -> Result<(), BenchError> {
-        self.fleet.kill().await?;
+        self.kill().await?;
         self.launch_port_mapper().await?;
         for index in 0..self.ports.len() {
             self.fleet.launch(EPMD_INDEX + 1 + index)?;
@@ -192,8 +192,8 @@ impl Servers {
         self.fleet.wait_ready(EPMD_INDEX + 1, joined).await
     }
 
-    pub async fn stop(self) -> Result<(), BenchError> {
-        self.fleet.stop().await
+    pub async fn kill(&mut self) -> Result<(), BenchError> {
+        self.fleet.kill().await
     }
 }
 

@@ -106,7 +106,7 @@ impl Competitor for Redis {
         let data = make_directory(&place.directory, "data")?;
         let text = self.configuration(port, &data);
         let file = write_file(&place.directory, "redis.conf", &text)?;
-        let mut fleet = Fleet::new(libc::SIGTERM);
+        let mut fleet = Fleet::default();
         let log = place.directory.join("redis.log");
         fleet.add("redis".to_owned(), log, move || {
             let mut command = Command::new(PROGRAM);
@@ -229,8 +229,8 @@ impl Running for RunningRedis {
         self.launch().await
     }
 
-    async fn stop(self: Box<Self>) -> Result<(), BenchError> {
-        self.fleet.stop().await
+    async fn stop(mut self: Box<Self>) -> Result<(), BenchError> {
+        self.fleet.kill().await
     }
 }
 
