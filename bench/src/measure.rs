@@ -68,6 +68,11 @@ impl Tally {
     /// Counts messages that took this long each.
     pub fn count_latency(&mut self, latency: Duration, messages: u64) {
         self.messages += messages;
+        self.note_latency(latency, messages);
+    }
+
+    /// Adds messages to the latencies only: those that did not come, and are at least as late.
+    pub fn note_latency(&mut self, latency: Duration, messages: u64) {
         let nanoseconds = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
         self.latencies
             .saturating_record_n(nanoseconds.max(1), messages);

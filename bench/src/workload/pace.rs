@@ -3,7 +3,8 @@
 //!
 //! The rate does not depend on the system under test (an open loop): messages are due at fixed moments,
 //! one bunch each millisecond, and carry the moment at which they were due. A system that stops for 100 ms
-//! therefore shows 100 ms in the messages that were due meanwhile, and not in a single one.
+//! therefore shows 100 ms in the messages that were due meanwhile, and not in a single one. Those that never
+//! come are among the late ones too.
 
 use super::body::Stamps;
 use super::names;
@@ -165,5 +166,49 @@ async fn receive(
         }
         consumer.ack().await?;
     }
+    // Each is at least as late as the last one that was due: later than any figure that it could hide in.
+    tally.note_latency(LATE_LIMIT, expected.saturating_sub(tally.messages));
     Ok(tally)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_trait::async_trait;
+    use bytes::Bytes;
+
+    /// Gives out what it holds, and then nothing any more.
+    struct Last(Vec<Bytes>);
+
+    #[async_trait]
+    impl Consumer for Last {
+        async fn next(&mut self, bodies: &mut Vec<Bytes>) -> Result<(), BenchError> {
+            if self.0.is_empty() {
+                std::future::pending::<()>().await;
+            }
+            bodies.append(&mut self.0);
+            Ok(())
+        }
+
+        async fn ack(&mut self) -> Result<(), BenchError> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn messages_that_never_come_are_late_ones() {
+        let stamps = Stamps::new(64);
+        let start = Instant::now();
+        let window = Window {
+            start,
+            end: start + Duration::from_millis(1),
+        };
+        let came = Last(stamps.bodies(start, 98).collect());
+        let tally = receive(Box::new(came), stamps, 100, window).await;
+        let tally = tally.expect("nothing is wrong with the consumer");
+        assert_eq!(tally.messages, 98);
+        let latency = tally.latency().expect("it was measured");
+        assert!(latency.p50_us < 0.9e6, "{latency:?}");
+        assert!(latency.p99_us > 0.9e6, "{latency:?}");
+    }
 }
