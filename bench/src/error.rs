@@ -2,12 +2,17 @@
 
 use std::error::Error;
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
     #[error("{0} is not supported")]
     NotSupported(&'static str),
+    /// The system has it, and the bench does not drive it.
+    #[error("{0} is not measured")]
+    NotMeasured(&'static str),
     #[error("{what} is not installed: {hint}")]
     NotInstalled { what: String, hint: &'static str },
     #[error("could not {doing}: {source}")]
@@ -40,6 +45,11 @@ pub enum BenchError {
     Behind { per_second: usize, under_way: usize },
     #[error("{doing} took longer than {seconds} s")]
     TooSlow { doing: String, seconds: u64 },
+    #[error(
+        "{} was not made by the bench, which would remove it: name another --directory",
+        .folder.display()
+    )]
+    NotOurs { folder: PathBuf },
 }
 
 impl BenchError {
@@ -60,4 +70,19 @@ impl BenchError {
             source: source.into(),
         }
     }
+}
+
+/// Does some work, and gives up when it takes too long.
+pub async fn within<T>(
+    seconds: u64,
+    doing: impl FnOnce() -> String,
+    work: impl Future<Output = Result<T, BenchError>>,
+) -> Result<T, BenchError> {
+    let done = tokio::time::timeout(Duration::from_secs(seconds), work).await;
+    done.unwrap_or_else(|_| {
+        Err(BenchError::TooSlow {
+            doing: doing(),
+            seconds,
+        })
+    })
 }

@@ -68,6 +68,8 @@ const RATIO_GOALS: &[RatioGoal] = &[
     floor(BUSY_PUBLISH, "redis-always", 1.0),
     goal(BUSY_PUBLISH_R3, "nats", 1.5),
     floor(BUSY_PUBLISH_R3, "nats-always", 1.0),
+    // It appends: its file grows with each write, and what its syncs write includes that. Flotilla's
+    // segments have their length from the start.
     goal(BUSY_PUBLISH_ALL_SIZES, "raw-disk", 0.5),
     goal(BACKLOGS, "nats", 2.0),
     goal(&["queue-4"], "nats", 3.0),
@@ -132,7 +134,7 @@ pub fn verdicts(workload: &str, competitor: &str, rows: &[Measured]) -> Vec<Verd
             verdicts.push(Verdict {
                 kind: GoalKind::Goal,
                 goal: format!(
-                    "p50 ≤ {most:.0} µs (raw-disk + raw-tcp + {ONE_IN_FLIGHT_EXTRA_US:.0})"
+                    "p50 ≤ {most:.0} µs (append of raw-disk + raw-tcp + {ONE_IN_FLIGHT_EXTRA_US:.0})"
                 ),
                 met: own <= most,
             });

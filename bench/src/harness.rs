@@ -1,20 +1,21 @@
 //! Runs workloads against competitors, in rounds: in each round every competitor runs once, one after
-//! another, so that what changes on the machine from minute to minute hits all of them alike.
+//! another, so that what changes on the machine from minute to minute hits all of them alike. Each round
+//! begins with the next competitor, so that none always has the machine as the same other one left it.
 //!
 //! Every run begins with a system that was started for it, on an empty directory and with nothing left to
 //! be written back by the kernel.
 
 use crate::BenchError;
+use crate::error::within;
 use crate::measure::{Sample, Timing};
-use crate::target::{Competitor, Place};
+use crate::target::{Competitor, Place, Support};
 use crate::workload::{Kind, Workload};
+use folder::RunFolder;
 use serde::Serialize;
-use std::fs::File;
-use std::io;
-use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+
+mod folder;
 
 /// How long a workload may take beside its warm-up and run: storing a backlog slowly, mostly.
 const SPARE_SECONDS: u64 = 180;
@@ -42,6 +43,8 @@ pub struct Plan {
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     Measured(Sample),
+    /// The system has something like it, which the bench does not drive.
+    NotMeasured,
     NotSupported,
     Failed(String),
 }
@@ -65,7 +68,7 @@ pub async fn run(plan: &Plan, mut told: impl FnMut(&Run)) -> Vec<Run> {
             _ => plan.rounds,
         };
         for round in 0..rounds {
-            for competitor in &plan.competitors {
+            for competitor in turns(&plan.competitors, round) {
                 let name = competitor.name();
                 let before = runs.iter().filter(|run| {
                     run.workload == workload.id && run.competitor == name && run.is_fruitless()
@@ -89,6 +92,13 @@ pub async fn run(plan: &Plan, mut told: impl FnMut(&Run)) -> Vec<Run> {
     runs
 }
 
+/// Who runs in a round, in order.
+fn turns<T>(competitors: &[T], round: usize) -> impl Iterator<Item = &T> {
+    let first = round % competitors.len().max(1);
+    let (later, earlier) = competitors.split_at(first);
+    earlier.iter().chain(later)
+}
+
 impl Run {
     fn is_fruitless(&self) -> bool {
         !matches!(self.outcome, Outcome::Measured(_))
@@ -96,9 +106,13 @@ impl Run {
 }
 
 async fn turn(plan: &Plan, workload: &Workload, competitor: &dyn Competitor) -> Outcome {
-    let stores = competitor.keeps_messages() || matches!(workload.kind, Kind::Publish(_));
-    if !stores || !competitor.supports(workload.family(), workload.nodes) {
-        return Outcome::NotSupported;
+    if !competitor.keeps_messages() && !matches!(workload.kind, Kind::Publish(_)) {
+        return Outcome::NotMeasured;
+    }
+    match competitor.supports(workload.family(), workload.nodes) {
+        Support::Measured => {}
+        Support::NotMeasured => return Outcome::NotMeasured,
+        Support::Missing => return Outcome::NotSupported,
     }
     match started_and_run(plan, workload, competitor).await {
         // Nothing can be compared with nothing.
@@ -107,6 +121,7 @@ async fn turn(plan: &Plan, workload: &Workload, competitor: &dyn Competitor) -> 
         }
         Ok(sample) => Outcome::Measured(sample),
         Err(BenchError::NotSupported(_)) => Outcome::NotSupported,
+        Err(BenchError::NotMeasured(_)) => Outcome::NotMeasured,
         Err(error) => Outcome::Failed(error.to_string()),
     }
 }
@@ -116,13 +131,10 @@ async fn started_and_run(
     workload: &Workload,
     competitor: &dyn Competitor,
 ) -> Result<Sample, BenchError> {
-    let directory = plan.directory.join("run");
-    clear(&directory)?;
-    std::fs::create_dir_all(&directory)
-        .map_err(BenchError::io(format!("make {}", directory.display())))?;
+    let folder = RunFolder::within(&plan.directory);
     let place = Place {
         nodes: workload.nodes,
-        directory: directory.clone(),
+        directory: folder.make()?,
     };
     let name = competitor.name();
     let started = competitor.start(place);
@@ -140,43 +152,10 @@ async fn started_and_run(
         running.stop(),
     )
     .await;
-    clear(&directory)?;
+    folder.clear()?;
     let sample = ran?;
     stopped?;
     Ok(sample)
-}
-
-async fn within<T>(
-    seconds: u64,
-    doing: impl FnOnce() -> String,
-    work: impl Future<Output = Result<T, BenchError>>,
-) -> Result<T, BenchError> {
-    let done = tokio::time::timeout(Duration::from_secs(seconds), work).await;
-    done.unwrap_or_else(|_| {
-        Err(BenchError::TooSlow {
-            doing: doing(),
-            seconds,
-        })
-    })
-}
-
-/// Removes what a run has left, and waits until the disk is at rest, so that the next one does not pay
-/// for it.
-fn clear(directory: &Path) -> Result<(), BenchError> {
-    match std::fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-    .map_err(BenchError::io(format!("remove {}", directory.display())))?;
-    let parent = directory.parent().unwrap_or(directory);
-    if let Ok(parent) = File::open(parent) {
-        // SAFETY: the descriptor is open. An error says that something else could not be written, and
-        // changes nothing here.
-        unsafe {
-            libc::syncfs(parent.as_raw_fd());
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

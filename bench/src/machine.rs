@@ -15,7 +15,8 @@ pub struct Machine {
     pub file_system: String,
     /// The load average of the last minute when the bench began: other work disturbs the figures.
     pub load_before: f64,
-    /// Of the source tree, with `+` if it was changed since.
+    /// Of the source tree where the bench runs, with `+` if it was changed since; the build of Flotilla that is
+    /// measured may be another one.
     pub commit: String,
     pub unix_seconds: u64,
 }

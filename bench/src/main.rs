@@ -176,7 +176,8 @@ async fn smoke(common: Common) -> Result<bool, String> {
         workloads: catalogue::smoke(),
         competitors: chosen_competitors(&common)?,
         rounds: 1,
-        timing: timing(0.2, 0.5),
+        // A disk may take half a second for a single sync.
+        timing: timing(1.0, 2.0),
         directory: common.directory,
     };
     let report = run(plan).await?;
@@ -223,6 +224,7 @@ fn tell(run: &Run) {
             format!("{:.0} messages/s", sample.per_second())
         }
         Outcome::Measured(sample) => format!("{:.2} s", sample.seconds),
+        Outcome::NotMeasured => "not measured".to_owned(),
         Outcome::NotSupported => "not supported".to_owned(),
         Outcome::Failed(text) => format!("failed: {text}"),
     };

@@ -44,6 +44,16 @@ pub enum Family {
     Requests,
 }
 
+/// Whether a system takes part in workloads of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Support {
+    Measured,
+    /// It has something like it, which the bench does not drive.
+    NotMeasured,
+    /// It has nothing like it.
+    Missing,
+}
+
 /// Where and how to start.
 #[derive(Clone, Debug)]
 pub struct Place {
@@ -62,8 +72,8 @@ pub trait Competitor: Send + Sync {
     /// `acknowledged before syncing`, `memory only`.
     fn durability(&self, family: Family, nodes: Nodes) -> &'static str;
 
-    /// Whether it has this at all. What it has not is reported as not supported.
-    fn supports(&self, family: Family, nodes: Nodes) -> bool;
+    /// Whether it has this at all, and the bench drives it. The report says which of the two is not so.
+    fn supports(&self, family: Family, nodes: Nodes) -> Support;
 
     /// Whether what it takes can be received again. Limits of the machine are measured without that.
     fn keeps_messages(&self) -> bool {

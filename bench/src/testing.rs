@@ -3,6 +3,7 @@
 use crate::BenchError;
 use crate::target::{
     Competitor, Consumer, Family, Nodes, Outgoing, Place, Producer, Responder, Running, Source,
+    Support,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,6 +21,9 @@ pub enum Behaviour {
     /// It takes messages and says nothing.
     NeverAnswers,
     SupportsNothing,
+    IsNotMeasured,
+    /// What a topic holds can be read once.
+    ForgetsWhatIsRead,
 }
 
 pub struct Fake {
@@ -43,8 +47,12 @@ impl Competitor for Fake {
         "in memory"
     }
 
-    fn supports(&self, _: Family, _: Nodes) -> bool {
-        self.behaviour != Behaviour::SupportsNothing
+    fn supports(&self, _: Family, _: Nodes) -> Support {
+        match self.behaviour {
+            Behaviour::SupportsNothing => Support::Missing,
+            Behaviour::IsNotMeasured => Support::NotMeasured,
+            _ => Support::Measured,
+        }
     }
 
     fn version(&self) -> Result<String, BenchError> {
@@ -72,6 +80,7 @@ struct Name {
     stored: Vec<Bytes>,
     waiting: VecDeque<Bytes>,
     listeners: Vec<mpsc::UnboundedSender<Bytes>>,
+    was_read: bool,
 }
 
 impl Store {
@@ -130,6 +139,12 @@ impl Running for FakeServer {
                 }));
             }
             Source::Backlog { topic, .. } => {
+                let name = names.entry(topic.to_owned()).or_default();
+                if self.behaviour == Behaviour::ForgetsWhatIsRead
+                    && std::mem::replace(&mut name.was_read, true)
+                {
+                    return Err(BenchError::NotSupported("reading again"));
+                }
                 for body in &names.entry(topic.to_owned()).or_default().stored {
                     // The receiver is below.
                     let _ = sender.send(body.clone());
@@ -181,7 +196,7 @@ impl Producer for FakeProducer {
     async fn acked(&mut self) -> Result<usize, BenchError> {
         tokio::task::yield_now().await;
         match self.behaviour {
-            Behaviour::Works => Ok(std::mem::take(&mut self.done)),
+            Behaviour::Works | Behaviour::ForgetsWhatIsRead => Ok(std::mem::take(&mut self.done)),
             Behaviour::NeverAnswers => std::future::pending().await,
             _ => Err(BenchError::Refused {
                 doing: "a message".to_owned(),

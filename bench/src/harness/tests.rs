@@ -7,6 +7,7 @@ use crate::report::Report;
 use crate::target::{Family, Nodes};
 use crate::testing::{Behaviour, Fake};
 use crate::workload::{Backlog, Pace, Publish, QueueCycle, Requests, Signals, Workload};
+use std::time::Duration;
 
 const TIMING: Timing = Timing {
     warm_up: Duration::from_millis(20),
@@ -65,15 +66,20 @@ fn sample(run: &Run) -> &Sample {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn competitors_take_turns_within_each_round() {
+async fn competitors_take_turns_within_each_round_and_in_being_the_first() {
     let fakes = vec![
         Fake::new(BASE, Behaviour::Works),
         Fake::new("other", Behaviour::Works),
     ];
     let (_, runs) = bench(vec![publish()], fakes, 3).await;
     let order: Vec<(usize, &str)> = runs.iter().map(|run| (run.round, run.competitor)).collect();
-    let round = |number| [(number, BASE), (number, "other")];
-    assert_eq!(order, [round(0), round(1), round(2)].concat());
+    let round = |number, [first, second]: [_; 2]| [(number, first), (number, second)];
+    let expected = [
+        round(0, [BASE, "other"]),
+        round(1, ["other", BASE]),
+        round(2, [BASE, "other"]),
+    ];
+    assert_eq!(order, expected.concat());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -124,6 +130,22 @@ async fn every_kind_of_workload_counts_what_was_done() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_that_is_gone_when_it_was_read_is_measured_over_the_time_that_took() {
+    let backlog = workload(
+        "backlog",
+        Kind::Backlog(Backlog {
+            message_bytes: MESSAGE_BYTES,
+            messages: 100,
+        }),
+    );
+    let fakes = vec![Fake::new(BASE, Behaviour::ForgetsWhatIsRead)];
+    let (_, runs) = bench(vec![backlog], fakes, 1).await;
+    let sample = sample(&runs[0]);
+    assert_eq!(sample.messages, 100);
+    assert!(sample.seconds < TIMING.run.as_secs_f64(), "{sample:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_fails_twice_is_not_tried_again_and_holds_up_nobody() {
     let fakes = vec![
         Fake::new(BASE, Behaviour::Works),
@@ -155,6 +177,7 @@ async fn the_report_tells_what_was_measured_what_failed_and_what_is_not_there() 
         Fake::new(BASE, Behaviour::Works),
         Fake::new("broken", Behaviour::RefusesMessages),
         Fake::new("small", Behaviour::SupportsNothing),
+        Fake::new("shy", Behaviour::IsNotMeasured),
     ];
     let (plan, runs) = bench(vec![publish()], fakes, 2).await;
     let report = Report::new(&plan, Machine::look(&plan.directory), runs);
@@ -164,6 +187,10 @@ async fn the_report_tells_what_was_measured_what_failed_and_what_is_not_there() 
     assert!(markdown.contains("1.00 × (1.00 to 1.00)"), "{markdown}");
     assert!(
         markdown.contains("| small | in memory | not supported"),
+        "{markdown}"
+    );
+    assert!(
+        markdown.contains("| shy | in memory | not measured"),
         "{markdown}"
     );
     assert!(

@@ -20,7 +20,7 @@ pub fn render(tables: &[Table]) -> String {
             RowResult::Measured(figures) => {
                 Some((row, figures.value, figures.value_low, figures.value_high))
             }
-            RowResult::NotSupported | RowResult::Failed { .. } => None,
+            RowResult::NotMeasured | RowResult::NotSupported | RowResult::Failed { .. } => None,
         });
         let measured: Vec<(&Row, f64, f64, f64)> = measured.collect();
         let longest = measured.iter().map(|(_, _, _, high)| *high);
@@ -29,10 +29,15 @@ pub fn render(tables: &[Table]) -> String {
         // Writing to a string cannot fail, here and below.
         let _ = writeln!(
             bars,
-            r#"<text x="0" y="{}" font-weight="bold">{} ({})</text>"#,
+            r#"<text x="0" y="{}" font-weight="bold">{} ({}{})</text>"#,
             top - 10,
             escape(&table.title),
-            escape(table.unit)
+            escape(table.unit),
+            if table.less_is_better {
+                "; less is better"
+            } else {
+                ""
+            }
         );
         for (row, value, low, high) in measured {
             let _ = bar(&mut bars, row.competitor, top, [value, low, high], longest);

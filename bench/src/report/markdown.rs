@@ -20,8 +20,9 @@ fn head(text: &mut String, report: &Report) -> std::fmt::Result {
     writeln!(text, "# Bench\n")?;
     writeln!(
         text,
-        "{} × {}, {:.0} GiB memory, Linux {}, data on {}; load average {} before; commit {}. Medians of up \
-         to {} rounds of {} s after {} s of warm-up, competitors one after another in each round. \
+        "{} × {}, {:.0} GiB memory, Linux {}, data on {}; load average {} before; bench at commit {}, and \
+         Flotilla as `--flotilla` gave it. Medians of up to {} rounds of {} s after {} s of warm-up (backlogs, \
+         recovery and idle have none, or times of their own), competitors one after another in each round. \
          `Flotilla is` is the median, lowest and highest of how many times as good Flotilla was in the same \
          round. CPU is in seconds for a million messages; memory is that of the server's processes at the \
          end.\n",
@@ -51,6 +52,7 @@ fn render_table(text: &mut String, table: &Table) -> std::fmt::Result {
     for row in &table.rows {
         match &row.result {
             RowResult::Measured(figures) => measured(text, table, row, figures)?,
+            RowResult::NotMeasured => unmeasured(text, row, "not measured")?,
             RowResult::NotSupported => unmeasured(text, row, "not supported")?,
             RowResult::Failed { text: why } => {
                 unmeasured(text, row, &format!("failed: {}", cell(why)))?;
@@ -93,6 +95,16 @@ fn measured(text: &mut String, table: &Table, row: &Row, figures: &Figures) -> s
         ),
         None => String::new(),
     };
+    let value = match &figures.failure {
+        None => figure(figures.value),
+        Some(why) => format!(
+            "{} ({} of {} runs; failed: {})",
+            figure(figures.value),
+            figures.runs,
+            figures.runs + figures.failed,
+            cell(why)
+        ),
+    };
     let cost = match figures.server_cpu_seconds_per_million {
         Some(server) => format!(
             "{} + {}",
@@ -103,11 +115,10 @@ fn measured(text: &mut String, table: &Table, row: &Row, figures: &Figures) -> s
     };
     writeln!(
         text,
-        "| {} {} | {} | {} | {} to {} | {megabytes} | {advantage} | {} | {latency} | {cost} | {} | {} |",
+        "| {} {} | {} | {value} | {} to {} | {megabytes} | {advantage} | {} | {latency} | {cost} | {} | {} |",
         row.competitor,
         cell(&row.version),
         row.durability,
-        figure(figures.value),
         figure(figures.value_low),
         figure(figures.value_high),
         goals(&row.verdicts),

@@ -35,6 +35,7 @@ struct Table {
     workload: String,
     title: String,
     unit: &'static str,
+    less_is_better: bool,
     #[serde(skip)]
     measure: Measure,
     message_bytes: Option<usize>,
@@ -56,6 +57,7 @@ struct Row {
 #[serde(tag = "result", rename_all = "snake_case")]
 enum RowResult {
     Measured(Box<Figures>),
+    NotMeasured,
     NotSupported,
     Failed { text: String },
 }
@@ -63,7 +65,11 @@ enum RowResult {
 /// Medians of the runs of a row.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct Figures {
+    /// That came to their end.
     runs: usize,
+    /// That did not, and why the first of them did not.
+    failed: usize,
+    failure: Option<String>,
     value: f64,
     value_low: f64,
     value_high: f64,
@@ -74,7 +80,7 @@ struct Figures {
     p50_us: Option<f64>,
     p99_us: Option<f64>,
     p999_us: Option<f64>,
-    /// None if no messages were counted.
+    /// None if no messages were counted, or only the one that ends a recovery.
     server_cpu_seconds_per_million: Option<f64>,
     client_cpu_seconds_per_million: Option<f64>,
     resident_bytes: f64,
@@ -155,6 +161,7 @@ impl Table {
             workload: workload.id.clone(),
             title: workload.title.clone(),
             unit: measure.unit(),
+            less_is_better: measure.less_is_better(),
             measure,
             message_bytes: workload.message_bytes(),
             rows,
@@ -192,14 +199,21 @@ impl Row {
 
 fn result_of(measure: Measure, name: &str, runs: &[&Run]) -> RowResult {
     let own = || runs.iter().filter(|run| run.competitor == name);
+    let failures = || {
+        own().filter_map(|run| match &run.outcome {
+            Outcome::Failed(text) => Some(text),
+            _ => None,
+        })
+    };
     let samples: Vec<&Sample> = own().filter_map(|run| run.sample()).collect();
     let values: Vec<f64> = samples.iter().map(|sample| measure.of(sample)).collect();
     let (Some(value), Some((low, high))) = (median(&values), spread(&values)) else {
-        let failure = own().find_map(|run| match &run.outcome {
-            Outcome::Failed(text) => Some(text.clone()),
-            _ => None,
-        });
-        return failure.map_or(RowResult::NotSupported, |text| RowResult::Failed { text });
+        let not_measured = own().any(|run| run.outcome == Outcome::NotMeasured);
+        return match failures().next() {
+            Some(text) => RowResult::Failed { text: text.clone() },
+            None if not_measured => RowResult::NotMeasured,
+            None => RowResult::NotSupported,
+        };
     };
     let base_of = |round| {
         let base = |run: &&&Run| run.competitor == BASE && run.round == round;
@@ -215,9 +229,13 @@ fn result_of(measure: Measure, name: &str, runs: &[&Run]) -> RowResult {
         let figures: Vec<f64> = samples.iter().filter_map(|sample| figure(sample)).collect();
         median(&figures)
     };
-    let counted = |sample: &Sample, figure: f64| (sample.messages > 0).then_some(figure);
+    let counted = |sample: &Sample, figure: f64| {
+        (sample.messages > 0 && measure != Measure::Seconds).then_some(figure)
+    };
     RowResult::Measured(Box::new(Figures {
         runs: samples.len(),
+        failed: failures().count(),
+        failure: failures().next().cloned(),
         value,
         value_low: low,
         value_high: high,
@@ -242,7 +260,7 @@ impl Run {
     fn sample(&self) -> Option<&Sample> {
         match &self.outcome {
             Outcome::Measured(sample) => Some(sample),
-            Outcome::NotSupported | Outcome::Failed(_) => None,
+            Outcome::NotMeasured | Outcome::NotSupported | Outcome::Failed(_) => None,
         }
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::measure::{Cost, Latency};
 use crate::target::Nodes;
 use crate::testing::{Behaviour, Fake};
-use crate::workload::{Kind, Publish};
+use crate::workload::{Kind, Publish, Recovery};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,13 +41,25 @@ fn workload() -> Workload {
     }
 }
 
-/// A bench in which each competitor counted so many messages in each round.
+fn recovery() -> Workload {
+    Workload {
+        kind: Kind::Recovery(Recovery { stored_bytes: 1 }),
+        ..workload()
+    }
+}
+
+/// A bench in which each competitor counted so many messages in each round. No messages stand for a failed
+/// run.
 fn report(counts: &[(&'static str, &[u64])]) -> Report {
+    report_of(workload(), counts)
+}
+
+fn report_of(workload: Workload, counts: &[(&'static str, &[u64])]) -> Report {
     let fakes = counts
         .iter()
         .map(|(name, _)| Fake::new(name, Behaviour::Works));
     let plan = harness::Plan {
-        workloads: vec![workload()],
+        workloads: vec![workload.clone()],
         competitors: fakes
             .map(|fake| Arc::new(fake) as Arc<dyn Competitor>)
             .collect(),
@@ -60,10 +72,13 @@ fn report(counts: &[(&'static str, &[u64])]) -> Report {
     };
     let runs = counts.iter().flat_map(|(competitor, counts)| {
         counts.iter().enumerate().map(|(round, messages)| Run {
-            workload: workload().id,
+            workload: workload.id.clone(),
             competitor,
             round,
-            outcome: Outcome::Measured(sample(*messages)),
+            outcome: match messages {
+                0 => Outcome::Failed("the | disk is full".to_owned()),
+                _ => Outcome::Measured(sample(*messages)),
+            },
         })
     });
     let runs = runs.collect();
@@ -100,6 +115,37 @@ fn cost_is_told_for_a_million_messages_and_losses_are_summed_up() {
     assert_eq!(figures.server_cpu_seconds_per_million, Some(2.0));
     assert_eq!(figures.client_cpu_seconds_per_million, Some(1.0));
     assert_eq!(figures.lost, 3);
+}
+
+#[test]
+fn who_failed_in_some_rounds_is_not_shown_like_one_who_never_did() {
+    let report = report(&[(BASE, &[600, 600, 600]), ("nats", &[300, 0, 300])]);
+    let nats = figures(&report, "nats");
+    assert_eq!((nats.runs, nats.failed), (2, 1));
+    let markdown = report.markdown();
+    let shown = "| 150 (2 of 3 runs; failed: the \\| disk is full) | 150 to 150 |";
+    assert!(markdown.contains(shown), "{markdown}");
+    assert_eq!(markdown.matches("failed").count(), 1, "{markdown}");
+}
+
+#[test]
+fn a_recovery_has_no_cost_for_a_million_messages() {
+    let report = report_of(recovery(), &[(BASE, &[1, 1, 1])]);
+    let figures = figures(&report, BASE);
+    assert_eq!(figures.value, 2.0);
+    assert_eq!(figures.server_cpu_seconds_per_million, None);
+    assert_eq!(figures.client_cpu_seconds_per_million, None);
+}
+
+#[test]
+fn the_chart_says_where_a_short_bar_is_a_good_one() {
+    let counts: &[(&'static str, &[u64])] = &[(BASE, &[1])];
+    let says = |workload| {
+        let report = report_of(workload, counts);
+        report.chart().contains("less is better")
+    };
+    assert!(says(recovery()));
+    assert!(!says(workload()));
 }
 
 #[test]

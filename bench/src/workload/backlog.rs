@@ -1,5 +1,6 @@
 //! What a topic holds, read from its first message with acknowledgements, again and again by new readers
-//! until the time is over.
+//! until the time is over. Where reading takes away what there was, the run ends when all is read, and what
+//! counts is the time that this took.
 
 use super::{flight, names};
 use crate::BenchError;
@@ -61,8 +62,13 @@ impl Backlog {
         let mut consumer = running.consumer(backlog).await?;
         let mut bodies = Vec::new();
         let mut received = 0;
-        while received < self.messages && read.reading + begun.elapsed() < limit {
-            consumer.next(&mut bodies).await?;
+        let end = begun + limit.saturating_sub(read.reading);
+        while received < self.messages && Instant::now() < end {
+            match tokio::time::timeout_at(end.into(), consumer.next(&mut bodies)).await {
+                Ok(came) => came?,
+                // Nothing came any more.
+                Err(_) => break,
+            }
             consumer.ack().await?;
             received += bodies.len();
             bodies.clear();

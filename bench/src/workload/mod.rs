@@ -63,9 +63,9 @@ pub enum Kind {
 /// Which figure of a run is the one that competitors are compared by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
-    /// Messages in a second: more is better.
+    /// Messages in a second.
     PerSecond,
-    /// The median latency: less is better, as of all that follow.
+    /// The median latency.
     LatencyMicroseconds,
     Seconds,
     /// Of one processor core.
@@ -82,11 +82,19 @@ impl Measure {
         }
     }
 
+    pub fn less_is_better(self) -> bool {
+        match self {
+            Self::PerSecond => false,
+            Self::LatencyMicroseconds | Self::Seconds | Self::CorePercent => true,
+        }
+    }
+
     /// How many times as good the first value is as the second one.
     pub fn advantage(self, first: f64, second: f64) -> f64 {
-        match self {
-            Self::PerSecond => first / second,
-            Self::LatencyMicroseconds | Self::Seconds | Self::CorePercent => second / first,
+        if self.less_is_better() {
+            second / first
+        } else {
+            first / second
         }
     }
 

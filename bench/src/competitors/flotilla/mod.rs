@@ -16,7 +16,7 @@ pub use connect::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, connect, outbox}
 
 use crate::BenchError;
 use crate::target::{
-    Competitor, Consumer, Family, Nodes, Place, Producer, Responder, Running, Source,
+    Competitor, Consumer, Family, Nodes, Place, Producer, Responder, Running, Source, Support,
 };
 use async_trait::async_trait;
 use servers::Servers;
@@ -55,17 +55,23 @@ impl Competitor for Flotilla {
     }
 
     fn durability(&self, family: Family, nodes: Nodes) -> &'static str {
-        match (family, nodes) {
-            (Family::Signals | Family::Requests, _) => "memory only",
-            (_, Nodes::One) => "synced before the acknowledgement",
-            (_, Nodes::Three) => "synced on a majority before the acknowledgement",
+        match (family, nodes, self.protocol) {
+            (Family::Signals | Family::Requests, _, _) => "memory only",
+            (Family::Topics, Nodes::One, Protocol::KubeMq) => {
+                "synced before the acknowledgement; readers send none"
+            }
+            (Family::Topics, Nodes::Three, Protocol::KubeMq) => {
+                "synced on a majority before the acknowledgement; readers send none"
+            }
+            (_, Nodes::One, _) => "synced before the acknowledgement",
+            (_, Nodes::Three, _) => "synced on a majority before the acknowledgement",
         }
     }
 
-    fn supports(&self, family: Family, _: Nodes) -> bool {
-        match self.protocol {
-            Protocol::Native => true,
-            Protocol::KubeMq => family != Family::Requests,
+    fn supports(&self, family: Family, _: Nodes) -> Support {
+        match (self.protocol, family) {
+            (Protocol::KubeMq, Family::Requests) => Support::Missing,
+            _ => Support::Measured,
         }
     }
 

@@ -16,7 +16,7 @@ use crate::competitors::flotilla::{Answers, Batches, TopicFrames, connect, outbo
 use crate::protocol::flotilla::bench::echo_client::EchoClient;
 use crate::supervise::{Process, free_ports, kill_all};
 use crate::target::{
-    Competitor, Consumer, Family, Nodes, Place, Producer, Responder, Running, Source,
+    Competitor, Consumer, Family, Nodes, Place, Producer, Responder, Running, Source, Support,
 };
 use async_trait::async_trait;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -65,8 +65,11 @@ impl Competitor for Raw {
         }
     }
 
-    fn supports(&self, family: Family, nodes: Nodes) -> bool {
-        family == Family::Topics && nodes == Nodes::One
+    fn supports(&self, family: Family, nodes: Nodes) -> Support {
+        match (family, nodes) {
+            (Family::Topics, Nodes::One) => Support::Measured,
+            _ => Support::NotMeasured,
+        }
     }
 
     fn keeps_messages(&self) -> bool {

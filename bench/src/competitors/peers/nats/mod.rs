@@ -7,7 +7,7 @@
 use super::fleet::Fleet;
 use crate::BenchError;
 use crate::target::{
-    Competitor, Consumer, Family, Nodes, Place, Producer, Responder, Running, Source,
+    Competitor, Consumer, Family, Nodes, Place, Producer, Responder, Running, Source, Support,
 };
 use async_nats::{Client, ConnectOptions};
 use async_trait::async_trait;
@@ -80,12 +80,8 @@ impl Competitor for Nats {
         }
     }
 
-    fn supports(&self, family: Family, _nodes: Nodes) -> bool {
-        match family {
-            Family::Topics | Family::Queues => true,
-            // They are the same however JetStream syncs.
-            Family::Signals | Family::Requests => self.sync == Sync::Default,
-        }
+    fn supports(&self, _family: Family, _nodes: Nodes) -> Support {
+        Support::Measured
     }
 
     fn version(&self) -> Result<String, BenchError> {

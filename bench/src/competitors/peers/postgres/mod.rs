@@ -8,7 +8,7 @@ use super::fleet::Fleet;
 use crate::BenchError;
 use crate::supervise::free_ports;
 use crate::target::{
-    Competitor, Consumer, Family, Nodes, Place, Producer, Responder, Running, Source,
+    Competitor, Consumer, Family, Nodes, Place, Producer, Responder, Running, Source, Support,
 };
 use async_trait::async_trait;
 use std::collections::HashMap;
@@ -48,8 +48,13 @@ impl Competitor for Postgres {
         }
     }
 
-    fn supports(&self, family: Family, nodes: Nodes) -> bool {
-        nodes == Nodes::One && matches!(family, Family::Topics | Family::Queues)
+    fn supports(&self, family: Family, nodes: Nodes) -> Support {
+        match (family, nodes) {
+            (Family::Requests, _) => Support::Missing,
+            (Family::Topics | Family::Queues, Nodes::One) => Support::Measured,
+            // It has NOTIFY, and replicas that commits can wait for.
+            (Family::Signals, _) | (_, Nodes::Three) => Support::NotMeasured,
+        }
     }
 
     fn version(&self) -> Result<String, BenchError> {
@@ -145,7 +150,7 @@ impl Running for RunningPostgres {
             Family::Topics => producer::Table::Topics,
             Family::Queues => producer::Table::Queues,
             Family::Signals | Family::Requests => {
-                return Err(BenchError::NotSupported("sending without storing"));
+                return Err(BenchError::NotMeasured("sending without storing"));
             }
         };
         let numbers = names.iter().map(|name| self.number(name));
@@ -167,10 +172,10 @@ impl Running for RunningPostgres {
             }
             // Ids are given before their transactions commit: who follows them live misses messages.
             Source::Live { .. } => {
-                return Err(BenchError::NotSupported("following a table live"));
+                return Err(BenchError::NotMeasured("following a table live"));
             }
             Source::Signals { .. } => {
-                return Err(BenchError::NotSupported("sending without storing"));
+                return Err(BenchError::NotMeasured("sending without storing"));
             }
         })
     }

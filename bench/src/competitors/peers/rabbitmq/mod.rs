@@ -4,15 +4,17 @@
 //! all up to the last one together. AMQP has no answer to an acknowledgement of a consumer.
 
 use crate::BenchError;
+use crate::error::within;
 use crate::target::{
-    Competitor, Consumer, Family, Nodes, Place, Producer, Responder, Running, Source,
+    Competitor, Consumer, Family, Nodes, Place, Producer, Responder, Running, Source, Support,
 };
 use async_trait::async_trait;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection, ConnectionProperties};
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 mod consumer;
 mod producer;
@@ -20,6 +22,10 @@ mod server;
 
 /// A queue of either kind is some processes and files of its own: thousands take minutes to make.
 const QUEUES_MAX: usize = 100;
+
+/// How long opening a connection with a channel may take, and what is asked of it first. The client library
+/// itself waits for ever, for a node that has just been started again too.
+const OPEN_SECONDS_MAX: u64 = 30;
 
 /// What topics are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,12 +72,12 @@ impl Competitor for RabbitMq {
         }
     }
 
-    fn supports(&self, family: Family, _nodes: Nodes) -> bool {
+    fn supports(&self, family: Family, _nodes: Nodes) -> Support {
         match family {
-            Family::Topics => true,
-            Family::Queues => self.kind == Kind::Quorum,
+            Family::Queues if self.kind == Kind::Stream => Support::Missing,
+            Family::Topics | Family::Queues => Support::Measured,
             // It has them, with no more than the other peers have: they are compared with those.
-            Family::Signals | Family::Requests => false,
+            Family::Signals | Family::Requests => Support::NotMeasured,
         }
     }
 
@@ -86,6 +92,7 @@ impl Competitor for RabbitMq {
             kind: self.kind,
             nodes: place.nodes,
             next_node: AtomicUsize::new(0),
+            topics_read: Mutex::default(),
         }))
     }
 }
@@ -95,6 +102,7 @@ struct RunningRabbitMq {
     kind: Kind,
     nodes: Nodes,
     next_node: AtomicUsize,
+    topics_read: Mutex<HashSet<String>>,
 }
 
 /// A channel, with the connection that has no other one.
@@ -128,9 +136,38 @@ async fn connect(port: u16) -> lapin::Result<Connection> {
 impl RunningRabbitMq {
     /// A new connection, to the next node each time.
     async fn session(&self) -> Result<Session, BenchError> {
-        let index = self.next_node.fetch_add(1, Ordering::Relaxed);
+        self.session_with(self.next_node.fetch_add(1, Ordering::Relaxed))
+            .await
+    }
+
+    /// A new connection to one node, counted round and round.
+    async fn session_with(&self, node: usize) -> Result<Session, BenchError> {
         let ports = self.servers.ports();
-        Session::open(ports[index % ports.len()]).await
+        Session::open(ports[node % ports.len()]).await
+    }
+
+    async fn declare(&self, name: &str, node: usize) -> Result<(), BenchError> {
+        let session = self.session_with(node).await?;
+        session
+            .channel
+            .queue_declare(
+                ShortString::from(name),
+                QueueDeclareOptions::durable(),
+                self.arguments(),
+            )
+            .await
+            .map_err(BenchError::client(format!("declare the queue {name}")))?;
+        Ok(())
+    }
+
+    /// Whether a topic has not been read before. The messages of a quorum queue are gone when they are
+    /// read.
+    fn is_unread(&self, topic: &str) -> bool {
+        let mut topics_read = self
+            .topics_read
+            .lock()
+            .expect("nobody panics while holding it");
+        topics_read.insert(topic.to_owned()) || self.kind == Kind::Stream
     }
 
     fn arguments(&self) -> FieldTable {
@@ -158,20 +195,13 @@ impl Running for RunningRabbitMq {
 
     async fn prepare(&self, _family: Family, names: &[String]) -> Result<(), BenchError> {
         if names.len() > QUEUES_MAX {
-            return Err(BenchError::NotSupported("more than 100 replicated queues"));
+            return Err(BenchError::NotMeasured("more than 100 replicated queues"));
         }
-        for name in names {
-            // Leaders are where queues were declared: on each node some.
-            let session = self.session().await?;
-            session
-                .channel
-                .queue_declare(
-                    ShortString::from(name.as_str()),
-                    QueueDeclareOptions::durable(),
-                    self.arguments(),
-                )
-                .await
-                .map_err(BenchError::client(format!("declare the queue {name}")))?;
+        for (node, name) in names.iter().enumerate() {
+            // Leaders are where queues were declared: on each node some. Drivers start with the first node
+            // all the same, where the leader of a single queue is.
+            let doing = || format!("declaring the queue {name}");
+            within(OPEN_SECONDS_MAX, doing, self.declare(name, node)).await?;
         }
         Ok(())
     }
@@ -181,18 +211,25 @@ impl Running for RunningRabbitMq {
         _family: Family,
         names: Arc<[String]>,
     ) -> Result<Box<dyn Producer>, BenchError> {
-        let publisher = producer::Publisher::new(self.session().await?, &names).await?;
-        Ok(Box::new(publisher))
+        let opening = async { producer::Publisher::new(self.session().await?, &names).await };
+        let doing = || "opening a publisher".to_owned();
+        Ok(Box::new(within(OPEN_SECONDS_MAX, doing, opening).await?))
     }
 
     async fn consumer(&self, source: Source<'_>) -> Result<Box<dyn Consumer>, BenchError> {
-        let session = self.session().await?;
-        let receiver = consumer::Receiver::new(session, self.kind, source).await?;
-        Ok(Box::new(receiver))
+        if let Source::Backlog { topic, .. } = source
+            && !self.is_unread(topic)
+        {
+            return Err(BenchError::NotSupported("reading again what was read"));
+        }
+        let opening =
+            async { consumer::Receiver::new(self.session().await?, self.kind, source).await };
+        let doing = || "opening a consumer".to_owned();
+        Ok(Box::new(within(OPEN_SECONDS_MAX, doing, opening).await?))
     }
 
     async fn responder(&self, _name: &str) -> Result<Box<dyn Responder>, BenchError> {
-        Err(BenchError::NotSupported("request and reply"))
+        Err(BenchError::NotMeasured("request and reply"))
     }
 
     async fn kill_and_restart(&mut self) -> Result<(), BenchError> {

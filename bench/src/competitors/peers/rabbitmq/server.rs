@@ -6,18 +6,21 @@
 use crate::BenchError;
 use crate::competitors::peers::fleet::Fleet;
 use crate::competitors::peers::{HINT, make_directory, write_file};
-use crate::supervise::free_ports;
+use crate::supervise::{Process, free_ports};
 use crate::target::Place;
 use std::fmt::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 /// Where Debian puts a folder for each version.
 const VERSIONS: &str = "/usr/lib/rabbitmq/lib";
 const EPMD: &str = "/usr/bin/epmd";
 /// Where the port mapper is in the fleet; nodes follow.
 const EPMD_INDEX: usize = 0;
+/// How long nodes that serve may take to find each other.
+const JOIN_LIMIT: Duration = Duration::from_secs(60);
 /// The secret that the nodes of a run know each other by. They are heard on the loopback interface only.
 const COOKIE: &str = "flotilla-bench";
 
@@ -61,6 +64,7 @@ pub struct Servers {
     epmd_port: u16,
     ports: Vec<u16>,
     control: PathBuf,
+    control_log: PathBuf,
     first: Environment,
 }
 
@@ -127,6 +131,7 @@ impl Servers {
             epmd_port,
             ports: clients.to_vec(),
             control: installation.scripts.join("rabbitmqctl"),
+            control_log: directory.join("rabbitmqctl.log"),
             first,
         };
         servers.launch_first_time().await?;
@@ -182,32 +187,22 @@ impl Servers {
     }
 
     /// Waits until the first node knows all of them.
-    async fn wait_joined(&mut self) -> Result<(), BenchError> {
+    async fn wait_joined(&self) -> Result<(), BenchError> {
         let count = self.ports.len();
         if count == 1 {
             return Ok(());
         }
-        let (control, first) = (&self.control, &self.first);
-        let joined = || async move { running_nodes(control, first).await == Some(count) };
-        self.fleet.wait_ready(EPMD_INDEX + 1, joined).await
+        let mut command = self.first.command(&self.control);
+        command.args(["await_online_nodes", &count.to_string(), "--timeout"]);
+        command.arg(JOIN_LIMIT.as_secs().to_string());
+        let waiting = Process::start("rabbitmqctl await_online_nodes", command, &self.control_log)?;
+        // It needs a second or two for its own start.
+        waiting.wait_success(2 * JOIN_LIMIT).await
     }
 
     pub async fn kill(&mut self) -> Result<(), BenchError> {
         self.fleet.kill().await
     }
-}
-
-/// How many nodes the cluster of a node has; nothing while it does not answer.
-async fn running_nodes(control: &Path, environment: &Environment) -> Option<usize> {
-    let mut command = environment.command(control);
-    command.args([
-        "--silent",
-        "eval",
-        "length(rabbit_mnesia:cluster_nodes(running)).",
-    ]);
-    let output = tokio::task::spawn_blocking(move || command.output()).await;
-    let output = output.ok()?.ok()?;
-    String::from_utf8(output.stdout).ok()?.trim().parse().ok()
 }
 
 fn node(index: usize) -> String {

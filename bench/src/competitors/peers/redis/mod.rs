@@ -9,7 +9,7 @@ use super::{make_directory, write_file};
 use crate::BenchError;
 use crate::supervise::free_ports;
 use crate::target::{
-    Competitor, Consumer, Family, Nodes, Place, Producer, Responder, Running, Source,
+    Competitor, Consumer, Family, Nodes, Place, Producer, Responder, Running, Source, Support,
 };
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{AsyncConnectionConfig, Client, Pipeline, cmd};
@@ -82,12 +82,13 @@ impl Competitor for Redis {
         }
     }
 
-    fn supports(&self, family: Family, nodes: Nodes) -> bool {
+    fn supports(&self, family: Family, nodes: Nodes) -> Support {
         match (family, nodes) {
-            (_, Nodes::Three) | (Family::Requests, _) => false,
-            (Family::Topics | Family::Queues, Nodes::One) => true,
-            // They are the same however the file is synced.
-            (Family::Signals, Nodes::One) => self.sync == Sync::EverySecond,
+            (Family::Requests, _) => Support::Missing,
+            (_, Nodes::One) => Support::Measured,
+            // It has replicas, but no majority of them that acknowledges.
+            (Family::Topics | Family::Queues, Nodes::Three) => Support::Missing,
+            (Family::Signals, Nodes::Three) => Support::NotMeasured,
         }
     }
 
