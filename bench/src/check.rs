@@ -2,7 +2,8 @@
 //!
 //! A build fails only if it is proved worse: if the whole 95 % interval of the ratio of new to old, in
 //! messages a second or in processor time for each message, lies below nine tenths. A machine that is too
-//! noisy to tell makes wide intervals, and those fail nobody.
+//! noisy to tell makes wide intervals, and those fail nobody. What fails too is a build with a failed run
+//! where the old one's came to its end.
 
 use crate::BenchError;
 use crate::competitors::flotilla::{Flotilla, Protocol};
@@ -35,20 +36,22 @@ pub struct Comparison {
     pub what: &'static str,
     /// None if there are too few pairs of runs that both came to their end.
     pub ratio: Option<RatioEstimate>,
+    /// In how many pairs the new build failed and the old one did not.
+    pub only_new_failed: usize,
     /// Texts of runs that failed.
     pub failures: Vec<String>,
 }
 
 impl Comparison {
-    /// Whether the new build is as good as proved to be worse, or could not be measured at all.
+    /// Whether the new build is as good as proved to be worse, failed where the old one did not, or could
+    /// not be measured at all.
     pub fn is_bad(&self) -> bool {
-        self.ratio.is_none_or(|ratio| ratio.high < RATIO_MIN)
+        self.only_new_failed > 0 || self.ratio.is_none_or(|ratio| ratio.high < RATIO_MIN)
     }
 }
 
-/// Runs all pairs. The order within a pair changes from pair to pair, so that neither build always has
-/// the machine as the other one left it.
-pub async fn run(check: &Check, mut told: impl FnMut(&Run)) -> Result<Vec<Comparison>, BenchError> {
+/// Runs all pairs; they are the rounds of a bench, in which the order changes from pair to pair.
+pub async fn run(check: &Check, told: impl FnMut(&Run)) -> Result<Vec<Comparison>, BenchError> {
     let build = |name, binary: &Path| -> Arc<dyn Competitor> {
         Arc::new(Flotilla::new(name, binary, Protocol::Native))
     };
@@ -56,32 +59,23 @@ pub async fn run(check: &Check, mut told: impl FnMut(&Run)) -> Result<Vec<Compar
     for build in &builds {
         build.version()?;
     }
-    let mut comparisons = Vec::new();
-    for workload in catalogue::short() {
-        let mut runs = Vec::new();
-        for pair in 0..check.pairs {
-            let mut competitors = builds.to_vec();
-            if pair % 2 == 1 {
-                competitors.reverse();
-            }
-            let plan = Plan {
-                workloads: vec![workload.clone()],
-                competitors,
-                rounds: 1,
-                timing: check.timing,
-                directory: check.directory.clone(),
-            };
-            for mut run in harness::run(&plan, &mut told).await {
-                run.round = pair;
-                runs.push(run);
-            }
-        }
-        comparisons.extend(compare(&workload, &runs));
-    }
-    Ok(comparisons)
+    let plan = Plan {
+        workloads: catalogue::short(),
+        competitors: builds.to_vec(),
+        rounds: check.pairs,
+        timing: check.timing,
+        directory: check.directory.clone(),
+    };
+    let runs = harness::run(&plan, told).await;
+    let workloads = plan.workloads.iter();
+    Ok(workloads
+        .flat_map(|workload| compare(workload, &runs))
+        .collect())
 }
 
 fn compare(workload: &Workload, runs: &[Run]) -> [Comparison; 2] {
+    let runs = runs.iter().filter(|run| run.workload == workload.id);
+    let runs = &runs.collect::<Vec<_>>();
     let measure = workload.measure();
     let rate = |old: &Sample, new: &Sample| measure.advantage(measure.of(new), measure.of(old));
     let cpu =
@@ -95,22 +89,26 @@ fn compare(workload: &Workload, runs: &[Run]) -> [Comparison; 2] {
 fn comparison(
     workload: &Workload,
     what: &'static str,
-    runs: &[Run],
+    runs: &[&Run],
     ratio: impl Fn(&Sample, &Sample) -> f64,
 ) -> Comparison {
-    let sample = |name: &str, round: usize| {
-        let found = runs
-            .iter()
-            .find(|run| run.competitor == name && run.round == round);
-        match &found?.outcome {
-            Outcome::Measured(sample) => Some(sample),
-            _ => None,
-        }
+    let outcome = |name: &str, round: usize| {
+        let mut found = runs.iter();
+        let found = found.find(|run| run.competitor == name && run.round == round);
+        found.map(|run| &run.outcome)
+    };
+    let sample = |name: &str, round: usize| match outcome(name, round)? {
+        Outcome::Measured(sample) => Some(sample),
+        _ => None,
     };
     let rounds = runs.iter().map(|run| run.round + 1).max().unwrap_or(0);
     let ratios: Vec<f64> = (0..rounds)
         .filter_map(|round| Some(ratio(sample(OLD, round)?, sample(NEW, round)?)))
         .collect();
+    let only_new_failed = (0..rounds).filter(|round| {
+        let failed = matches!(outcome(NEW, *round), Some(Outcome::Failed(_)));
+        failed && sample(OLD, *round).is_some()
+    });
     let failures = runs.iter().filter_map(|run| match &run.outcome {
         Outcome::Failed(text) => Some(format!("{}: {text}", run.competitor)),
         _ => None,
@@ -119,6 +117,7 @@ fn comparison(
         workload: workload.id.clone(),
         what,
         ratio: estimate_ratio(&ratios),
+        only_new_failed: only_new_failed.count(),
         failures: failures.collect(),
     }
 }
@@ -154,29 +153,36 @@ mod tests {
     use super::*;
     use crate::measure::Cost;
 
-    /// Runs of both builds, as messages and processor seconds.
+    /// Runs of both builds, as messages and processor seconds. No messages stand for a failed run.
     fn runs(old: &[(u64, f64)], new: &[(u64, f64)]) -> Vec<Run> {
         let of = |competitor, samples: &[(u64, f64)]| -> Vec<Run> {
             let numbered = samples.iter().enumerate();
             numbered
                 .map(|(round, (messages, server_cpu_seconds))| Run {
-                    workload: "publish".to_owned(),
+                    workload: catalogue::short()[0].id.clone(),
                     competitor,
                     round,
-                    outcome: Outcome::Measured(Sample {
-                        messages: *messages,
-                        seconds: 1.0,
-                        latency: None,
-                        lost: 0,
-                        cost: Cost {
-                            server_cpu_seconds: *server_cpu_seconds,
-                            ..Cost::default()
-                        },
-                    }),
+                    outcome: match messages {
+                        0 => Outcome::Failed("it crashed".to_owned()),
+                        _ => Outcome::Measured(sample(*messages, *server_cpu_seconds)),
+                    },
                 })
                 .collect()
         };
         [of(OLD, old), of(NEW, new)].concat()
+    }
+
+    fn sample(messages: u64, server_cpu_seconds: f64) -> Sample {
+        Sample {
+            messages,
+            seconds: 1.0,
+            latency: None,
+            lost: 0,
+            cost: Cost {
+                server_cpu_seconds,
+                ..Cost::default()
+            },
+        }
     }
 
     fn bad(old: &[(u64, f64)], new: &[(u64, f64)]) -> [bool; 2] {
@@ -207,6 +213,18 @@ mod tests {
     fn noise_alone_fails_nobody() {
         let noisy = [(500, 0.5), (1_400, 1.5), (600, 0.7), (1_000, 0.9)];
         assert_eq!(bad(STEADY, &noisy), [false, false]);
+    }
+
+    #[test]
+    fn a_build_that_fails_where_the_old_one_did_not_fails() {
+        let mut crashing = STEADY.to_vec();
+        crashing[1].0 = 0;
+        assert_eq!(bad(STEADY, &crashing), [true, true]);
+        assert_eq!(bad(&crashing, &crashing), [false, false]);
+        assert_eq!(bad(&crashing, STEADY), [false, false]);
+        let workload = &catalogue::short()[0];
+        let text = table(&compare(workload, &runs(STEADY, &crashing)));
+        assert!(text.contains("a run failed: new: it crashed"), "{text}");
     }
 
     #[test]
