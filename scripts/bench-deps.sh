@@ -27,8 +27,12 @@ install_nats() {
     touch "$folder/stamp"
 }
 
+# Whether a package is there in a version that fits: NAME=PATTERN.
 is_installed() {
-    [ "$(dpkg-query --show --showformat '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+    local found
+    found=$(dpkg-query --show --showformat '${db:Status-Status} ${Version}' "${1%%=*}" 2>/dev/null) || return 1
+    # shellcheck disable=SC2053  # the version is a pattern
+    [[ $found == "installed "${1#*=} ]]
 }
 
 # While packages are installed, no service is started: that is what this file is for. One that is there
@@ -46,7 +50,7 @@ refuse_services() {
 install_debian_packages() {
     local missing=() services=() package
     for package in $debian_packages; do
-        if ! is_installed "${package%%=*}"; then
+        if ! is_installed "$package"; then
             missing+=("$package")
             services+=("${package%%=*}")
         fi
@@ -55,7 +59,7 @@ install_debian_packages() {
         return 0
     fi
     if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-        echo "bench-deps: install the packages ${missing[*]} of Debian 12 as root" >&2
+        echo "bench-deps: as root, install of Debian 12: ${missing[*]}" >&2
         return 1
     fi
     refuse_services
