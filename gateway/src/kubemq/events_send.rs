@@ -4,6 +4,7 @@ use std::future::ready;
 use std::sync::Arc;
 
 use flotilla_broker::{Publish, Signal};
+use futures::FutureExt;
 use tonic::Status;
 
 use super::context::Context;
@@ -84,9 +85,10 @@ async fn send_all(context: &Context, events: Vec<Event>) -> Vec<Sent> {
     }
     let items_max = context.broker.batch_items_max();
     let (signalled, published) = tokio::join!(
-        in_slices(signals, items_max, |slice| async move {
-            ready(context.broker.signal(slice).await)
-        }),
+        in_slices(signals, items_max, |slice| context
+            .broker
+            .signal(slice)
+            .map(ready)),
         in_slices(publishes, items_max, |slice| context
             .broker
             .begin_publish(slice)),

@@ -1,7 +1,5 @@
 //! Consume: leases, settlements, and what a stream that ends gives back.
 
-use std::time::Duration;
-
 use flotilla_gateway::native::protocol::ConsumeRequest;
 use flotilla_gateway::native::protocol::consume_request::{Extend, Lease, Settle, settle};
 use flotilla_gateway::native::protocol::error::Code;
