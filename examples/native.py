@@ -1,7 +1,8 @@
-"""A topic and a queue on one Flotilla node, through the native protocol (docs/native.md)."""
+"""A topic, a queue and requests on one Flotilla node, through the native protocol (docs/native.md)."""
 
 import os
 import queue
+import threading
 
 import grpc
 from flotilla.v1 import flotilla_pb2 as pb
@@ -67,3 +68,32 @@ with grpc.insecure_channel(ADDRESS) as channel:
     done = pb.ConsumeRequest.Settle(request=2, queue="jobs", lease=leased.lease)
     print("acknowledged", consume.ask(pb.ConsumeRequest(settles=[done])).settled[0].count)
     consume.close()
+
+    # Requests: whoever serves a subject is asked, and the answer comes back to whoever asked.
+    serve = Stream(broker.Serve)
+    shop = pb.ServeRequest.Open(pattern="price.*", group="shop")
+    assert serve.ask(pb.ServeRequest(open=shop)).HasField("opened")
+
+    def answer():
+        for frame in serve.answers:
+            for call in frame.calls:
+                if call.name == "price.silk":
+                    continue  # Nobody knows: the request times out.
+                reply = pb.ServeRequest.Reply(call=call.call, record=pb.Record(body=b"12.50"))
+                serve.requests.put(pb.ServeRequest(replies=[reply]))
+
+    shopkeeper = threading.Thread(target=answer)
+    shopkeeper.start()
+    request = Stream(broker.Request)
+    for number, (name, timeout_ms) in enumerate(
+        [("price.tea", 2_000), ("price.silk", 200), ("weather", 2_000)]
+    ):
+        question = pb.RequestBatch.Item(request=number, name=name, timeout_ms=timeout_ms)
+        reply = request.ask(pb.RequestBatch(requests=[question])).replies[0]
+        if reply.WhichOneof("outcome") == "record":
+            print(name, "costs", reply.record.body.decode())
+        else:
+            print(name, "failed:", pb.Error.Code.Name(reply.error.code))
+    request.close()
+    serve.requests.put(None)
+    shopkeeper.join()

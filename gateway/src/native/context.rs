@@ -16,8 +16,6 @@ const BATCH_RECORDS_MAX: usize = 4_096;
 /// Record bytes of one stream between being handed to the broker and being answered: enough for the
 /// entries that a shard has in flight, and only a part of what a shard has room for.
 const IN_FLIGHT_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Frames of records stay about this small, so that the first of them are soon with the client.
-pub const FRAME_BYTES_MAX: usize = 256 * 1024;
 
 /// Shared by all streams of one listener.
 pub struct Context {

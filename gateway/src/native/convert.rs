@@ -14,6 +14,9 @@ pub const DEDUP_ID_BYTES_MAX: usize = 1_024;
 /// Longest name of a producer.
 pub const PRODUCER_BYTES_MAX: usize = 512;
 
+/// Longest name of a group of those who are there now.
+const GROUP_BYTES_MAX: usize = 1_024;
+
 const MILLISECOND_NS: u64 = 1_000_000;
 
 /// The namespace that is meant: an empty one stands for the default.
@@ -28,6 +31,18 @@ pub fn namespace(given: &str) -> &str {
 /// A name as a request gives it.
 pub fn name(given_namespace: &str, kind: Kind, text: &str) -> Result<Name, NameError> {
     Name::new(namespace(given_namespace), kind, text)
+}
+
+/// The group that is meant: an empty one stands for none. It is told to every node, so it has a bound.
+pub fn group(given: String) -> Result<Option<String>, RequestError> {
+    if given.len() > GROUP_BYTES_MAX {
+        return Err(RequestError::Length {
+            what: "group",
+            bytes: given.len(),
+            allowed: GROUP_BYTES_MAX,
+        });
+    }
+    Ok((!given.is_empty()).then_some(given))
 }
 
 /// A time of the broker, for a client.

@@ -40,6 +40,13 @@ pub enum RequestError {
     OpenedTwice,
     #[error("a frame without content")]
     EmptyFrame,
+    #[error("the first frame opens, and cannot reply: there are no calls yet")]
+    RepliesTooEarly,
+    #[error("the reply has neither a record nor a refusal")]
+    ReplyEmpty,
+    /// A responder's own text.
+    #[error("{0}")]
+    Refused(String),
     #[error("too many leases wait on this stream, at most {allowed} are allowed")]
     LeasesWaiting { allowed: usize },
     #[error(transparent)]
@@ -66,6 +73,7 @@ impl RequestError {
         match self {
             Self::NotServing(_) => Code::Unavailable,
             Self::LeasesWaiting { .. } => Code::Busy,
+            Self::Refused(_) => Code::Refused,
             Self::Broker(error) => code_of(error),
             _ => Code::Invalid,
         }
@@ -86,10 +94,12 @@ impl RequestError {
             Code::NotFound => StatusCode::NotFound,
             Code::QueueFull | Code::StorageFull | Code::Busy => StatusCode::ResourceExhausted,
             // Another try, here or at another node, may find out.
-            Code::Unavailable | Code::OutcomeUnknown => StatusCode::Unavailable,
+            Code::Unavailable | Code::OutcomeUnknown | Code::NoResponder => StatusCode::Unavailable,
+            Code::Timeout => StatusCode::DeadlineExceeded,
             Code::StaleLease | Code::Conflict => StatusCode::FailedPrecondition,
+            Code::Refused => StatusCode::Aborted,
             Code::Damaged => StatusCode::DataLoss,
-            _ => StatusCode::Unknown,
+            Code::Unspecified => StatusCode::Unknown,
         };
         Status::new(code, self.to_string())
     }

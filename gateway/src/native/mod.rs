@@ -3,7 +3,8 @@
 //! ```text
 //!   service      one method per call of the protocol
 //!     |- publish, send, signal -> pipeline -> answer    batches, answered in order
-//!     |- subscribe, listen                              deliveries, frame by frame
+//!     |- subscribe, listen, serve -> feed               what comes, frame by frame
+//!     |- request                                        replies, as they come
 //!     |- consume                                        leases, held by the stream
 //!   shapes, convert, error: what requests may be, become, and are told
 //! ```
@@ -15,10 +16,14 @@ mod consume;
 mod context;
 mod convert;
 mod error;
+mod feed;
+mod frame;
 mod listen;
 mod pipeline;
 mod publish;
+mod request;
 mod send;
+mod serve;
 mod service;
 mod shapes;
 mod signal;

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use futures::stream::{BoxStream, Empty};
+use futures::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::context::Context;
+use super::listen::Listener;
 use super::pipeline::Pipeline;
 use super::protocol::broker_server::Broker;
 use super::protocol::{
@@ -15,8 +16,10 @@ use super::protocol::{
 };
 use super::publish::Publishes;
 use super::send::Sends;
+use super::serve::Responder;
 use super::signal::Signals;
-use super::{consume, listen, subscribe};
+use super::subscribe::Reader;
+use super::{consume, feed, request};
 use crate::transport::gate::Written;
 
 /// Serves every call of one listener.
@@ -52,7 +55,7 @@ impl Broker for Service {
         request: Request<Streaming<SubscribeRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let context = Arc::clone(&self.context);
-        let deliveries = subscribe::stream(context, request.into_inner());
+        let deliveries = feed::stream::<Reader, _>(context, request.into_inner());
         Ok(Response::new(Box::pin(deliveries)))
     }
 
@@ -97,27 +100,29 @@ impl Broker for Service {
         request: Request<Streaming<ListenRequest>>,
     ) -> Result<Response<Self::ListenStream>, Status> {
         let context = Arc::clone(&self.context);
-        let signals = listen::stream(context, request.into_inner());
+        let signals = feed::stream::<Listener, _>(context, request.into_inner());
         Ok(Response::new(Box::pin(signals)))
     }
 
-    type RequestStream = Empty<Result<ReplyBatch, Status>>;
+    type RequestStream = Answers<ReplyBatch>;
 
     async fn request(
         &self,
-        _: Request<Streaming<RequestBatch>>,
+        request: Request<Streaming<RequestBatch>>,
     ) -> Result<Response<Self::RequestStream>, Status> {
-        Err(Status::unimplemented(
-            "Request is not served by this server",
-        ))
+        let context = Arc::clone(&self.context);
+        let replies = request::stream(context, request.into_inner());
+        Ok(Response::new(Box::pin(replies)))
     }
 
-    type ServeStream = Empty<Result<ServeResponse, Status>>;
+    type ServeStream = Answers<ServeResponse>;
 
     async fn serve(
         &self,
-        _: Request<Streaming<ServeRequest>>,
+        request: Request<Streaming<ServeRequest>>,
     ) -> Result<Response<Self::ServeStream>, Status> {
-        Err(Status::unimplemented("Serve is not served by this server"))
+        let context = Arc::clone(&self.context);
+        let calls = feed::stream::<Responder, _>(context, request.into_inner());
+        Ok(Response::new(Box::pin(calls)))
     }
 }

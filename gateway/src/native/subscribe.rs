@@ -1,23 +1,21 @@
 //! Subscribe: one topic, replayed and then live, within the window that the client makes room in.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::vec_deque::Drain;
 use std::time::Duration;
 
-use flotilla_broker::{CursorMode, Start, SubscribeTopic, TopicDelivery, TopicSubscription};
+use flotilla_broker::{
+    Broker, BrokerError, CursorMode, Start, SubscribeTopic, TopicDelivery, TopicSubscription,
+};
 use flotilla_model::ids::Offset;
 use flotilla_model::name::Kind as NameKind;
-use futures::Stream;
-use tonic::Status;
 
-use super::context::{Context, FRAME_BYTES_MAX, ServerEnd};
 use super::convert::{name, record_out, unix_ms, wall_time};
 use super::error::RequestError;
+use super::feed::Feed;
 use super::protocol::subscribe_request::open;
 use super::protocol::subscribe_request::{Kind, Open};
 use super::protocol::subscribe_response::{Kind as Told, Opened};
 use super::protocol::{Deliveries, Delivery, SubscribeRequest, SubscribeResponse};
-use crate::transport::inbound::{BatchBounds, Ended, Inbound};
 
 /// Longest name of a cursor that the broker keeps.
 const CURSOR_BYTES_MAX: usize = 1_024;
@@ -26,118 +24,61 @@ const WINDOW_RECORDS_MAX: u32 = 65_536;
 const WINDOW_BYTES_DEFAULT: u64 = 8 << 20;
 const WINDOW_BYTES_MAX: u64 = 64 << 20;
 
-/// Serves one subscription.
-pub fn stream<S>(
-    context: Arc<Context>,
-    requests: S,
-) -> impl Stream<Item = Result<SubscribeResponse, Status>> + Send
-where
-    S: Stream<Item = Result<SubscribeRequest, Status>> + Send + Unpin,
-{
-    let reader = Reader {
-        server_end: context.server_end(),
-        context,
-        inbound: Inbound::new(requests),
-        subscription: None,
-        arrived: VecDeque::new(),
-    };
-    futures::stream::try_unfold(reader, |mut reader| async move {
-        Ok(reader.next().await?.map(|told| {
-            let response = SubscribeResponse { kind: Some(told) };
-            (response, reader)
-        }))
-    })
+/// One who reads a topic.
+pub struct Reader {
+    subscription: TopicSubscription,
 }
 
-struct Reader<S> {
-    context: Arc<Context>,
-    server_end: ServerEnd,
-    inbound: Inbound<S>,
-    /// Once the first frame was served.
-    subscription: Option<TopicSubscription>,
-    /// Taken from the subscription, and not given out.
-    arrived: VecDeque<TopicDelivery>,
+impl Feed for Reader {
+    type Request = SubscribeRequest;
+    type Response = SubscribeResponse;
+    type Arrived = TopicDelivery;
+
+    const ENDS_WITH_CLIENT: bool = true;
+
+    async fn open(broker: Broker, first: SubscribeRequest) -> Result<Self, RequestError> {
+        let Some(Kind::Open(open)) = first.kind else {
+            return Err(RequestError::NotOpened);
+        };
+        let subscription = broker.subscribe_topic(wanted(open)?).await?;
+        Ok(Self { subscription })
+    }
+
+    fn opened() -> SubscribeResponse {
+        response(Told::Opened(Opened {}))
+    }
+
+    fn said(
+        &mut self,
+        requests: Vec<SubscribeRequest>,
+    ) -> Result<Vec<TopicDelivery>, RequestError> {
+        for request in requests {
+            self.subscription.done(progress(request)?);
+        }
+        Ok(Vec::new())
+    }
+
+    async fn next(&mut self) -> Result<Vec<TopicDelivery>, BrokerError> {
+        self.subscription.next().await
+    }
+
+    fn bytes(arrived: &TopicDelivery) -> usize {
+        arrived.message.encoded_len()
+    }
+
+    fn frame(arrived: Drain<'_, TopicDelivery>) -> SubscribeResponse {
+        let deliveries = arrived.map(|one| Delivery {
+            offset: one.offset.0,
+            time_unix_ms: unix_ms(one.at),
+            record: Some(record_out(&one.message)),
+        });
+        let deliveries = deliveries.collect();
+        response(Told::Deliveries(Deliveries { deliveries }))
+    }
 }
 
-impl<S> Reader<S>
-where
-    S: Stream<Item = Result<SubscribeRequest, Status>> + Send + Unpin,
-{
-    /// `None` when the client has ended its side.
-    async fn next(&mut self) -> Result<Option<Told>, Status> {
-        loop {
-            if !self.arrived.is_empty() {
-                return Ok(Some(Told::Deliveries(self.frame())));
-            }
-            match self.inbound.ended() {
-                Some(Ended::HalfClosed) => return Ok(None),
-                Some(Ended::Failed(status)) => return Err(status.clone()),
-                None => {}
-            }
-            let Some(subscription) = &mut self.subscription else {
-                match self.open().await? {
-                    Some(subscription) => self.subscription = Some(subscription),
-                    None => continue,
-                }
-                return Ok(Some(Told::Opened(Opened {})));
-            };
-            let together = self.context.bounds.together;
-            tokio::select! {
-                biased;
-                error = &mut self.server_end => return Err(error.status()),
-                // Before more is taken: it makes room.
-                requests = self.inbound.next_batch(together) => {
-                    for request in requests {
-                        subscription.done(progress(request).map_err(|error| error.status())?);
-                    }
-                }
-                arrived = subscription.next() => {
-                    let arrived = arrived.map_err(|error| RequestError::from(error).status())?;
-                    self.arrived = arrived.into();
-                }
-            }
-        }
-    }
-
-    /// Serves the first frame; `None` if there is none.
-    async fn open(&mut self) -> Result<Option<TopicSubscription>, Status> {
-        let first = BatchBounds {
-            count_max: 1,
-            bytes_max: usize::MAX,
-        };
-        let opening = async {
-            let Some(request) = self.inbound.next_batch(first).await.pop() else {
-                return Ok(None);
-            };
-            let Some(Kind::Open(open)) = request.kind else {
-                return Err(RequestError::NotOpened);
-            };
-            let subscription = self.context.broker.subscribe_topic(wanted(open)?).await?;
-            Ok(Some(subscription))
-        };
-        let opened = tokio::select! {
-            error = &mut self.server_end => Err(error),
-            opened = opening => opened,
-        };
-        opened.map_err(|error| error.status())
-    }
-
-    /// As much of what arrived as a frame should hold, at least one message.
-    fn frame(&mut self) -> Deliveries {
-        let mut deliveries = Vec::with_capacity(self.arrived.len().min(1_024));
-        let mut bytes = 0;
-        while bytes < FRAME_BYTES_MAX
-            && let Some(arrived) = self.arrived.pop_front()
-        {
-            bytes += arrived.message.encoded_len();
-            deliveries.push(Delivery {
-                offset: arrived.offset.0,
-                time_unix_ms: unix_ms(arrived.at),
-                record: Some(record_out(&arrived.message)),
-            });
-        }
-        Deliveries { deliveries }
-    }
+fn response(told: Told) -> SubscribeResponse {
+    SubscribeResponse { kind: Some(told) }
 }
 
 /// What a later frame says to be done.

@@ -9,6 +9,8 @@ mod consume;
 mod consume_bounds;
 mod consumer;
 mod publish;
+mod request_ends;
+mod requests;
 mod send;
 #[path = "../shared/mod.rs"]
 mod shared;

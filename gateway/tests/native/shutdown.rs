@@ -6,6 +6,7 @@ use flotilla_gateway::native::protocol::subscribe_request::Open;
 use flotilla_gateway::native::protocol::{ConsumeRequest, ListenRequest, SignalRequest};
 use tonic::Code;
 
+use crate::requests::{asking, calls, serve};
 use crate::support::{Gateway, a_batch, a_sending, fill, opening, records, soon, unique};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -36,6 +37,11 @@ async fn all_streams_end_with_unavailable_and_leases_go_back() {
         ..SignalRequest::default()
     };
     signals.ask(signal).await;
+    let name = unique("r");
+    let mut responder = serve(&gateway, &name, "", 0).await;
+    let mut requester = gateway.request().await;
+    requester.say(asking(&name, 1..2)).await;
+    calls(&mut responder, 1).await;
     let mut unopened = gateway.subscribe().await;
     let mut consumer = gateway.consume().await;
     let leases = ["idle", &queue].map(|queue| Lease {
@@ -57,6 +63,8 @@ async fn all_streams_end_with_unavailable_and_leases_go_back() {
         reader.end().await,
         listener.end().await,
         signals.end().await,
+        responder.end().await,
+        requester.end().await,
         unopened.end().await,
         consumer.end().await,
     ];

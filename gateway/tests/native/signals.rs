@@ -119,7 +119,7 @@ async fn only_failures_are_told_when_no_answer_is_wanted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pattern_that_is_none_ends_the_stream() {
+async fn a_listener_that_cannot_be_served_is_told_why() {
     let gateway = Gateway::start().await;
     let mut listener = gateway.listen().await;
     listener
@@ -130,6 +130,17 @@ async fn a_pattern_that_is_none_ends_the_stream() {
         .await;
     let status = listener.end().await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::InvalidArgument);
+    let mut listener = gateway.listen().await;
+    listener
+        .say(ListenRequest {
+            pattern: "a".to_owned(),
+            group: "g".repeat(1_025),
+            ..ListenRequest::default()
+        })
+        .await;
+    let status = listener.end().await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::InvalidArgument);
+    assert!(status.message().starts_with("the group has 1025 bytes"));
     let mut listener = listen(&gateway, "a", "").await;
     listener.say(ListenRequest::default()).await;
     let status = listener.end().await.unwrap_err();

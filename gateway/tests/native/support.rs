@@ -5,8 +5,8 @@ use flotilla_gateway::native::protocol::broker_client::BrokerClient;
 use flotilla_gateway::native::protocol::subscribe_request::{Kind, Open};
 use flotilla_gateway::native::protocol::{
     Ack, ConsumeRequest, ConsumeResponse, Error, ListenRequest, ListenResponse, PublishRequest,
-    PublishResponse, Record, SendRequest, SendResponse, SignalRequest, SignalResponse,
-    SubscribeRequest, SubscribeResponse, Tag,
+    PublishResponse, Record, ReplyBatch, RequestBatch, SendRequest, SendResponse, ServeRequest,
+    ServeResponse, SignalRequest, SignalResponse, SubscribeRequest, SubscribeResponse, Tag,
 };
 use futures::Stream;
 use tokio::sync::mpsc;
@@ -60,6 +60,11 @@ fn side<Q: Send + 'static>() -> (mpsc::Sender<Q>, impl Stream<Item = Q> + Send +
 macro_rules! talks {
     ($($call:ident: $request:ty => $response:ty),* $(,)?) => {
         impl Gateway {
+            /// Whether there is this line among the metrics.
+            pub fn has_metric(&self, line: &str) -> bool {
+                self.broker.metrics_text().lines().any(|one| one == line)
+            }
+
             pub async fn client(&self) -> BrokerClient<Channel> {
                 let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
                 // As it comes: it refuses frames above 4 MiB.
@@ -85,6 +90,8 @@ talks!(
     consume: ConsumeRequest => ConsumeResponse,
     signal: SignalRequest => SignalResponse,
     listen: ListenRequest => ListenResponse,
+    request: RequestBatch => ReplyBatch,
+    serve: ServeRequest => ServeResponse,
 );
 
 pub fn a_record(text: &str) -> Record {

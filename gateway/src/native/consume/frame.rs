@@ -8,9 +8,9 @@ use flotilla_model::name::Name;
 use prost::Message;
 
 use crate::fetching::Fetching;
-use crate::native::context::FRAME_BYTES_MAX;
 use crate::native::convert::{record_out, unix_ms};
 use crate::native::error::RequestError;
+use crate::native::frame::FRAME_BYTES_MAX;
 use crate::native::protocol::consume_response::{Extended, Failed, Leased, Settled};
 use crate::native::protocol::{ConsumeResponse, QueueMessage};
 
