@@ -2,6 +2,8 @@
 
 use std::task::Waker;
 
+use flotilla_model::name::Name;
+
 use super::*;
 
 const ROOM_BYTES: u64 = 8 * ROOM_UNIT_BYTES;
