@@ -11,7 +11,7 @@ use flotilla_model::name::Name;
 use crate::consumer::{
     a_lease, a_settle, an_ack, lease, settle, texts, until_available, until_left,
 };
-use crate::support::{Gateway, a_sending, fill, unique};
+use crate::support::{Gateway, Talk, a_sending, fill, side, soon, unique};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_client_acknowledged_with_its_last_words_does_not_come_back() {
@@ -23,7 +23,10 @@ async fn what_a_client_acknowledged_with_its_last_words_does_not_come_back() {
     .await;
     let (queue, idle) = (unique("q"), unique("idle"));
     fill(&gateway, &queue, 1..4).await;
-    let mut consumer = gateway.consume().await;
+    let mut client = gateway.client().await;
+    let (requests, stream) = side();
+    let answers = soon(client.consume(stream)).await.unwrap();
+    let mut consumer = Talk::new(requests, answers.into_inner());
     let leased = lease(&mut consumer, a_lease(&queue, 2)).await;
     let waits = ConsumeRequest {
         leases: vec![a_lease(&idle, 1)],
@@ -31,6 +34,12 @@ async fn what_a_client_acknowledged_with_its_last_words_does_not_come_back() {
     };
     consumer.say(waits).await;
     consumer.say(an_ack(&queue, leased.lease)).await;
+    consumer.until_said().await;
+    // What a connection carries arrives in its order: answered, it says that all before it is there.
+    let (requests, stream) = side();
+    let answers = soon(client.send(stream)).await.unwrap();
+    let mut sends = Talk::new(requests, answers.into_inner());
+    sends.ask(a_sending(1, &unique("other"), Vec::new())).await;
     drop(consumer);
     until_left(&gateway, &queue, 1).await;
     let mut consumer = gateway.consume().await;

@@ -22,6 +22,24 @@ pub struct Talk<Q, A> {
 }
 
 impl<Q, A: std::fmt::Debug> Talk<Q, A> {
+    pub fn new(requests: mpsc::Sender<Q>, answers: Streaming<A>) -> Self {
+        Self {
+            requests: Some(requests),
+            answers,
+        }
+    }
+
+    /// Waits until everything said is on its way into the connection.
+    pub async fn until_said(&self) {
+        let requests = self.requests.as_ref().unwrap();
+        soon(async {
+            while requests.capacity() < requests.max_capacity() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
     pub async fn say(&self, request: Q) {
         let sent = self.requests.as_ref().unwrap().send(request).await;
         assert!(sent.is_ok(), "the stream is over");
@@ -49,7 +67,7 @@ impl<Q, A: std::fmt::Debug> Talk<Q, A> {
     }
 }
 
-fn side<Q: Send + 'static>() -> (mpsc::Sender<Q>, impl Stream<Item = Q> + Send + 'static) {
+pub fn side<Q: Send + 'static>() -> (mpsc::Sender<Q>, impl Stream<Item = Q> + Send + 'static) {
     let (requests, stream) = mpsc::channel(64);
     let stream = futures::stream::unfold(stream, |mut stream| async {
         stream.recv().await.map(|request| (request, stream))
@@ -74,10 +92,7 @@ macro_rules! talks {
             $(pub async fn $call(&self) -> Talk<$request, $response> {
                 let (requests, stream) = side();
                 let answers = soon(self.client().await.$call(stream)).await.unwrap();
-                Talk {
-                    requests: Some(requests),
-                    answers: answers.into_inner(),
-                }
+                Talk::new(requests, answers.into_inner())
             })*
         }
     };
