@@ -143,14 +143,23 @@ impl Fleet {
         &self.member(place).broker
     }
 
-    /// The place of the node that leads a name's shard.
-    pub fn leader(&self, name: &Name) -> usize {
-        let leader = self.running().find_map(|member| {
-            let shard = member.cluster.shard_for(name);
-            shard.is_leader().then(|| member.cluster.node().id)
-        });
-        let leader = leader.expect("the shard is led");
-        self.place(leader)
+    /// The place of the node that leads a name's shard. Waits for one: a busy machine may cost the lead.
+    pub async fn leader(&self, name: &Name) -> usize {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let leader = self.running().find_map(|member| {
+                let shard = member.cluster.shard_for(name);
+                shard.is_leader().then(|| member.cluster.node().id)
+            });
+            if let Some(leader) = leader {
+                return self.place(leader);
+            }
+            assert!(
+                Instant::now() < deadline,
+                "nobody leads the shard of {name}"
+            );
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
     }
 
     fn place(&self, node: NodeId) -> usize {

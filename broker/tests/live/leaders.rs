@@ -108,7 +108,7 @@ async fn every_call_works_on_every_node() {
 async fn readers_go_on_where_they_were_when_the_leader_dies() {
     let mut fleet = Fleet::start().await;
     let topic = topic("events");
-    let leader = fleet.leader(&topic);
+    let leader = fleet.leader(&topic).await;
     let [one, two] = fleet.others(leader);
     let exclusive = |name: &str| CursorMode::Exclusive {
         name: name.to_owned(),
@@ -171,7 +171,7 @@ async fn readers_go_on_where_they_were_when_the_leader_dies() {
 async fn a_group_gets_each_message_once_when_the_leader_dies() {
     let mut fleet = Fleet::start().await;
     let topic = topic("shared");
-    let leader = fleet.leader(&topic);
+    let leader = fleet.leader(&topic).await;
     let [one, two] = fleet.others(leader);
     let mut members = vec![
         subscribe(fleet.broker(one), group(&topic, Start::First, "g")).await,
@@ -229,7 +229,7 @@ async fn a_group_gets_each_message_once_when_the_leader_dies() {
 async fn a_waiting_receiver_is_served_by_the_next_leader() {
     let mut fleet = Fleet::start().await;
     let queue = queue("jobs");
-    let leader = fleet.leader(&queue);
+    let leader = fleet.leader(&queue).await;
     let [one, two] = fleet.others(leader);
     let session = fleet.broker(one).open_session();
     enqueue(fleet.broker(two), &queue, &texts(1..3)).await;
@@ -280,7 +280,7 @@ async fn a_waiting_receiver_is_served_by_the_next_leader() {
 async fn messages_for_a_receiver_that_left_come_back_from_another_node() {
     let fleet = Fleet::start().await;
     let queue = queue("left");
-    let leader = fleet.leader(&queue);
+    let leader = fleet.leader(&queue).await;
     let [one, two] = fleet.others(leader);
     let session = fleet.broker(one).open_session();
     let stays = fleet.broker(two).open_session();
@@ -310,7 +310,7 @@ async fn messages_for_a_receiver_that_left_come_back_from_another_node() {
 async fn a_subscription_does_not_notice_that_leadership_is_handed_over() {
     let fleet = Fleet::start().await;
     let topic = topic("handed");
-    let leader = fleet.leader(&topic);
+    let leader = fleet.leader(&topic).await;
     let [one, _] = fleet.others(leader);
     let mut here = subscribe(
         fleet.broker(leader),
@@ -332,5 +332,5 @@ async fn a_subscription_does_not_notice_that_leadership_is_handed_over() {
     let (a, b, ()) = tokio::join!(read(&mut here, 200), read(&mut there, 200), publishing);
     assert_eq!(a, offsets(1..201));
     assert_eq!(b, offsets(1..201));
-    assert_ne!(fleet.leader(&topic), leader);
+    assert_ne!(fleet.leader(&topic).await, leader);
 }

@@ -128,7 +128,7 @@ async fn what_no_node_can_read_holds_up_nothing_and_becomes_a_dead_letter_in_the
         ..QueuePolicy::default()
     };
     spoil(&fleet, &[0, 1, 2], &jobs, &policy).await;
-    let leader = fleet.leader(&jobs);
+    let leader = fleet.leader(&jobs).await;
     let session = fleet.broker(fleet.others(leader)[0]).open_session();
     receive_the_rest(&session, &jobs).await;
     let broker = fleet.broker(leader);
@@ -151,7 +151,7 @@ async fn what_a_node_that_is_away_may_have_is_kept_and_holds_up_nothing() {
     let mut fleet = Fleet::start_tuned(small_cache).await;
     levelled_fleet(&fleet, FEATURE_LEVEL).await;
     let jobs = steady_queue(&fleet).await;
-    let away = fleet.others(fleet.leader(&jobs))[0];
+    let away = fleet.others(fleet.leader(&jobs).await)[0];
     let discarded_after_one = QueuePolicy {
         receive_count_max: 1,
         ..QueuePolicy::default()
@@ -159,7 +159,7 @@ async fn what_a_node_that_is_away_may_have_is_kept_and_holds_up_nothing() {
     spoil(&fleet, &fleet.others(away), &jobs, &discarded_after_one).await;
     fleet.kill(away);
     fleet.settled().await;
-    let leader = fleet.leader(&jobs);
+    let leader = fleet.leader(&jobs).await;
     let session = fleet.broker(leader).open_session();
     receive_the_rest(&session, &jobs).await;
     let detail = fleet.broker(leader).queue(&jobs).await.unwrap();
@@ -172,7 +172,7 @@ async fn what_no_node_can_read_holds_up_nothing_among_nodes_of_the_release_befor
     let fleet = Fleet::start_tuned(small_cache_of_the_release_before).await;
     let jobs = steady_queue(&fleet).await;
     spoil(&fleet, &[0, 1, 2], &jobs, &QueuePolicy::default()).await;
-    let leader = fleet.leader(&jobs);
+    let leader = fleet.leader(&jobs).await;
     let session = fleet.broker(leader).open_session();
     receive_the_rest(&session, &jobs).await;
     let detail = fleet.broker(leader).queue(&jobs).await.unwrap();
@@ -229,7 +229,7 @@ async fn a_message_that_a_node_did_not_hand_on_was_not_received() {
     let fleet = Fleet::start().await;
     levelled_fleet(&fleet, FEATURE_LEVEL).await;
     let jobs = queue("jobs");
-    let leader = fleet.leader(&jobs);
+    let leader = fleet.leader(&jobs).await;
     let other = fleet.others(leader)[0];
     a_miss_does_not_count(fleet.broker(leader), fleet.broker(other), &jobs).await;
 }
