@@ -4,6 +4,7 @@
 //! when the thread of the bench that started it ends. Its output goes to a file.
 
 use crate::BenchError;
+use futures::future::BoxFuture;
 use std::fs::OpenOptions;
 use std::io;
 use std::net::TcpListener;
@@ -82,7 +83,7 @@ impl Process {
     pub async fn wait_ready(
         &mut self,
         limit: Duration,
-        ready: impl AsyncFnMut(&Self) -> bool,
+        ready: impl FnMut(&Self) -> BoxFuture<'static, bool>,
     ) -> Result<(), BenchError> {
         self.wait_ready_by_tries(limit, TRY_LIMIT, ready).await
     }
@@ -91,7 +92,7 @@ impl Process {
         &mut self,
         limit: Duration,
         try_limit: Duration,
-        mut ready: impl AsyncFnMut(&Self) -> bool,
+        mut ready: impl FnMut(&Self) -> BoxFuture<'static, bool>,
     ) -> Result<(), BenchError> {
         let deadline = Instant::now() + limit;
         loop {
@@ -179,8 +180,9 @@ pub async fn kill_all(mut processes: Vec<Process>) -> Result<(), BenchError> {
             Err(error) => ended_before = Err(error),
         }
     }
-    let children = family.iter().filter(|pid| !roots.contains(pid));
-    for pid in children.clone() {
+    let is_child = |pid: &u32| !roots.contains(pid);
+    let children: Vec<u32> = family.into_iter().filter(is_child).collect();
+    for pid in &children {
         // SAFETY: kill touches no memory. That it fails tells that the process is gone.
         unsafe { libc::kill(*pid as libc::pid_t, libc::SIGKILL) };
     }
@@ -189,7 +191,7 @@ pub async fn kill_all(mut processes: Vec<Process>) -> Result<(), BenchError> {
         wait_gone(&name, || Ok(process.ended()?.is_some())).await?;
     }
     for pid in children {
-        wait_gone("a child", || Ok(!usage::runs(*pid))).await?;
+        wait_gone("a child", || Ok(!usage::runs(pid))).await?;
     }
     ended_before
 }

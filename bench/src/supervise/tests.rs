@@ -1,6 +1,7 @@
 //! What is promised of processes.
 
 use super::*;
+use futures::future::{self, FutureExt};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -22,7 +23,9 @@ async fn gone(pid: u32) {
 async fn a_process_that_ends_before_it_is_ready_shows_its_log() {
     let work = tempfile::tempdir().expect("a temporary directory");
     let mut process = shell("echo the disk is on fire; exit 3", work.path());
-    let error = process.wait_ready(SOON, async |_| false).await;
+    let error = process
+        .wait_ready(SOON, |_| future::ready(false).boxed())
+        .await;
     let error = error.expect_err("it has ended").to_string();
     assert!(error.contains("the disk is on fire"), "{error}");
 }
@@ -49,7 +52,9 @@ async fn a_program_that_does_not_succeed_in_time_is_an_error_and_is_killed() {
 async fn what_a_process_prints_can_make_it_ready() {
     let work = tempfile::tempdir().expect("a temporary directory");
     let mut process = shell("echo ready; exec sleep 1000", work.path());
-    let ready = process.wait_ready(SOON, async |process| process.log().contains("ready"));
+    let ready = process.wait_ready(SOON, |process| {
+        future::ready(process.log().contains("ready")).boxed()
+    });
     ready.await.expect("it says so");
     let pid = process.pid();
     kill_all(vec![process]).await.expect("it ends");
@@ -62,12 +67,12 @@ async fn who_is_asked_and_says_nothing_is_asked_again() {
     let mut process = shell("exec sleep 1000", work.path());
     let mut asked = 0;
     let moment = Duration::from_millis(20);
-    let ready = process.wait_ready_by_tries(SOON, moment, async |_| {
+    let ready = process.wait_ready_by_tries(SOON, moment, |_| {
         asked += 1;
-        if asked == 1 {
-            std::future::pending::<()>().await;
+        match asked {
+            1 => future::pending().boxed(),
+            _ => future::ready(true).boxed(),
         }
-        true
     });
     ready.await.expect("it answers the second time");
     assert_eq!(asked, 2);
@@ -78,7 +83,9 @@ async fn children_in_groups_of_their_own_are_killed_too() {
     let work = tempfile::tempdir().expect("a temporary directory");
     let mut process = shell("setsid sleep 1000 & wait", work.path());
     let family = |pid| usage::family_of(&[pid]).expect("/proc is there");
-    let ready = process.wait_ready(SOON, async |process| family(process.pid()).len() > 1);
+    let ready = process.wait_ready(SOON, |process| {
+        future::ready(family(process.pid()).len() > 1).boxed()
+    });
     ready.await.expect("it has a child");
     let family = family(process.pid());
     kill_all(vec![process]).await.expect("they end");
@@ -104,7 +111,9 @@ async fn who_has_ended_before_it_is_killed_is_told_and_the_others_are_killed() {
 async fn the_children_of_a_process_end_with_it() {
     let work = tempfile::tempdir().expect("a temporary directory");
     let mut process = shell("sleep 1000 & echo child $!; wait", work.path());
-    let ready = process.wait_ready(SOON, async |process| process.log().contains("child"));
+    let ready = process.wait_ready(SOON, |process| {
+        future::ready(process.log().contains("child")).boxed()
+    });
     ready.await.expect("it says so");
     let log = process.log();
     let child = log.trim().strip_prefix("child ").expect("its id follows");

@@ -3,6 +3,7 @@
 use crate::BenchError;
 use crate::supervise::{Process, free_ports, kill_all};
 use crate::target::Place;
+use futures::future::{self, FutureExt};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -64,7 +65,8 @@ impl Servers {
                 .push(Process::start(&name, self.command(node), &log)?);
         }
         for process in &mut self.processes {
-            let ready = async |process: &Process| process.log().lines().any(|line| line == "ready");
+            let says_so = |process: &Process| process.log().lines().any(|line| line == "ready");
+            let ready = |process: &Process| future::ready(says_so(process)).boxed();
             process.wait_ready(START_LIMIT, ready).await?;
         }
         Ok(())

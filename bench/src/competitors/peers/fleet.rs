@@ -2,6 +2,7 @@
 
 use crate::BenchError;
 use crate::supervise::{Process, kill_all};
+use futures::FutureExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -59,13 +60,12 @@ impl Fleet {
         ready: impl Fn() -> F + Send + Sync,
     ) -> Result<(), BenchError>
     where
-        F: Future<Output = bool> + Send,
+        F: Future<Output = bool> + Send + 'static,
     {
         let Some(process) = &mut self.members[index].process else {
             return Ok(());
         };
-        let ready = async |_: &Process| ready().await;
-        process.wait_ready(START_LIMIT, ready).await
+        process.wait_ready(START_LIMIT, |_| ready().boxed()).await
     }
 
     pub fn processes(&self) -> Vec<u32> {

@@ -19,6 +19,7 @@ use crate::target::{
     Competitor, Consumer, Family, Nodes, Place, Producer, Responder, Running, Source, Support,
 };
 use async_trait::async_trait;
+use futures::future::{self, FutureExt};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
@@ -99,7 +100,8 @@ impl Competitor for Raw {
         let log = place.directory.join("echo.log");
         let mut process = Process::start(self.name(), command, &log)?;
         // On loopback this is answered at once, whatever the answer is.
-        let connected = async move |_: &Process| std::net::TcpStream::connect(address).is_ok();
+        let connects = move || std::net::TcpStream::connect(address).is_ok();
+        let connected = |_: &Process| future::ready(connects()).boxed();
         process.wait_ready(START_LIMIT, connected).await?;
         Ok(Box::new(RawServer {
             echo,
