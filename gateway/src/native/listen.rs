@@ -9,6 +9,7 @@ use flotilla_model::name::Name;
 use super::convert::{group, namespace, record_out};
 use super::error::RequestError;
 use super::feed::Feed;
+use super::frame::message_bytes;
 use super::protocol::listen_response::{Kind, Opened};
 use super::protocol::{
     ListenRequest, ListenResponse, SignalDelivery as SignalOut, Signals as SignalsOut,
@@ -53,7 +54,7 @@ impl Feed for Listener {
     }
 
     fn bytes(arrived: &SignalDelivery) -> usize {
-        arrived.message.encoded_len()
+        message_bytes(&arrived.message) + arrived.name.text().len()
     }
 
     fn frame(arrived: Drain<'_, SignalDelivery>) -> ListenResponse {

@@ -25,7 +25,7 @@ use tonic::Status;
 use super::context::{Bounds, Context, ServerEnd};
 use super::convert::{message_in, name, namespace, record_out};
 use super::error::RequestError;
-use super::frame::take_frame;
+use super::frame::{message_bytes, take_frame};
 use super::protocol::reply_batch::Item as ReplyItem;
 use super::protocol::reply_batch::item::Outcome;
 use super::protocol::request_batch::Item;
@@ -181,7 +181,8 @@ where
 impl Told {
     fn bytes(&self) -> usize {
         match &self.outcome {
-            Ok(reply) => reply.message.encoded_len(),
+            Ok(reply) => message_bytes(&reply.message),
+            Err(RequestError::Refused(text)) => ERROR_BYTES + text.len(),
             Err(_) => ERROR_BYTES,
         }
     }

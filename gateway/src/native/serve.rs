@@ -11,6 +11,7 @@ use flotilla_model::name::Kind;
 use super::convert::{group, message_in, namespace, record_out};
 use super::error::RequestError;
 use super::feed::Feed;
+use super::frame::message_bytes;
 use super::protocol::serve_request::reply::Outcome;
 use super::protocol::serve_response::{Call, Failed, Opened};
 use super::protocol::{ServeRequest, ServeResponse};
@@ -112,7 +113,9 @@ impl Feed for Responder {
 
     fn bytes(arrived: &Arrived) -> usize {
         match arrived {
-            Arrived::Call(delivery) => delivery.message.encoded_len(),
+            Arrived::Call(delivery) => {
+                message_bytes(&delivery.message) + delivery.name.text().len()
+            }
             Arrived::Failed { .. } => FAILED_BYTES,
         }
     }

@@ -12,6 +12,7 @@ use flotilla_model::name::Kind as NameKind;
 use super::convert::{name, record_out, unix_ms, wall_time};
 use super::error::RequestError;
 use super::feed::Feed;
+use super::frame::message_bytes;
 use super::protocol::subscribe_request::open;
 use super::protocol::subscribe_request::{Kind, Open};
 use super::protocol::subscribe_response::{Kind as Told, Opened};
@@ -63,7 +64,7 @@ impl Feed for Reader {
     }
 
     fn bytes(arrived: &TopicDelivery) -> usize {
-        arrived.message.encoded_len()
+        message_bytes(&arrived.message)
     }
 
     fn frame(arrived: Drain<'_, TopicDelivery>) -> SubscribeResponse {

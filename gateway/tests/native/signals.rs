@@ -146,3 +146,20 @@ async fn a_listener_that_cannot_be_served_is_told_why() {
     let status = listener.end().await.unwrap_err();
     assert_eq!(status.message(), "only the first frame opens");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_count_in_the_frames_of_signals() {
+    let gateway = Gateway::start().await;
+    let prefix = unique("s");
+    let mut listener = listen(&gateway, &format!("{prefix}.*"), "").await;
+    let mut sender = gateway.signal().await;
+    // The client's window takes the first of them. The others are given out together, and their names alone
+    // are more than it reads in one frame.
+    for batch in 0..135 {
+        let token = if batch % 2 == 0 { "a" } else { "b" };
+        let name = format!("{prefix}.{}", token.repeat(60_000));
+        let answer = sender.ask(signals(batch, &name, 0..1)).await;
+        assert_eq!(answer.error, None);
+    }
+    assert_eq!(heard(&mut listener, 135).await.len(), 135);
+}

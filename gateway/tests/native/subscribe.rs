@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use flotilla_gateway::native::protocol::subscribe_request::{Kind as Say, Open, open};
 use flotilla_gateway::native::protocol::subscribe_response::Kind;
-use flotilla_gateway::native::protocol::{Delivery, SubscribeRequest, SubscribeResponse};
+use flotilla_gateway::native::protocol::{Delivery, Record, SubscribeRequest, SubscribeResponse};
 use tonic::Code;
 
 use crate::support::{Gateway, Talk, a_batch, a_record, opening, records, text_of, unique};
@@ -220,4 +220,21 @@ async fn frames_that_cannot_be_served_end_their_stream_with_the_reason() {
     reader.say(opening(from_first(&topic))).await;
     let status = reader.end().await.unwrap_err();
     assert_eq!(status.message(), "only the first frame opens");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_a_client_can_read_come_in_frames_that_it_can_read() {
+    let gateway = Gateway::start().await;
+    let topic = unique("t");
+    let of = |bytes: usize| Record {
+        body: vec![7; bytes].into(),
+        ..Record::default()
+    };
+    // The small one alone would leave room in its frame, but not for one that is nearly 4 MiB.
+    let sizes = [250 << 10, (4 << 20) - 1_024, 0, 1];
+    let batch = a_batch(1, &topic, sizes.map(of).to_vec());
+    let mut publishes = gateway.publish().await;
+    assert_eq!(publishes.ask(batch).await.error, None);
+    let mut reader = open(&gateway, from_first(&topic)).await;
+    assert_eq!(read(&mut reader, 4).await, [1, 2, 3, 4]);
 }
