@@ -89,7 +89,7 @@ impl Default for BrokerConfig {
             waiters_per_name_max: 10_000,
             subscriber_messages_max: 65_536,
             subscriber_bytes_max: 64 * MIB,
-            read_run_bytes: MIB / 4,
+            read_run_bytes: MIB,
             read_bytes_max: 64 * MIB,
             cursor_flush_interval: Duration::from_millis(100),
             signal_buffer_messages: 100,

@@ -19,6 +19,9 @@ use crate::transport::lifecycle::Lifecycle;
 /// The listener in errors and figures: both protocols come to it, and which one a connection speaks is
 /// known only when it calls.
 const LISTENER: &str = "kubemq";
+/// Longest HTTP/2 frame that clients may send: each one is a call to the system on both sides, and with the
+/// 16 KiB that hold where nothing is said, a batch of records would be many.
+const HTTP2_FRAME_BYTES_MAX: u32 = 256 * 1024;
 
 /// Serves clients of the KubeMQ and the native protocol until `shutdown` resolves, then ends.
 ///
@@ -46,6 +49,7 @@ pub async fn serve(
         .max_concurrent_streams(config.streams_per_connection_max)
         .initial_stream_window_size(config.stream_window_bytes)
         .initial_connection_window_size(config.connection_window_bytes)
+        .max_frame_size(HTTP2_FRAME_BYTES_MAX)
         // Dead consumers must give their messages back even if their machine says nothing.
         .http2_keepalive_interval(Some(config.keepalive_interval))
         .http2_keepalive_timeout(Some(config.keepalive_wait_max));

@@ -236,17 +236,19 @@ impl Broker {
                 store::check_count(core, over)
             });
             match &checked {
-                Ok(()) => {
-                    let bytes = signal.message.body.len() as u64;
-                    core.metrics.accepted(Kind::Signal, &signal.name, 1, bytes);
-                    accepted.push(signal);
-                }
+                Ok(()) => accepted.push(signal),
                 Err(error) => core.metrics.refused(Kind::Signal, error),
             }
             results.push(checked);
         }
         if accepted.is_empty() {
             return results;
+        }
+        for run in accepted.chunk_by(|one, next| one.name == next.name) {
+            let bytes = run.iter().map(|one| one.message.body.len() as u64).sum();
+            let messages = run.len() as u64;
+            core.metrics
+                .accepted(Kind::Signal, &run[0].name, messages, bytes);
         }
         core.hubs.all_known().await;
         let sent = match core.hub() {

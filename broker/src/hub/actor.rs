@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use actix::prelude::*;
 use flotilla_model::ids::NodeId;
+use flotilla_model::message::Message as Payload;
 use flotilla_model::name::{Kind, Name};
 use futures::stream;
 use parking_lot::Mutex;
@@ -72,6 +73,13 @@ pub(crate) struct Arrival {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Stop;
+
+/// What a batch becomes: what each listener of this node gets, and each other node.
+#[derive(Default)]
+struct Parcels {
+    here: HashMap<u64, Vec<Sent>>,
+    away: BTreeMap<NodeId, Vec<Sent>>,
+}
 
 /// Where listeners that go leave their number.
 #[derive(Default)]
@@ -154,30 +162,48 @@ impl HubActor {
     }
 
     fn send(&mut self, batch: Vec<Signal>) -> Slow {
-        let mut outgoing: HashMap<u64, Vec<Sent>> = HashMap::new();
-        let mut away: BTreeMap<NodeId, Vec<Sent>> = BTreeMap::new();
+        let mut parcels = Parcels::default();
         let now = Instant::now();
-        for signal in batch {
-            let sent = Sent::new(signal);
-            let name = Arc::clone(&sent.delivery.name);
-            let found = self.table.find(&name);
-            for listener in found.listeners {
-                outgoing.entry(listener).or_default().push(sent.clone());
+        let mut batch = batch.into_iter().peekable();
+        while let Some(first) = batch.next() {
+            let name = Arc::new(first.name);
+            let mut run = vec![Sent::new(&name, first.message)];
+            while let Some(next) = batch.next_if(|next| next.name == *name) {
+                run.push(Sent::new(&name, next.message));
             }
-            for (node, (to_all, groups)) in found.nodes {
-                let sent = Sent {
-                    away: Some(Box::new(Away { to_all, groups })),
-                    ..sent.clone()
-                };
-                away.entry(node).or_default().push(sent);
-            }
-            self.names.note(&name, 1, found.count, now);
+            let deliveries = self.address(&name, &run, &mut parcels);
+            self.names.note(&name, run.len() as u64, deliveries, now);
         }
-        let mut slow = self.push(outgoing);
-        for (node, signals) in away {
+        let mut slow = self.push(parcels.here);
+        for (node, signals) in parcels.away {
             slow.extend(self.push_away(node, signals));
         }
         slow
+    }
+
+    /// Adds signals of one name to what goes to their listeners; returns how many deliveries those are.
+    fn address(&mut self, name: &Name, mut run: &[Sent], parcels: &mut Parcels) -> u64 {
+        let mut deliveries = 0;
+        while !run.is_empty() {
+            let found = self.table.find(name);
+            let for_all = if found.takes_turns { 1 } else { run.len() };
+            let (same, rest) = run.split_at(for_all);
+            run = rest;
+            deliveries += found.count * same.len() as u64;
+            for listener in found.listeners {
+                let signals = parcels.here.entry(listener).or_default();
+                signals.extend_from_slice(same);
+            }
+            for (node, (to_all, groups)) in found.nodes {
+                let away = Arc::new(Away { to_all, groups });
+                let signals = parcels.away.entry(node).or_default();
+                signals.extend(same.iter().map(|sent| Sent {
+                    away: Some(Arc::clone(&away)),
+                    ..sent.clone()
+                }));
+            }
+        }
+        deliveries
     }
 
     fn push(&mut self, outgoing: HashMap<u64, Vec<Sent>>) -> Slow {
@@ -222,7 +248,8 @@ impl HubActor {
     fn arrived(&mut self, batch: Vec<Arrival>) -> Slow {
         let mut outgoing: HashMap<u64, Vec<Sent>> = HashMap::new();
         for arrival in batch {
-            let sent = Sent::new(arrival.signal);
+            let Signal { name, message } = arrival.signal;
+            let sent = Sent::new(&Arc::new(name), message);
             let name = &sent.delivery.name;
             for listener in self.table.find_here(name, arrival.to_all, &arrival.groups) {
                 outgoing.entry(listener).or_default().push(sent.clone());
@@ -239,12 +266,12 @@ impl HubActor {
 }
 
 impl Sent {
-    fn new(signal: Signal) -> Self {
+    fn new(name: &Arc<Name>, message: Arc<Payload>) -> Self {
         Self {
-            bytes: signal.message.encoded_len() as u64,
+            bytes: message.encoded_len() as u64,
             delivery: SignalDelivery {
-                name: Arc::new(signal.name),
-                message: signal.message,
+                name: Arc::clone(name),
+                message,
             },
             away: None,
         }

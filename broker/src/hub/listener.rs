@@ -16,7 +16,7 @@ pub(crate) struct Sent {
     /// Of the message alone, encoded.
     pub bytes: u64,
     /// Of one that goes to another node.
-    pub away: Option<Box<Away>>,
+    pub away: Option<Arc<Away>>,
 }
 
 impl Weighed for Sent {

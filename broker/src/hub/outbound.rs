@@ -99,7 +99,7 @@ mod tests {
                 name: Arc::clone(name),
                 message: Arc::new(message),
             },
-            away: Some(Box::new(Away {
+            away: Some(Arc::new(Away {
                 to_all: true,
                 groups: groups.to_vec(),
             })),

@@ -10,6 +10,8 @@ use tonic::transport::{Channel, Endpoint};
 /// How many bytes the other side may send ahead of the reader.
 pub const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 pub const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// Longest HTTP/2 frame that the other side may send: fewer calls to the system for a batch.
+pub const HTTP2_FRAME_BYTES_MAX: u32 = 256 << 10;
 /// Frames that wait to be written. What is under way is bounded by the workload; this many frames are
 /// never one of it alone.
 const FRAMES_WAITING_MAX: usize = 64;
@@ -22,6 +24,7 @@ pub async fn connect(address: SocketAddr) -> Result<Channel, BenchError> {
         .tcp_nodelay(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(HTTP2_FRAME_BYTES_MAX)
         .connect()
         .await
         .map_err(BenchError::client(format!("connect to {address}")))

@@ -12,7 +12,9 @@ mod topic_reader;
 
 pub use answers::Answers;
 pub use batches::{Batches, TopicFrames};
-pub use connect::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, connect, outbox};
+pub use connect::{
+    CONNECTION_WINDOW_BYTES, HTTP2_FRAME_BYTES_MAX, STREAM_WINDOW_BYTES, connect, outbox,
+};
 
 use crate::BenchError;
 use crate::target::{

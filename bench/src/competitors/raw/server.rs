@@ -4,7 +4,9 @@
 //! anything between them; the answer is a number of four bytes whenever whole messages came: how many.
 
 use crate::BenchError;
-use crate::competitors::flotilla::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use crate::competitors::flotilla::{
+    CONNECTION_WINDOW_BYTES, HTTP2_FRAME_BYTES_MAX, STREAM_WINDOW_BYTES,
+};
 use crate::protocol::flotilla::bench::echo_server::{self, EchoServer};
 use crate::protocol::flotilla::v1::{PublishRequest, PublishResponse};
 use crate::target::{Outgoing, Producer};
@@ -52,6 +54,7 @@ pub async fn serve(echo: Echo, address: SocketAddr) -> Result<(), BenchError> {
             .tcp_nodelay(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_frame_size(HTTP2_FRAME_BYTES_MAX)
             .add_service(EchoServer::new(Answerer))
             .serve(address)
             .await

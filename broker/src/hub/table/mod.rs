@@ -51,6 +51,8 @@ pub(crate) struct Match {
     pub nodes: BTreeMap<NodeId, (bool, Vec<Arc<Key>>)>,
     /// How many listeners those are.
     pub count: u64,
+    /// The next message of the same name may go to others.
+    pub takes_turns: bool,
 }
 
 /// Who was chosen of a group.
@@ -164,6 +166,7 @@ impl<M: Member> Table<M> {
                     return;
                 };
                 found.count += 1;
+                found.takes_turns = true;
                 match group.choose(places) {
                     Some(Chosen::There(node)) => {
                         let (_, keys) = found.nodes.entry(node).or_default();

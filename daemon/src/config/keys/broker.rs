@@ -124,7 +124,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
     amount(
         "broker.read_run_size",
-        "256KiB",
+        "1MiB",
         Unit::Bytes,
         4 * KIB,
         GIB,
