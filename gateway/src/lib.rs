@@ -8,12 +8,11 @@
 //!     |- kubemq       for unmodified KubeMQ clients
 //!     |- native       Flotilla's own: batches on streams
 //!   transport   what they share
-//!   fetching, auto_ack: what their consumers of queues share
+//!   consumer    streams on which clients take messages out of queues and settle them, of either protocol
 //! ```
 
-mod auto_ack;
+mod consumer;
 mod error;
-mod fetching;
 pub mod kubemq;
 pub mod native;
 mod server;

@@ -105,6 +105,12 @@ impl RequestError {
     }
 }
 
+impl From<RequestError> for Status {
+    fn from(error: RequestError) -> Self {
+        error.status()
+    }
+}
+
 fn code_of(error: &BrokerError) -> Code {
     match error {
         BrokerError::InvalidName(_) | BrokerError::InvalidRequest { .. } => Code::Invalid,

@@ -8,7 +8,7 @@ use flotilla_model::ids::{LeaseId, Sequence};
 use flotilla_model::name::Name;
 
 use super::reply::Origin;
-use crate::fetching::Fetching;
+use crate::consumer::fetching::Fetching;
 use crate::kubemq::context::Context;
 use crate::kubemq::convert::queue_out;
 use crate::kubemq::error::RequestError;

@@ -7,7 +7,7 @@ use flotilla_model::ids::LeaseId;
 use flotilla_model::name::Name;
 use prost::Message;
 
-use crate::fetching::Fetching;
+use crate::consumer::fetching::Fetching;
 use crate::native::convert::{record_out, unix_ms};
 use crate::native::error::RequestError;
 use crate::native::frame::FRAME_BYTES_MAX;

@@ -12,7 +12,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::frame::Done;
-use crate::fetching::Fetching;
+use crate::consumer::fetching::Fetching;
 use crate::native::convert::name;
 use crate::native::error::RequestError;
 use crate::native::protocol::ConsumeRequest;
