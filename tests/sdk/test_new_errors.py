@@ -231,19 +231,12 @@ def test_a_get_without_client_or_channel_is_refused(downstream):
 
 
 def test_what_is_not_served_says_so(stub):
-    def transaction():
-        request = pb.StreamQueueMessagesRequest(
-            RequestID="r", ClientID="c", Channel="a", StreamRequestTypeData=1, WaitTimeSeconds=1
-        )
-        return next(stub.StreamQueueMessage(iter([request])))
-
     request = pb.Request(
         RequestID="r", RequestTypeData=2, ClientID="c", Channel="a", Body=b"x", Timeout=1000
     )
     subscribe = pb.Subscribe(SubscribeTypeData=3, ClientID="c", Channel="a")
     reply = pb.Response(ClientID="c", RequestID="r", ReplyChannel="a")
     for call in (
-        transaction,
         lambda: stub.SendRequest(request, timeout=10),
         lambda: next(stub.SubscribeToRequests(subscribe, timeout=10)),
         lambda: stub.SendResponse(reply, timeout=10),
@@ -251,23 +244,3 @@ def test_what_is_not_served_says_so(stub):
         code, text = status_of(call)
         assert code == grpc.StatusCode.UNIMPLEMENTED
         assert text, "it says what is not served"
-
-
-def test_requeue_is_refused_and_keeps_the_messages(stub, downstream):
-    channel = unique("queue")
-    fill(stub, channel, 2)
-    got = downstream.get(channel, 2)
-    for kind in (Type.ReQueueAll, Type.ReQueueRange):
-        downstream.send(
-            kind,
-            RefTransactionId=got.TransactionId,
-            ReQueueChannel=unique("target"),
-            SequenceRange=[1, 2],
-        )
-        response = downstream.answer()
-        assert response.RequestTypeData == kind
-        assert response.IsError and response.Error
-    downstream.cancel()
-    other = Downstream(stub)
-    assert len(other.get(channel, 2).Messages) == 2
-    other.cancel()

@@ -75,6 +75,11 @@ fn kubemq_4_1_5_queues() {
 }
 
 #[test]
+fn kubemq_4_1_5_requeue() {
+    run(Sdk::V4_1_5, "test_new_requeue.py");
+}
+
+#[test]
 fn kubemq_4_1_5_streams() {
     run(Sdk::V4_1_5, "test_new_streams.py");
 }

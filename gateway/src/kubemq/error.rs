@@ -76,10 +76,12 @@ pub enum RequestError {
     TransactionUnknown,
     #[error("cannot {verb} messages with closed response ")]
     TransactionClosed { verb: Verb },
-    #[error("invalid {verb} sequence id {sequence}")]
+    #[error("invalid {} sequence id {sequence}", .verb.of_sequences())]
     SequenceUnknown { verb: Verb, sequence: i64 },
     #[error("cannot {verb} empty list of of offsets")]
     SequencesEmpty { verb: Verb },
+    #[error("cannot requeue messages with empty channel destination ")]
+    RequeueTarget,
     #[error("request unknown")]
     DownstreamType,
     #[error("too many open transactions on this stream, at most {allowed} are allowed")]
@@ -102,6 +104,17 @@ pub enum RequestError {
 pub enum Verb {
     Ack,
     Nack,
+    Requeue,
+}
+
+impl Verb {
+    /// What it is called where a sequence is wrong: there, requeueing is acknowledging.
+    fn of_sequences(self) -> Self {
+        match self {
+            Self::Ack | Self::Requeue => Self::Ack,
+            Self::Nack => Self::Nack,
+        }
+    }
 }
 
 impl std::fmt::Display for Verb {
@@ -109,6 +122,7 @@ impl std::fmt::Display for Verb {
         f.write_str(match self {
             Self::Ack => "ack",
             Self::Nack => "nack",
+            Self::Requeue => "requeue",
         })
     }
 }
@@ -233,6 +247,19 @@ mod tests {
             (
                 RequestError::SequencesEmpty { verb: Verb::Ack },
                 "cannot ack empty list of of offsets",
+            ),
+            (
+                RequestError::SequencesEmpty {
+                    verb: Verb::Requeue,
+                },
+                "cannot requeue empty list of of offsets",
+            ),
+            (
+                RequestError::SequenceUnknown {
+                    verb: Verb::Requeue,
+                    sequence: 7,
+                },
+                "invalid ack sequence id 7",
             ),
         ] {
             assert_eq!(error.to_string(), text);

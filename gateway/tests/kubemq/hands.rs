@@ -8,7 +8,9 @@ use flotilla_gateway::kubemq::protocol::ReceiveQueueMessagesRequest;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::support::{Client, Downstream, Gateway, a_get, bodies, fill, sequences, soon, unique};
+use crate::support::{
+    Client, Downstream, Gateway, a_get, bodies, fill, seed, sequences, soon, unique,
+};
 
 const MESSAGES: usize = 200;
 const CONSUMERS: usize = 4;
@@ -43,11 +45,7 @@ impl Ledger {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_message_is_lost_or_in_two_hands() {
-    let seed: u64 = std::env::var("FLOTILLA_TEST_SEED").map_or_else(
-        |_| rand::rng().random::<u32>().into(),
-        |seed| seed.parse().expect("FLOTILLA_TEST_SEED must be a number"),
-    );
-    println!("FLOTILLA_TEST_SEED={seed}");
+    let seed = seed();
     let gateway = Gateway::start().await;
     let mut client = gateway.client().await;
     let queue = unique("q");

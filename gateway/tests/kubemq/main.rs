@@ -7,6 +7,7 @@ mod events;
 mod hands;
 mod limits;
 mod queues;
+mod requeue;
 #[path = "../shared/mod.rs"]
 mod shared;
 mod shutdown;

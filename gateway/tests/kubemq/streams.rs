@@ -6,10 +6,10 @@ use bytes::Bytes;
 use flotilla_broker::BrokerConfig;
 use flotilla_gateway::kubemq::protocol::QueuesDownstreamRequestType as Type;
 use flotilla_gateway::kubemq::protocol::{Empty, QueuesDownstreamRequest, QueuesUpstreamRequest};
-use flotilla_model::name::Name;
 
 use crate::support::{
-    Downstream, Gateway, a_get, a_message, an_event, bodies, fill, sequences, soon, store, unique,
+    Downstream, Gateway, a_get, a_message, an_event, bodies, fill, leased, sequences, soon, store,
+    unique,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -248,28 +248,25 @@ async fn auto_acknowledged_messages_are_gone_even_if_the_client_leaves_at_once()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_served_is_answered_with_an_error_on_the_stream() {
+async fn an_unknown_request_is_answered_and_the_stream_goes_on() {
     let gateway = Gateway::start().await;
     let mut client = gateway.client().await;
     let mut downstream = Downstream::open(&mut client).await;
-    for (kind, text) in [
-        (
-            Type::ReQueueAll,
-            "requeueing messages to another queue is not served by this server",
-        ),
-        (
-            Type::ReQueueRange,
-            "requeueing messages to another queue is not served by this server",
-        ),
-        (Type::PollRequestTypeUnknown, "request unknown"),
+    for kind in [
+        Type::PollRequestTypeUnknown as i32,
+        Type::CloseByServer as i32,
+        77,
     ] {
-        downstream
-            .send(kind, QueuesDownstreamRequest::default())
-            .await;
+        let request = QueuesDownstreamRequest {
+            request_id: "r".to_owned(),
+            ..QueuesDownstreamRequest::default()
+        };
+        downstream.send_as(kind, request).await;
         let answer = downstream.answer().await;
         assert!(answer.is_error);
-        assert_eq!(answer.error, text);
-        assert_eq!(answer.request_type_data, kind as i32);
+        assert_eq!(answer.error, "request unknown");
+        assert_eq!(answer.request_type_data, 0);
+        assert_eq!(answer.ref_request_id, "r");
     }
 }
 
@@ -294,15 +291,8 @@ async fn auto_acknowledged_messages_that_found_no_room_at_the_client_come_back()
     downstream
         .send(Type::Get, a_get(&queue, 3, 10_000, true))
         .await;
-    let name = Name::queue(&queue).unwrap();
     soon(async {
-        while gateway
-            .broker
-            .queue(&name)
-            .await
-            .map_or(0, |queue| queue.leased)
-            < 3
-        {
+        while leased(&gateway, &queue).await < 3 {
             tokio::task::yield_now().await;
         }
     })

@@ -6,6 +6,8 @@ use flotilla_gateway::kubemq::protocol::{
     Event, EventReceive, QueueMessage, QueuesDownstreamRequest, QueuesDownstreamRequestType,
     QueuesDownstreamResponse, Subscribe,
 };
+use flotilla_model::name::Name;
+use futures::Stream;
 use tokio::sync::mpsc;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
@@ -102,6 +104,32 @@ pub fn sequences(messages: &[QueueMessage]) -> Vec<i64> {
         .collect()
 }
 
+/// The number that a test's random choices follow from: its own, or one to repeat.
+pub fn seed() -> u64 {
+    let seed: u64 = std::env::var("FLOTILLA_TEST_SEED").map_or_else(
+        |_| rand::random::<u32>().into(),
+        |seed| seed.parse().expect("FLOTILLA_TEST_SEED must be a number"),
+    );
+    println!("FLOTILLA_TEST_SEED={seed}");
+    seed
+}
+
+/// How many messages of a queue somebody holds.
+pub async fn leased(gateway: &Gateway, queue: &str) -> u64 {
+    let name = Name::queue(queue).unwrap();
+    let detail = gateway.broker.queue(&name).await;
+    detail.map_or(0, |detail| detail.leased)
+}
+
+/// A client's side of a stream; it ends when the sender is dropped.
+pub fn requests<R: Send + 'static>() -> (mpsc::Sender<R>, impl Stream<Item = R> + Send + 'static) {
+    let (sender, receiver) = mpsc::channel(64);
+    let stream = futures::stream::unfold(receiver, |mut receiver| async {
+        receiver.recv().await.map(|request| (request, receiver))
+    });
+    (sender, stream)
+}
+
 /// One downstream, its two sides in the open.
 pub struct Downstream {
     requests: Option<mpsc::Sender<QueuesDownstreamRequest>>,
@@ -110,10 +138,7 @@ pub struct Downstream {
 
 impl Downstream {
     pub async fn open(client: &mut Client) -> Self {
-        let (requests, stream) = mpsc::channel(64);
-        let stream = futures::stream::unfold(stream, |mut stream| async {
-            stream.recv().await.map(|request| (request, stream))
-        });
+        let (requests, stream) = requests();
         let responses = soon(client.queues_downstream(stream)).await.unwrap();
         Self {
             requests: Some(requests),
@@ -122,9 +147,14 @@ impl Downstream {
     }
 
     pub async fn send(&self, kind: QueuesDownstreamRequestType, request: QueuesDownstreamRequest) {
+        self.send_as(kind as i32, request).await;
+    }
+
+    /// The type may be one that does not exist.
+    pub async fn send_as(&self, request_type_data: i32, request: QueuesDownstreamRequest) {
         let request = QueuesDownstreamRequest {
             client_id: "consumer".to_owned(),
-            request_type_data: kind as i32,
+            request_type_data,
             ..request
         };
         self.requests.as_ref().unwrap().send(request).await.unwrap();

@@ -242,9 +242,6 @@ impl Downstream {
                 transaction_complete: self.transactions.is_complete(id),
                 ..origin.reply()
             }),
-            Type::ReQueueAll | Type::ReQueueRange => origin.error(&RequestError::NotServed {
-                what: "requeueing messages to another queue",
-            }),
             _ => origin.error(&RequestError::DownstreamType),
         }
     }

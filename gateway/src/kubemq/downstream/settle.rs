@@ -9,6 +9,7 @@ use super::reply::{Origin, Outgoing};
 use super::transactions::{Taken, Transactions};
 use crate::kubemq::error::{RequestError, Verb};
 use crate::kubemq::protocol::{QueuesDownstreamRequest, QueuesDownstreamRequestType as Type};
+use crate::kubemq::validate;
 
 /// What a request does to messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +22,8 @@ pub struct How {
 /// A settlement to be made.
 pub struct Settling {
     origin: Origin,
-    how: How,
+    verb: Verb,
+    settlement: Settlement,
     taken: Taken,
 }
 
@@ -39,6 +41,8 @@ impl How {
             Type::AckRange => (Verb::Ack, true, false),
             Type::NAckAll => (Verb::Nack, false, false),
             Type::NAckRange => (Verb::Nack, true, false),
+            Type::ReQueueAll => (Verb::Requeue, false, false),
+            Type::ReQueueRange => (Verb::Requeue, true, false),
             Type::CloseByClient => (Verb::Nack, false, true),
             _ => return None,
         };
@@ -49,12 +53,18 @@ impl How {
         })
     }
 
-    fn settlement(self) -> Settlement {
-        match (self.is_close, self.verb) {
+    fn settlement(self, request: &QueuesDownstreamRequest) -> Result<Settlement, RequestError> {
+        Ok(match (self.is_close, self.verb) {
             (true, _) => Settlement::Release,
             (false, Verb::Ack) => Settlement::Ack,
             (false, Verb::Nack) => Settlement::Return,
-        }
+            (false, Verb::Requeue) if request.re_queue_channel.is_empty() => {
+                return Err(RequestError::RequeueTarget);
+            }
+            (false, Verb::Requeue) => Settlement::Move {
+                to: validate::queue_name(&request.re_queue_channel)?,
+            },
+        })
     }
 }
 
@@ -66,12 +76,17 @@ pub fn begin(
     request: &QueuesDownstreamRequest,
 ) -> (Vec<Settling>, Option<Outgoing>) {
     let origin = Origin::of(request);
+    let refuse = |error: RequestError| Some(origin.clone().error(&error));
+    let settlement = match how.settlement(request) {
+        Ok(settlement) => settlement,
+        Err(refused) => return (Vec::new(), refuse(refused)),
+    };
     let settling = |taken| Settling {
         origin: origin.clone(),
-        how,
+        verb: how.verb,
+        settlement: settlement.clone(),
         taken,
     };
-    let refuse = |error: RequestError| Some(origin.clone().error(&error));
     let id = &request.ref_transaction_id;
     if how.is_close && id.is_empty() {
         let all = transactions.ids();
@@ -101,9 +116,8 @@ impl Settling {
     /// Makes the settlement.
     pub async fn run(self, session: Arc<Session>) -> Done {
         let Taken { queue, lease, .. } = &self.taken;
-        let result = session
-            .settle(queue, *lease, self.taken.selection(), self.how.settlement())
-            .await;
+        let (which, how) = (self.taken.selection(), self.settlement.clone());
+        let result = session.settle(queue, *lease, which, how).await;
         Done {
             settling: self,
             result,
@@ -113,14 +127,19 @@ impl Settling {
 
 /// Writes down what became of a settlement; only a failure is told to the client.
 pub fn finish(transactions: &mut Transactions, done: Done) -> Option<Outgoing> {
-    let Settling { origin, how, taken } = done.settling;
+    let Settling {
+        origin,
+        verb,
+        taken,
+        ..
+    } = done.settling;
     match done.result {
         Ok(settled) => {
             transactions.settled(&taken.transaction, &[]);
             let not_held = settled.not_held.first()?;
             // They went back to the queue when they had been held for too long.
             Some(origin.error(&RequestError::SequenceUnknown {
-                verb: how.verb,
+                verb,
                 sequence: i64::try_from(not_held.0).unwrap_or(i64::MAX),
             }))
         }
@@ -139,6 +158,8 @@ pub fn finish(transactions: &mut Transactions, done: Done) -> Option<Outgoing> {
 mod tests {
     use flotilla_model::ids::{LeaseId, Sequence};
     use flotilla_model::name::Name;
+    use proptest::prelude::*;
+    use prost::Message;
 
     use super::*;
 
@@ -190,19 +211,55 @@ mod tests {
 
     #[test]
     fn each_request_type_has_its_settlement() {
+        let to_other = Settlement::Move {
+            to: Name::queue("other").unwrap(),
+        };
         let expected = [
             (Type::AckAll, Some(Settlement::Ack)),
             (Type::AckRange, Some(Settlement::Ack)),
             (Type::NAckAll, Some(Settlement::Return)),
             (Type::NAckRange, Some(Settlement::Return)),
+            (Type::ReQueueAll, Some(to_other.clone())),
+            (Type::ReQueueRange, Some(to_other)),
             (Type::CloseByClient, Some(Settlement::Release)),
             (Type::Get, None),
-            (Type::ReQueueAll, None),
             (Type::CloseByServer, None),
         ];
         for (kind, settlement) in expected {
-            assert_eq!(How::of(kind).map(How::settlement), settlement, "{kind:?}");
+            let request = QueuesDownstreamRequest {
+                re_queue_channel: "other".to_owned(),
+                ..request(kind, "one", &[])
+            };
+            let made = How::of(kind).map(|how| how.settlement(&request).unwrap());
+            assert_eq!(made, settlement, "{kind:?}");
         }
+    }
+
+    #[test]
+    fn a_requeue_without_a_proper_target_takes_nothing() {
+        let mut transactions = two_transactions();
+        for (target, text) in [
+            (
+                "",
+                "cannot requeue messages with empty channel destination ",
+            ),
+            (
+                "a.*",
+                "Error 120: invalid queue name value, cannot be empty, contains wildcards ,white spaces and end with dot",
+            ),
+        ] {
+            for kind in [Type::ReQueueAll, Type::ReQueueRange] {
+                let request = QueuesDownstreamRequest {
+                    re_queue_channel: target.to_owned(),
+                    ..request(kind, "one", &[10])
+                };
+                let how = How::of(kind).unwrap();
+                let (settling, reply) = begin(&mut transactions, how, &request);
+                assert!(settling.is_empty());
+                assert_eq!(reply.unwrap().response.error, text);
+            }
+        }
+        assert_eq!(transactions.held("one").unwrap().len(), 2);
     }
 
     #[test]
@@ -266,5 +323,42 @@ mod tests {
         let (settling, reply) = start(&mut transactions, Type::NAckRange, "one", &[10, 99, 11]);
         assert_eq!(reply.unwrap(), "invalid nack sequence id 99");
         assert_eq!(settling[0].taken.sequences, [Sequence(10)]);
+    }
+
+    proptest! {
+        /// What was bent on its way is settled as it says, or refused; no message is lost sight of.
+        #[test]
+        fn any_bytes_are_refused_or_understood(
+            kind in 0i32..12,
+            sequences in proptest::collection::vec(9i64..13, 0..4),
+            bends in proptest::collection::vec((0usize..40, any::<u8>()), 0..4),
+        ) {
+            let mut transactions = two_transactions();
+            let whole = QueuesDownstreamRequest {
+                re_queue_channel: "other".to_owned(),
+                request_type_data: kind,
+                ..request(Type::Get, "one", &sequences)
+            };
+            let mut bytes = whole.encode_to_vec();
+            let length = bytes.len();
+            for (place, byte) in bends {
+                bytes[place % length] = byte;
+            }
+            let bent = QueuesDownstreamRequest::decode(bytes.as_slice());
+            if let Ok(bent) = bent
+                && let Ok(kind) = Type::try_from(bent.request_type_data)
+                && let Some(how) = How::of(kind)
+            {
+                let (settling, _) = begin(&mut transactions, how, &bent);
+                let taken: usize = settling.iter().map(|one| one.taken.sequences.len()).sum();
+                let held: usize = transactions.ids().iter().map(|id| transactions.held(id).unwrap().len()).sum();
+                prop_assert_eq!(taken + held, 4);
+                for one in settling {
+                    finish(&mut transactions, done(one, Err(BrokerError::OutcomeUnknown)));
+                }
+                let held: usize = transactions.ids().iter().map(|id| transactions.held(id).unwrap().len()).sum();
+                prop_assert_eq!(held, 4);
+            }
+        }
     }
 }
