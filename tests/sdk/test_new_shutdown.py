@@ -35,6 +35,7 @@ def test_every_stream_ends_with_unavailable():
         "send": stub.SendEventsStream(requests()),
         "upstream": stub.QueuesUpstream(requests()),
         "downstream": stub.QueuesDownstream(requests()),
+        "transaction": stub.StreamQueueMessage(requests()),
     }
     for name in ("events", "store"):
         calls[name].initial_metadata()

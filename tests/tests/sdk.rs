@@ -40,6 +40,11 @@ fn kubemq_1_1_0_queues() {
 }
 
 #[test]
+fn kubemq_1_1_0_transactions() {
+    run(Sdk::V1_1_0, "test_old_transactions.py");
+}
+
+#[test]
 fn kubemq_2_4_0_events() {
     run(Sdk::V2_4_0, "test_old_events.py");
 }
@@ -52,6 +57,11 @@ fn kubemq_2_4_0_events_store() {
 #[test]
 fn kubemq_2_4_0_queues() {
     run(Sdk::V2_4_0, "test_old_queues.py");
+}
+
+#[test]
+fn kubemq_2_4_0_transactions() {
+    run(Sdk::V2_4_0, "test_old_transactions.py");
 }
 
 #[test]

@@ -47,6 +47,15 @@ pub fn check(config: &Config) -> Result<(), Problem> {
             format!("at most kubemq.wait_max, {}s", limits.wait_seconds_max),
         );
     }
+    if limits.visibility_seconds_default > limits.visibility_seconds_max {
+        return Problem::at(
+            "kubemq.visibility_default",
+            format!(
+                "at most kubemq.visibility_max, {}s",
+                limits.visibility_seconds_max
+            ),
+        );
+    }
     Ok(())
 }
 

@@ -365,6 +365,10 @@ fn values_that_contradict_each_other_are_refused() {
             "broker.actors_soft_max",
         ),
         ("[kubemq]\nwait_default = \"2h\"", "kubemq.wait_default"),
+        (
+            "[kubemq]\nvisibility_default = \"13h\"",
+            "kubemq.visibility_default",
+        ),
     ] {
         let text = refusal(from_toml(text));
         assert!(text.starts_with(key), "{key} in {text}");

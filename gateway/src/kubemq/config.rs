@@ -79,6 +79,27 @@ pub struct KubemqLimits {
     pub delay_seconds_max: u32,
     /// Deliveries that a message may ask for.
     pub receive_count_max: u32,
+    /// How long a transaction of one message (`StreamQueueMessage`) may hold it unsettled.
+    pub visibility_seconds_max: u32,
+    /// How long it does if it does not say.
+    pub visibility_seconds_default: u32,
+}
+
+impl KubemqLimits {
+    /// How long a receive waits that asks for this.
+    pub fn wait(&self, seconds: i32) -> Duration {
+        asked_or(seconds, self.wait_seconds_default)
+    }
+
+    /// How long a message is held by a transaction that asks for this.
+    pub fn visibility(&self, seconds: i32) -> Duration {
+        asked_or(seconds, self.visibility_seconds_default)
+    }
+}
+
+fn asked_or(seconds: i32, default: u32) -> Duration {
+    let asked = u32::try_from(seconds).ok().filter(|asked| *asked > 0);
+    Duration::from_secs(asked.unwrap_or(default).into())
 }
 
 impl Default for KubemqLimits {
@@ -90,6 +111,8 @@ impl Default for KubemqLimits {
             expiration_seconds_max: 43_200,
             delay_seconds_max: 43_200,
             receive_count_max: 1_024,
+            visibility_seconds_max: 43_200,
+            visibility_seconds_default: 60,
         }
     }
 }
@@ -132,7 +155,7 @@ impl KubemqConfig {
     pub fn check(&self) -> Result<(), GatewayError> {
         let windows = 65_535..=WINDOW_BYTES_MAX;
         let limits = &self.limits;
-        let checks: [(&'static str, bool, String, &'static str); 19] = [
+        let checks: [(&'static str, bool, String, &'static str); 20] = [
             ("host", !self.host.is_empty(), self.host.clone(), "a name"),
             (
                 "version",
@@ -166,6 +189,10 @@ impl KubemqConfig {
             ),
             at_least_one("wait_seconds_default", limits.wait_seconds_default as usize),
             at_least_one("receive_count_max", limits.receive_count_max as usize),
+            at_least_one(
+                "visibility_seconds_default",
+                limits.visibility_seconds_default as usize,
+            ),
             (
                 "receive_messages_max",
                 (1..=LEASE_MESSAGES_MAX).contains(&limits.receive_messages_max),

@@ -44,6 +44,28 @@ pub enum RequestError {
         "Error 122: max messages should be between 1 and max message setting in kubemq config  "
     )]
     MessagesMax,
+    #[error("Error 123: cannot ack the current message")]
+    AckFailed,
+    #[error("Error 124: no active message to ack")]
+    NothingToAck,
+    #[error("Error 125: ack sequence cannot be 0 or negative")]
+    AckSequence,
+    #[error("Error 126: no active message to send")]
+    NothingToSend,
+    #[error(
+        "Error 127: invalid visibility time, cannot be negative or exceed setting in kubemq config"
+    )]
+    Visibility,
+    #[error("Error 128: subscription to queue is already active")]
+    ReceivesAlready,
+    #[error("Error 129: current visibility timer expired")]
+    VisibilityOver,
+    #[error("Error 130: error during send message to queue")]
+    SendFailed,
+    #[error("Error 131: invalid queue message")]
+    NoMessage,
+    #[error("Error 132: invalid stream queue messages request type")]
+    StreamType,
     #[error(
         "Error 133: invalid expiration seconds, exceed max expiration seconds setting in kubemq config"
     )]
@@ -58,6 +80,10 @@ pub enum RequestError {
         "Error 136: invalid wait timeout, value cannot be negative or exceed max wait timeout seconds setting in kubemq config"
     )]
     WaitTimeout,
+    #[error("Error 137: no active message to reject")]
+    NothingToReject,
+    #[error("Error 138: no new message in queue, wait time expired")]
+    NothingInTime,
     #[error("Error 207: invalid subscribe type")]
     SubscribeType,
     #[error("Error 409: server is in shutdown mode")]

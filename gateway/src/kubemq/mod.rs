@@ -4,7 +4,7 @@
 //!   service      one method per call of the protocol
 //!     |- ping, events_send, events_subscribe -> store_subscribe
 //!     |- queue_send <- upstream
-//!     |- queue_receive, downstream
+//!     |- queue_receive, downstream, transaction
 //!   shapes, validate, convert, error: what requests may be, must be, become, and are told
 //! ```
 
@@ -23,6 +23,7 @@ mod service;
 mod shapes;
 mod slices;
 mod store_subscribe;
+mod transaction;
 mod upstream;
 mod validate;
 

@@ -1,7 +1,6 @@
 //! The unary queue reads: receive, peek, and emptying a queue.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use flotilla_broker::{BrokerError, Receive};
 use flotilla_model::command::{Selection, Settlement};
@@ -77,7 +76,7 @@ async fn take(
             queue: queue.clone(),
             messages_max,
             bytes_max,
-            wait: wait(context, request),
+            wait: context.config.limits.wait(request.wait_time_seconds),
             fill: context.fill(),
             visibility: None,
         }))
@@ -120,7 +119,7 @@ async fn peek(
         queue.clone(),
         messages_max,
         bytes_max,
-        wait(context, request),
+        context.config.limits.wait(request.wait_time_seconds),
     );
     let peeked = match context.until_ending(peeking).await? {
         // A queue that nobody has used yet has no messages; that is no error.
@@ -136,14 +135,6 @@ async fn peek(
 
 fn wanted(request: &ReceiveQueueMessagesRequest) -> u32 {
     u32::try_from(request.max_number_of_messages).unwrap_or(1)
-}
-
-fn wait(context: &Context, request: &ReceiveQueueMessagesRequest) -> Duration {
-    let seconds = match u32::try_from(request.wait_time_seconds) {
-        Ok(seconds) if seconds > 0 => seconds,
-        _ => context.config.limits.wait_seconds_default,
-    };
-    Duration::from_secs(u64::from(seconds))
 }
 
 /// Removes all available messages of a queue, at once: there is nothing to wait for.

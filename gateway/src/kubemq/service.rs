@@ -19,7 +19,9 @@ use super::protocol::{
     StreamQueueMessagesResponse, Subscribe,
 };
 use super::upstream::UpstreamExchange;
-use super::{downstream, events_send, events_subscribe, exchange, ping, queue_receive, queue_send};
+use super::{
+    downstream, events_send, events_subscribe, exchange, ping, queue_receive, queue_send, transaction,
+};
 use crate::transport::gate::Written;
 
 /// Serves every call of one listener.
@@ -148,13 +150,17 @@ impl Kubemq for Service {
         ))))
     }
 
-    type StreamQueueMessageStream = NoItems<Result<StreamQueueMessagesResponse, Status>>;
+    type StreamQueueMessageStream = BoxStream<'static, Result<StreamQueueMessagesResponse, Status>>;
 
     async fn stream_queue_message(
         &self,
-        _: Request<Streaming<StreamQueueMessagesRequest>>,
+        request: Request<Streaming<StreamQueueMessagesRequest>>,
     ) -> Result<Response<Self::StreamQueueMessageStream>, Status> {
-        not_served("StreamQueueMessage (transactions of one message)")
+        let context = Arc::clone(&self.context);
+        Ok(Response::new(Box::pin(transaction::stream(
+            context,
+            request.into_inner(),
+        ))))
     }
 
     type SubscribeToRequestsStream = NoItems<Result<CommandOrQuery, Status>>;

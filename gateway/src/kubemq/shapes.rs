@@ -124,6 +124,7 @@ mod tests {
         fn any_bytes_are_counted(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             prop_assert!(Parts::of::<QueuesUpstreamRequest>(&bytes).all <= bytes.len());
             prop_assert!(Parts::of::<QueuesDownstreamRequest>(&bytes).all <= 2 * bytes.len());
+            prop_assert!(Parts::of::<StreamQueueMessagesRequest>(&bytes).all <= bytes.len());
         }
     }
 }

@@ -9,7 +9,7 @@ use super::error::RequestError;
 use super::protocol::subscribe::{EventsStoreType, SubscribeType};
 use super::protocol::{
     AckAllQueueMessagesRequest, Event, QueueMessage, QueueMessagePolicy, QueuesDownstreamRequest,
-    ReceiveQueueMessagesRequest, Subscribe,
+    ReceiveQueueMessagesRequest, StreamQueueMessagesRequest, Subscribe,
 };
 
 /// Item prefixes of a channel that names several targets; a bare name with one of them is a
@@ -123,6 +123,27 @@ pub fn downstream_get(
         return Err(RequestError::WaitTimeout);
     }
     Ok(queue)
+}
+
+/// The receive of a transaction of one message, and its queue.
+pub fn transaction_receive(
+    request: &StreamQueueMessagesRequest,
+    limits: &KubemqLimits,
+) -> Result<Name, RequestError> {
+    id("request id", &request.request_id)?;
+    client_id(&request.client_id)?;
+    let queue = queue_name(&request.channel)?;
+    visibility(request.visibility_seconds, limits)?;
+    wait_seconds(request.wait_time_seconds, limits)?;
+    Ok(queue)
+}
+
+/// How long a message is to be held; 0 leaves it to the settings.
+pub fn visibility(seconds: i32, limits: &KubemqLimits) -> Result<(), RequestError> {
+    if !within(seconds, limits.visibility_seconds_max) {
+        return Err(RequestError::Visibility);
+    }
+    Ok(())
 }
 
 /// The ids of a request on a downstream, which all its answers carry.

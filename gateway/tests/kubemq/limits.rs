@@ -7,7 +7,7 @@ use flotilla_gateway::KubemqConfig;
 use flotilla_gateway::kubemq::protocol::QueuesDownstreamRequestType as Type;
 use flotilla_gateway::kubemq::protocol::{
     Empty, QueueMessagesBatchRequest, QueuesDownstreamRequest, QueuesInfoRequest,
-    QueuesUpstreamRequest, Request, Response, StreamQueueMessagesRequest, Subscribe,
+    QueuesUpstreamRequest, Request, Response, Subscribe,
 };
 use flotilla_model::name::Name;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -40,7 +40,6 @@ async fn pings_of_a_client_without_calls_are_tolerated() {
 async fn calls_that_are_not_served_say_so() {
     let gateway = Gateway::start().await;
     let mut client = gateway.client().await;
-    let no_requests = futures::stream::empty::<StreamQueueMessagesRequest>();
     let refused = [
         client.send_request(Request::default()).await.unwrap_err(),
         client.send_response(Response::default()).await.unwrap_err(),
@@ -52,7 +51,6 @@ async fn calls_that_are_not_served_say_so() {
             .subscribe_to_requests(Subscribe::default())
             .await
             .unwrap_err(),
-        client.stream_queue_message(no_requests).await.unwrap_err(),
     ];
     for status in refused {
         assert_eq!(status.code(), Code::Unimplemented);

@@ -5,6 +5,7 @@
 
 mod events;
 mod hands;
+mod hostile;
 mod limits;
 mod queues;
 mod requeue;
@@ -14,3 +15,4 @@ mod shutdown;
 mod store;
 mod streams;
 mod support;
+mod transactions;

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use flotilla_gateway::kubemq::protocol::kubemq_client::KubemqClient;
 use flotilla_gateway::kubemq::protocol::{
     Event, EventReceive, QueueMessage, QueuesDownstreamRequest, QueuesDownstreamRequestType,
-    QueuesDownstreamResponse, Subscribe,
+    QueuesDownstreamResponse, StreamQueueMessagesRequest, StreamQueueMessagesResponse,
+    StreamRequestType, Subscribe,
 };
 use flotilla_model::name::Name;
 use futures::Stream;
@@ -225,5 +226,96 @@ pub fn a_get(
         wait_timeout,
         auto_ack,
         ..QueuesDownstreamRequest::default()
+    }
+}
+
+/// One transaction of an older client, its two sides in the open.
+pub struct Transaction {
+    requests: Option<mpsc::Sender<StreamQueueMessagesRequest>>,
+    responses: Streaming<StreamQueueMessagesResponse>,
+    queue: String,
+}
+
+impl Transaction {
+    pub async fn open(client: &mut Client, queue: &str) -> Self {
+        let (requests, stream) = requests();
+        let responses = soon(client.stream_queue_message(stream)).await.unwrap();
+        Self {
+            requests: Some(requests),
+            responses: responses.into_inner(),
+            queue: queue.to_owned(),
+        }
+    }
+
+    /// With a message in hand.
+    pub async fn holding(
+        client: &mut Client,
+        queue: &str,
+        visibility: i32,
+    ) -> (Self, QueueMessage) {
+        let mut transaction = Self::open(client, queue).await;
+        let answer = transaction
+            .ask(StreamRequestType::ReceiveMessage, |request| {
+                request.visibility_seconds = visibility;
+                request.wait_time_seconds = 10;
+            })
+            .await;
+        assert!(!answer.is_error, "{}", answer.error);
+        let message = answer.message.unwrap();
+        (transaction, message)
+    }
+
+    pub async fn send(
+        &self,
+        kind: StreamRequestType,
+        change: impl FnOnce(&mut StreamQueueMessagesRequest),
+    ) {
+        let mut request = StreamQueueMessagesRequest {
+            request_id: format!("{kind:?}"),
+            client_id: "consumer".to_owned(),
+            stream_request_type_data: kind as i32,
+            channel: self.queue.clone(),
+            ..StreamQueueMessagesRequest::default()
+        };
+        change(&mut request);
+        self.requests.as_ref().unwrap().send(request).await.unwrap();
+    }
+
+    pub async fn answer(&mut self) -> StreamQueueMessagesResponse {
+        soon(self.responses.message()).await.unwrap().unwrap()
+    }
+
+    pub async fn ask(
+        &mut self,
+        kind: StreamRequestType,
+        change: impl FnOnce(&mut StreamQueueMessagesRequest),
+    ) -> StreamQueueMessagesResponse {
+        self.send(kind, change).await;
+        let answer = self.answer().await;
+        assert_eq!(answer.stream_request_type_data, kind as i32);
+        assert_eq!(answer.request_id, format!("{kind:?}"));
+        answer
+    }
+
+    /// The last answer to a request: the stream ends after it, though this side is open.
+    pub async fn finish(
+        mut self,
+        kind: StreamRequestType,
+        change: impl FnOnce(&mut StreamQueueMessagesRequest),
+    ) -> StreamQueueMessagesResponse {
+        let answer = self.ask(kind, change).await;
+        self.end().await.unwrap();
+        answer
+    }
+
+    /// The client says that it has no more requests.
+    pub fn half_close(&mut self) {
+        self.requests = None;
+    }
+
+    pub async fn end(&mut self) -> Result<(), Status> {
+        let rest = soon(self.responses.message()).await?;
+        assert_eq!(rest, None);
+        Ok(())
     }
 }

@@ -60,6 +60,26 @@ pub(super) const KEYS: &[Key] = &[
         },
     ),
     amount(
+        "kubemq.visibility_max",
+        "12h",
+        Unit::Seconds,
+        1,
+        30 * 86_400,
+        |c, n| {
+            c.kubemq.limits.visibility_seconds_max = n as u32;
+        },
+    ),
+    amount(
+        "kubemq.visibility_default",
+        "1m",
+        Unit::Seconds,
+        1,
+        30 * 86_400,
+        |c, n| {
+            c.kubemq.limits.visibility_seconds_default = n as u32;
+        },
+    ),
+    amount(
         "kubemq.expiration_max",
         "12h",
         Unit::Seconds,
