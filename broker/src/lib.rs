@@ -38,7 +38,8 @@ mod topic;
 mod wake;
 
 pub use api::admin::{
-    DamagedRange, GroupDetail, Health, ObjectSummary, Page, QueueDetail, ShardHealth, TopicDetail,
+    DamagedRange, GroupDetail, Health, ObjectSummary, Page, QueueDetail, QueueSpan, ShardHealth,
+    TopicDetail,
 };
 pub use api::cluster::{ClusterDetail, NodeDetail, ShardDetail};
 pub use api::error::BrokerError;

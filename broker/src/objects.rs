@@ -6,10 +6,10 @@ use bincode::{Decode, Encode};
 use flotilla_cluster::Shard;
 use flotilla_model::ids::{LeaseId, ObjectId, Sequence, SessionId, ShardId};
 use flotilla_model::name::{Kind, Name};
-use flotilla_model::query::{self, CursorInfo};
+use flotilla_model::query::{self, CursorInfo, QueueInfo};
 use flotilla_model::records::{NeedsKeys, Records};
 
-use crate::api::admin::{GroupDetail, ObjectSummary, QueueDetail, TopicDetail};
+use crate::api::admin::{GroupDetail, ObjectSummary, QueueDetail, QueueSpan, TopicDetail};
 use crate::api::error::BrokerError;
 use crate::api::topic::Start;
 use crate::core::Core;
@@ -62,7 +62,30 @@ pub(crate) async fn queue(core: &Core, queue: &Name) -> Result<QueueDetail, Faul
         .read(|records| query::queue_info(records, queue))
         .await?;
     let info = found.ok_or_else(|| missing(queue))?;
-    Ok(QueueDetail {
+    Ok(queue_detail(core, shard, queue, &info))
+}
+
+/// The same, with where what it holds begins.
+pub(crate) async fn queue_span(core: &Core, queue: &Name) -> Result<QueueSpan, Fault> {
+    let shard = led(core, queue).await?;
+    let found = shard
+        .read(|records| {
+            let Some(info) = query::queue_info(records, queue)? else {
+                return Ok(None);
+            };
+            let first = query::queue_first(records, info.object)?;
+            Ok(Some((info, first)))
+        })
+        .await?;
+    let (info, first) = found.ok_or_else(|| missing(queue))?;
+    Ok(QueueSpan {
+        detail: queue_detail(core, shard, queue, &info),
+        first,
+    })
+}
+
+fn queue_detail(core: &Core, shard: &Shard, queue: &Name, info: &QueueInfo) -> QueueDetail {
+    QueueDetail {
         name: queue.clone(),
         shard: shard.id(),
         settings: info.settings.as_ref().clone(),
@@ -77,7 +100,7 @@ pub(crate) async fn queue(core: &Core, queue: &Name) -> Result<QueueDetail, Faul
         expired_total: info.expired_total,
         dead_lettered_total: info.dead_lettered_total,
         subscriber_count: core.queues.subscribers(queue),
-    })
+    }
 }
 
 /// The durable cursors of a topic, with those who read through them.

@@ -118,6 +118,15 @@ pub struct QueueDetail {
     pub subscriber_count: u64,
 }
 
+/// A queue, and where what it holds begins.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct QueueSpan {
+    /// Everything else about it.
+    pub detail: QueueDetail,
+    /// The oldest message that is ready or held, if there is one: what is not yet due has no place.
+    pub first: Option<Sequence>,
+}
+
 /// A durable cursor of a topic and who shares it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct GroupDetail {

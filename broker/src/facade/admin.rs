@@ -8,7 +8,7 @@ use flotilla_model::name::{Kind, Name};
 use flotilla_model::outcome::Outcome;
 use flotilla_model::settings::{QueueSettings, TopicSettings};
 
-use crate::api::admin::{GroupDetail, QueueDetail, TopicDetail};
+use crate::api::admin::{GroupDetail, QueueDetail, QueueSpan, TopicDetail};
 use crate::api::error::BrokerError;
 use crate::api::topic::Start;
 use crate::convert::unexpected;
@@ -32,6 +32,14 @@ impl Broker {
         check_kind(queue, Kind::Queue)?;
         let here = || objects::queue(&self.inner.core, queue);
         self.at_leader(queue, here, Question::Queue(queue.clone()))
+            .await
+    }
+
+    /// The same, with where what it holds begins.
+    pub async fn queue_span(&self, queue: &Name) -> Result<QueueSpan, BrokerError> {
+        check_kind(queue, Kind::Queue)?;
+        let here = || objects::queue_span(&self.inner.core, queue);
+        self.at_leader(queue, here, Question::QueueSpan(queue.clone()))
             .await
     }
 

@@ -54,6 +54,7 @@ pub(crate) enum Question {
         after: Option<Name>,
         limit: u32,
     },
+    QueueSpan(Name),
 }
 
 impl Core {
@@ -80,6 +81,7 @@ pub(crate) async fn answer(core: &Arc<Core>, request: Bytes) -> Result<Bytes, St
     let framed = match question {
         Question::Topic(name) => frame(objects::topic(core, checked(&name)?).await),
         Question::Queue(name) => frame(objects::queue(core, checked(&name)?).await),
+        Question::QueueSpan(name) => frame(objects::queue_span(core, checked(&name)?).await),
         Question::Groups(topic) => frame(objects::groups(core, checked(&topic)?).await),
         Question::ResetGroup { topic, group, to } => {
             frame(objects::reset_group(core, checked(&topic)?, &group, to).await)

@@ -18,7 +18,9 @@ pub use metadata::{
     ClusterRecord, MetadataView, NodeRecord, PlacementRecord, metadata, node_by_disk,
 };
 pub use outbox::{OutboxItem, outbox_pending};
-pub use queue::{LeaseInfo, QueueInfo, lease_get, queue_info, queue_info_of, queue_peek};
+pub use queue::{
+    LeaseInfo, QueueInfo, lease_get, queue_first, queue_info, queue_info_of, queue_peek,
+};
 pub use sessions::{remembers_node, session_nodes};
 pub use shard::{ShardStats, next_due, shard_stats};
 pub use topic::{

@@ -9,7 +9,7 @@ use crate::key::{Key, TrieId};
 use crate::name::{Kind, Name};
 use crate::objects::find_by_name;
 use crate::outcome::LeasedMessage;
-use crate::queue::shown;
+use crate::queue::{sequence_at, shown};
 use crate::record::{LeaseState, Queue, QueuePage};
 use crate::records::{NeedsKeys, Records, find};
 use crate::settings::QueueSettings;
@@ -97,6 +97,20 @@ pub fn queue_info_of(
         dead_lettered_total: queue.dead_lettered_total,
         purged_total: queue.purged_total,
     }))
+}
+
+/// The sequence of the oldest message that has a place in a queue: that is not delayed.
+pub fn queue_first(records: &dyn Records, object: ObjectId) -> Result<Option<Sequence>, NeedsKeys> {
+    let Some(queue) = super::object::<Queue>(records, object)? else {
+        return Ok(None);
+    };
+    let trie_id = TrieId::Pages(object);
+    let Some(page) = trie::next(records, trie_id, queue.pages_height, 0)? else {
+        return Ok(None);
+    };
+    let found = find::<QueuePage>(records, Key::QueuePage(object, page))?;
+    let first = found.and_then(|found| found.messages.first().map(|message| message.place));
+    Ok(first.map(|place| sequence_at(page, place)))
 }
 
 /// The messages that would be leased next, shown as if they were: without the expired ones.

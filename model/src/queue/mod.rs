@@ -31,7 +31,7 @@ pub(crate) use deliver::fire_delayed;
 pub(crate) use enqueue::enqueue;
 pub(crate) use expire::fire_expiry;
 pub(crate) use lease::{Wanted, lease, shown};
-pub(crate) use page::bury_step;
+pub(crate) use page::{bury_step, sequence_at};
 pub(crate) use purge::purge_step;
 pub(crate) use settle::{end_lease, extend, fire_lease, settle};
 

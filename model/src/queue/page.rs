@@ -17,7 +17,7 @@ pub(super) fn place_of(sequence: u64) -> (u64, u8) {
 }
 
 /// The sequence of a place in a page.
-pub(super) fn sequence_at(page: u64, place: u8) -> Sequence {
+pub(crate) fn sequence_at(page: u64, place: u8) -> Sequence {
     Sequence(page * PAGE_MESSAGES + u64::from(place))
 }
 

@@ -216,3 +216,28 @@ fn an_extended_lease_is_returned_at_its_last_deadline() {
         Outcome::Refused(Refusal::StaleLease { .. })
     ));
 }
+
+#[test]
+fn a_queue_begins_with_its_oldest_message_that_is_ready_or_held() {
+    let mut shard = Shard::new();
+    let first = |shard: &Shard| {
+        let object = shard.queue(&jobs()).object;
+        query::queue_first(&shard.state, object).unwrap()
+    };
+    let late = QueuePolicy {
+        delay_ms: 500,
+        ..QueuePolicy::default()
+    };
+    shard.run(enqueue(&jobs(), 1, late));
+    assert_eq!(first(&shard), None, "what is not due has no place yet");
+    shard.run(plain(100));
+    let (held, _) = shard.lease(&jobs(), 40);
+    let (other, _) = shard.lease(&jobs(), 10);
+    assert_eq!(first(&shard), Some(Sequence(1)));
+    shard.run(settle(held, Settlement::Ack));
+    assert_eq!(first(&shard), Some(Sequence(41)));
+    shard.run(settle(other, Settlement::Return));
+    assert_eq!(first(&shard), Some(Sequence(51)));
+    shard.run(Command::Purge { queue: jobs() });
+    assert_eq!(first(&shard), None);
+}
