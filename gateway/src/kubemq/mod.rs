@@ -4,7 +4,7 @@
 //!   service      one method per call of the protocol
 //!     |- ping, events_send, events_subscribe -> store_subscribe
 //!     |- queue_send <- upstream
-//!     |- queue_receive, downstream, transaction
+//!     |- queue_receive, downstream, transaction, queues_info
 //!   shapes, validate, convert, error: what requests may be, must be, become, and are told
 //! ```
 
@@ -19,6 +19,7 @@ mod exchange;
 mod ping;
 mod queue_receive;
 mod queue_send;
+mod queues_info;
 mod service;
 mod shapes;
 mod slices;

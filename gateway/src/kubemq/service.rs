@@ -20,7 +20,8 @@ use super::protocol::{
 };
 use super::upstream::UpstreamExchange;
 use super::{
-    downstream, events_send, events_subscribe, exchange, ping, queue_receive, queue_send, transaction,
+    downstream, events_send, events_subscribe, exchange, ping, queue_receive, queue_send,
+    queues_info, transaction,
 };
 use crate::transport::gate::Written;
 
@@ -188,8 +189,10 @@ impl Kubemq for Service {
 
     async fn queues_info(
         &self,
-        _: Request<QueuesInfoRequest>,
+        request: Request<QueuesInfoRequest>,
     ) -> Result<Response<QueuesInfoResponse>, Status> {
-        not_served("QueuesInfo")
+        queues_info::answer(&self.context, request.into_inner())
+            .await
+            .map(Response::new)
     }
 }

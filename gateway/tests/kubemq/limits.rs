@@ -6,8 +6,8 @@ use bytes::Bytes;
 use flotilla_gateway::KubemqConfig;
 use flotilla_gateway::kubemq::protocol::QueuesDownstreamRequestType as Type;
 use flotilla_gateway::kubemq::protocol::{
-    Empty, QueueMessagesBatchRequest, QueuesDownstreamRequest, QueuesInfoRequest,
-    QueuesUpstreamRequest, Request, Response, Subscribe,
+    Empty, QueueMessagesBatchRequest, QueuesDownstreamRequest, QueuesUpstreamRequest, Request,
+    Response, Subscribe,
 };
 use flotilla_model::name::Name;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -43,10 +43,6 @@ async fn calls_that_are_not_served_say_so() {
     let refused = [
         client.send_request(Request::default()).await.unwrap_err(),
         client.send_response(Response::default()).await.unwrap_err(),
-        client
-            .queues_info(QueuesInfoRequest::default())
-            .await
-            .unwrap_err(),
         client
             .subscribe_to_requests(Subscribe::default())
             .await

@@ -8,6 +8,7 @@ mod hands;
 mod hostile;
 mod limits;
 mod queues;
+mod queues_info;
 mod requeue;
 #[path = "../shared/mod.rs"]
 mod shared;
