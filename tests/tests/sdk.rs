@@ -70,6 +70,11 @@ fn kubemq_3_6_0_basics() {
 }
 
 #[test]
+fn kubemq_3_6_0_queues() {
+    run(Sdk::V3_6_0, "test_mid_queues.py");
+}
+
+#[test]
 fn kubemq_4_1_5_events() {
     run(Sdk::V4_1_5, "test_new_events.py");
 }
