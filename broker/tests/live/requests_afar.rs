@@ -123,6 +123,33 @@ async fn a_token_is_good_on_every_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_outlives_its_responder_on_another_node_as_long_as_somebody_waits() {
+    let fleet = Fleet::start().await;
+    let responder = serve(fleet.broker(1), "a", None).await;
+    let fails = ask(fleet.broker(0), request("a", "fails"));
+    taken(&responder, 1).await;
+    let waits = Request {
+        when_nobody: WhenNobody::Wait,
+        ..request("a", "waits")
+    };
+    let waits = ask(fleet.broker(0), waits);
+    let call = taken(&responder, 1).await[0].call;
+    let token = responder.token(call);
+    drop(responder);
+    let lost = answer(fails).await;
+    assert!(
+        matches!(lost, Err(BrokerError::ResponderLost { .. })),
+        "{lost:?}"
+    );
+    // What nobody waits for is over there too; the other goes on.
+    under_way(fleet.broker(1), 1).await;
+    let said = fleet.broker(2).reply(vec![(token, reply("still"))]);
+    assert_eq!(said, [Ok(())]);
+    assert_eq!(text_of(&answer(waits).await.unwrap().message), "still");
+    under_way(fleet.broker(1), 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_a_member_left_untaken_goes_to_another_node() {
     let fleet = Fleet::start().await;
     let leaves = serve(fleet.broker(1), "a", Some("g")).await;

@@ -15,7 +15,7 @@ use crate::hub::request::check;
 use crate::hub::request::hub::RequestHub;
 use crate::hub::request::letter::Contents;
 use crate::hub::request::mail::Mail;
-use crate::hub::request::parcel::ReplyParcel;
+use crate::hub::request::parcel::{Parcel, ReplyParcel};
 use crate::hub::request::serve::close;
 use crate::hub::table::Told;
 
@@ -75,8 +75,18 @@ impl RequestHub {
                 (Ok(reply), Some(seal)) => {
                     self.reply_sealed(core, &mut state, id, &seal, reply, &mut mail)
                 }
+                // It may still come by token. Who would rather wait goes on waiting for it.
+                (Err(Absence::Lost), _)
+                    if state.calls.get(id).is_some_and(|call| !call.fails_early) =>
+                {
+                    Ok(())
+                }
                 (Err(absence), _) => {
                     state.withdraw(id, Party::Node(node), absence, &mut mail);
+                    if absence == Absence::Lost {
+                        let parcels = mail.nodes.entry(node).or_default();
+                        parcels.push(Parcel::Over(id));
+                    }
                     Ok(())
                 }
             };

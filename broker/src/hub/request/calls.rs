@@ -120,16 +120,12 @@ impl Calls {
         }
     }
 
-    /// Ends a call that nobody can reply to any more, unless it is to wait in any case.
-    pub fn end_if_vain(&mut self, id: CallId) -> Option<(Call, Absence)> {
+    /// Why a call goes on in vain: nobody has it any more, and whoever asked does not want to wait.
+    pub fn vain(&self, id: CallId) -> Option<Absence> {
         let call = self.calls.get(&id)?;
-        let absence = call.absence;
         // Whoever waits for somebody to come still learns that those who are there are overloaded.
-        let is_over = call.fails_early || absence == Absence::Busy;
-        if !call.with.is_empty() || !is_over {
-            return None;
-        }
-        Some((self.end(id)?, absence))
+        let is_over = call.fails_early || call.absence == Absence::Busy;
+        (call.with.is_empty() && is_over).then_some(call.absence)
     }
 
     /// Ends a call without more ado.
@@ -234,18 +230,18 @@ mod tests {
     }
 
     #[test]
-    fn a_call_ends_when_the_last_who_has_it_is_gone() {
+    fn a_call_is_vain_when_the_last_who_has_it_is_gone() {
         let mut calls = Calls::new();
         let id = calls.open(call(Instant::now(), true));
         for party in [ONE, TWO] {
             calls.give(id, party, Vec::new());
         }
         assert!(calls.withdraw(id, ONE, Absence::Lost).is_some());
-        assert!(calls.end_if_vain(id).is_none(), "another one has it");
+        assert_eq!(calls.vain(id), None, "another one has it");
         assert!(calls.withdraw(id, ONE, Absence::Lost).is_none());
         assert!(calls.withdraw(id, TWO, Absence::Nobody).is_some());
-        let (_, absence) = calls.end_if_vain(id).expect("nobody is left");
-        assert_eq!(absence, Absence::Lost);
+        assert_eq!(calls.vain(id), Some(Absence::Lost));
+        calls.end(id);
         assert_empty(&calls);
     }
 
@@ -292,13 +288,14 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_waits_ends_early_only_if_all_are_busy() {
+    fn a_call_that_waits_is_vain_only_if_all_are_busy() {
         let mut calls = Calls::new();
         let id = calls.open(call(Instant::now(), false));
-        assert!(calls.end_if_vain(id).is_none());
+        assert_eq!(calls.vain(id), None);
         calls.give(id, ONE, Vec::new());
         calls.withdraw(id, ONE, Absence::Busy);
-        assert!(calls.end_if_vain(id).is_some());
+        assert_eq!(calls.vain(id), Some(Absence::Busy));
+        calls.end(id);
         assert_empty(&calls);
     }
 

@@ -213,8 +213,21 @@ impl State {
     }
 
     fn end_if_vain(&mut self, id: CallId, mail: &mut Mail) {
-        if let Some((call, absence)) = self.calls.end_if_vain(id) {
-            mail.tell(call, Err(absence));
+        let Some(absence) = self.calls.vain(id) else {
+            return;
+        };
+        let there = self.calls.get(id).and_then(Call::asker_there);
+        match there {
+            // Who took it may still reply by its token. The node that asked knows whether anybody waits for
+            // that; if not, it says so.
+            Some((node, call)) if absence == Absence::Lost => {
+                mail.send_back(node, call, Err(absence));
+            }
+            _ => {
+                if let Some(call) = self.calls.end(id) {
+                    mail.tell(call, Err(absence));
+                }
+            }
         }
     }
 
