@@ -8,6 +8,7 @@ use flotilla_model::ids::{LeaseId, ObjectId, Sequence, SessionId, ShardId};
 use flotilla_model::name::{Kind, Name};
 use flotilla_model::query::{self, CursorInfo, QueueInfo};
 use flotilla_model::records::{NeedsKeys, Records};
+use flotilla_model::settings::ShardDefaults;
 
 use crate::api::admin::{GroupDetail, ObjectSummary, QueueDetail, QueueSpan, TopicDetail};
 use crate::api::error::BrokerError;
@@ -101,6 +102,24 @@ fn queue_detail(core: &Core, shard: &Shard, queue: &Name, info: &QueueInfo) -> Q
         dead_lettered_total: info.dead_lettered_total,
         subscriber_count: core.queues.subscribers(queue),
     }
+}
+
+/// What a topic or queue begins with that nobody has configured; nothing if it is there already.
+pub(crate) async fn unclaimed(core: &Core, name: &Name) -> Result<Option<ShardDefaults>, Fault> {
+    let shard = led(core, name).await?;
+    let found = shard
+        .read(|records| {
+            let is_there = match name.kind() {
+                Kind::Queue => query::queue_info(records, name)?.is_some(),
+                _ => query::topic_info(records, name)?.is_some(),
+            };
+            if is_there {
+                return Ok(None);
+            }
+            Ok(Some(query::shard_stats(records)?.defaults))
+        })
+        .await?;
+    Ok(found.map(|defaults| defaults.as_ref().clone()))
 }
 
 /// The durable cursors of a topic, with those who read through them.

@@ -121,7 +121,7 @@ impl Broker {
     }
 
     /// Asks the leader of a name's shard, here or on another node.
-    async fn at_leader<T: Decode<()>, F: Future<Output = Result<T, Fault>>>(
+    pub(super) async fn at_leader<T: Decode<()>, F: Future<Output = Result<T, Fault>>>(
         &self,
         name: &Name,
         here: impl Fn() -> F,
@@ -134,7 +134,7 @@ impl Broker {
             .await
     }
 
-    async fn run_plain(&self, name: &Name, command: Command) -> Result<(), BrokerError> {
+    pub(super) async fn run_plain(&self, name: &Name, command: Command) -> Result<(), BrokerError> {
         match self.run(name, command).await? {
             Outcome::Done => Ok(()),
             other => Err(unexpected(&other)),

@@ -3,6 +3,7 @@
 mod admin;
 mod cluster;
 mod list;
+mod names;
 mod requests;
 mod status;
 mod store;

@@ -44,6 +44,16 @@ pub(crate) struct ListNames {
     pub limit: usize,
 }
 
+/// Lists a name from now on that nothing was sent to yet.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Introduce(pub Arc<Name>);
+
+/// Lists a name no longer; false if it was not listed.
+#[derive(Message)]
+#[rtype(result = "bool")]
+pub(crate) struct Forget(pub Name);
+
 /// Another node told of its listeners.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -137,6 +147,9 @@ impl HubActor {
         let id = self.table.next_id();
         let listener = Arc::new(Listener::new(id, self.bounds, Arc::clone(&self.bell)));
         self.table.join(Arc::clone(&listener), key.clone(), pattern);
+        if let Some(name) = key.exact_name() {
+            self.names.note(&name, 0, 0, Instant::now());
+        }
         let version = self.core.hubs.change(|interest| interest.join(key));
         self.show_listeners();
         Ok((listener, version))
@@ -362,6 +375,22 @@ impl Handler<ListNames> for HubActor {
             (name, seen, listeners)
         });
         MessageResult(counted.collect())
+    }
+}
+
+impl Handler<Introduce> for HubActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Introduce, _: &mut Context<Self>) {
+        self.names.note(&message.0, 0, 0, Instant::now());
+    }
+}
+
+impl Handler<Forget> for HubActor {
+    type Result = bool;
+
+    fn handle(&mut self, message: Forget, _: &mut Context<Self>) -> bool {
+        self.names.drop_name(&message.0)
     }
 }
 

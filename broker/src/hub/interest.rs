@@ -4,6 +4,7 @@
 //! behind, or new, is told everything.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use bincode::{Decode, Encode};
 use flotilla_model::name::{Kind, Name};
@@ -48,6 +49,13 @@ impl Key {
             group,
         };
         Ok((key, matched))
+    }
+
+    /// The name that it is for, if that is one and no pattern.
+    pub fn exact_name(&self) -> Option<Arc<Name>> {
+        let is_exact = Pattern::parse(&self.pattern).is_ok_and(|pattern| pattern.is_exact());
+        let name = is_exact.then(|| Name::new(&self.namespace, self.kind, &self.pattern));
+        Some(Arc::new(name?.ok()?))
     }
 
     /// What its texts weigh.

@@ -1,6 +1,8 @@
-//! Lists of the names that signals or requests were sent to lately, over all nodes.
+//! Lists of the names that signals or requests were sent to lately, over all nodes: what is on them, and what
+//! is put on them or taken off by itself.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bincode::{Decode, Encode};
@@ -9,7 +11,7 @@ use flotilla_model::name::{Kind, Name};
 
 use crate::api::error::BrokerError;
 use crate::core::Core;
-use crate::hub::actor::ListNames;
+use crate::hub::actor::{Forget, Introduce, ListNames};
 use crate::peers::ask::Question;
 
 /// A node that does not say what it knows in this time is left out.
@@ -61,17 +63,58 @@ impl Core {
     ) -> Result<Vec<UsedName>, BrokerError> {
         let own = self.used_names(kind, after.clone(), limit).await?;
         let question = question(kind, after, limit);
-        let asking = self.hubs.reachable().into_iter().map(|node| {
-            let asking = self.ask::<Vec<UsedName>>(node, &question);
-            tokio::time::timeout(ANSWER_MAX, asking)
-        });
-        let answers = futures::future::join_all(asking).await;
         let mut names: BTreeMap<Name, UsedName> = BTreeMap::new();
-        for found in answers.into_iter().filter_map(|answer| answer.ok()?.ok()) {
+        for found in self.ask_others(&question).await {
             add(&mut names, found);
         }
         add(&mut names, own);
         Ok(names.into_values().take(limit).collect())
+    }
+
+    /// Lists a name on this node from now on, though nothing was sent to it yet.
+    pub async fn introduce_name(&self, name: Name) -> Result<(), BrokerError> {
+        let name = Arc::new(name);
+        if name.kind() == Kind::Signal {
+            let introducing = self.hub()?.send(Introduce(name)).await;
+            return introducing.map_err(|_| BrokerError::ShuttingDown);
+        }
+        self.requests.introduce(&name);
+        Ok(())
+    }
+
+    /// The same on this node and every other that answers.
+    pub async fn introduce_name_everywhere(&self, name: Name) -> Result<(), BrokerError> {
+        self.introduce_name(name.clone()).await?;
+        self.ask_others::<()>(&Question::IntroduceName(name)).await;
+        Ok(())
+    }
+
+    /// Lists a name on this node no longer; false if it was not listed.
+    pub async fn forget_name(&self, name: &Name) -> Result<bool, BrokerError> {
+        if name.kind() == Kind::Signal {
+            let forgetting = self.hub()?.send(Forget(name.clone())).await;
+            return forgetting.map_err(|_| BrokerError::ShuttingDown);
+        }
+        Ok(self.requests.forget(name))
+    }
+
+    /// The same on this node and every other that answers; false if none of them listed it.
+    pub async fn forget_name_everywhere(&self, name: &Name) -> Result<bool, BrokerError> {
+        let here = self.forget_name(name).await?;
+        let there = self
+            .ask_others::<bool>(&Question::ForgetName(name.clone()))
+            .await;
+        Ok(here || there.contains(&true))
+    }
+
+    /// What every other node says that answers in time.
+    async fn ask_others<T: Decode<()>>(&self, question: &Question) -> Vec<T> {
+        let asking = self.hubs.reachable().into_iter().map(|node| {
+            let asking = self.ask::<T>(node, question);
+            tokio::time::timeout(ANSWER_MAX, asking)
+        });
+        let answers = futures::future::join_all(asking).await.into_iter();
+        answers.filter_map(|answer| answer.ok()?.ok()).collect()
     }
 }
 

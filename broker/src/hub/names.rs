@@ -89,6 +89,15 @@ impl SeenNames {
             .collect()
     }
 
+    /// Drops a name; false if it was not there.
+    pub fn drop_name(&mut self, name: &Name) -> bool {
+        let Some(seen) = self.names.remove(name) else {
+            return false;
+        };
+        self.uses.remove(&seen.turn);
+        true
+    }
+
     /// Drops what is beyond the bound or too old: the least recently used come first.
     fn forget(&mut self, now: Instant) {
         while let Some((turn, name)) = self.uses.first_key_value() {
@@ -138,6 +147,18 @@ mod tests {
         assert_eq!(texts(&mut names, None, 10), ["a", "c"]);
         assert_eq!(texts(&mut names, Some(&name("a")), 10), ["c"]);
         assert_eq!(names.after(Kind::Signal, None, 1)[0].1.messages, 2);
+    }
+
+    #[test]
+    fn a_name_that_was_dropped_is_a_new_one_when_it_is_used_again() {
+        let mut names = SeenNames::new(10, Duration::from_secs(60));
+        let now = Instant::now();
+        names.note(&name("a"), 3, 0, now);
+        assert!(names.drop_name(&name("a")));
+        assert!(!names.drop_name(&name("a")));
+        assert!(names.uses.is_empty());
+        names.note(&name("a"), 0, 0, now);
+        assert_eq!(names.after(Kind::Signal, None, 1)[0].1.messages, 0);
     }
 
     #[test]

@@ -55,6 +55,9 @@ pub(crate) enum Question {
         limit: u32,
     },
     QueueSpan(Name),
+    IntroduceName(Name),
+    ForgetName(Name),
+    Unclaimed(Name),
 }
 
 impl Core {
@@ -107,6 +110,12 @@ pub(crate) async fn answer(core: &Arc<Core>, request: Bytes) -> Result<Bytes, St
                 .await
                 .map_err(Fault::from),
         ),
+        Question::IntroduceName(name) => {
+            let name = checked(&name)?.clone();
+            frame(core.introduce_name(name).await.map_err(Fault::from))
+        }
+        Question::ForgetName(name) => frame(core.forget_name(&name).await.map_err(Fault::from)),
+        Question::Unclaimed(name) => frame(objects::unclaimed(core, checked(&name)?).await),
     };
     framed.map_err(|error| error.to_string())
 }

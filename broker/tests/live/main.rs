@@ -7,6 +7,7 @@ mod faults;
 mod fleet;
 mod groups;
 mod leaders;
+mod names;
 mod node;
 mod publish;
 mod queues;

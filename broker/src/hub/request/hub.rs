@@ -152,6 +152,16 @@ impl RequestHub {
         counted.collect()
     }
 
+    /// Lists a name from now on that nobody was asked for yet.
+    pub fn introduce(&self, name: &Arc<Name>) {
+        self.state.lock().names.note(name, 0, 0, Instant::now());
+    }
+
+    /// Lists a name no longer; false if it was not listed.
+    pub fn forget(&self, name: &Name) -> bool {
+        self.state.lock().names.drop_name(name)
+    }
+
     /// Ends all subscriptions and waits.
     pub fn stop(&self) {
         let mut state = self.state.lock();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use flotilla_model::ids::NodeId;
 
@@ -54,6 +55,9 @@ impl RequestHub {
         ));
         let joined = Arc::clone(&responder);
         state.table.join(joined, key.clone(), pattern);
+        if let Some(name) = key.exact_name() {
+            state.names.note(&name, 0, 0, Instant::now());
+        }
         let version = self.links.change(|interest| interest.join(key));
         core.metrics.set_responders(state.table.listeners());
         Ok((responder, version))
