@@ -1,7 +1,13 @@
 """The classes of the old SDKs (1.1.0, 2.4.0), prepared for the tests."""
 
+import datetime
 import threading
 
+from kubemq.commandquery.lowlevel.initiator import Initiator
+from kubemq.commandquery.lowlevel.request import Request
+from kubemq.commandquery.request_type import RequestType
+from kubemq.commandquery.responder import Responder
+from kubemq.commandquery.response import Response
 from kubemq.events.lowlevel.event import Event
 from kubemq.events.lowlevel.sender import Sender
 from kubemq.events.subscriber import Subscriber
@@ -10,7 +16,7 @@ from kubemq.queue.message_queue import MessageQueue
 from kubemq.subscription.events_store_type import EventsStoreType
 from kubemq.subscription.subscribe_request import SubscribeRequest
 from kubemq.subscription.subscribe_type import SubscribeType
-from support import ADDRESS, Inbox, body_of, unique
+from support import ADDRESS, PEER_ADDRESS, Inbox, body_of, unique
 
 
 class PatientToken:
@@ -82,6 +88,71 @@ def subscribe_to_store(channel, start, value=0, group="", client_id=None):
     )
 
 
+class Serving:
+    """Somebody who answers commands or queries, with the inbox of what it was asked. Probes are answered
+    and not noted."""
+
+    def __init__(self, kind, channel, answer, group=""):
+        self.inbox = Inbox()
+        self.probes = 0
+        self.token = PatientToken()
+
+        def handle(request):
+            if request.metadata == "probe":
+                self.probes += 1
+            else:
+                self.inbox.add(request)
+            return answer(request)
+
+        request = SubscribeRequest(
+            subscribe_type=kind,
+            client_id=unique("responder"),
+            channel=channel,
+            events_store_type=EventsStoreType.Undefined,
+            events_store_type_value=0,
+            group=group,
+        )
+        responder = Responder(PEER_ADDRESS)
+        responder.subscribe_to_requests(request, handle, self.inbox.add_error, self.token)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.token.cancel()
+
+
+def request_of(kind, channel, number=0, timeout=20_000, **fields):
+    return Request(
+        **{
+            "request_type": kind,
+            "channel": channel,
+            "client_id": "initiator",
+            "metadata": "m%d" % number,
+            "body": body_of(number),
+            "timeout": timeout,
+            "cache_key": "",
+            "cache_ttl": 0,
+            "tags": {"number": str(number), "ключ": "значение"},
+            **fields,
+        }
+    )
+
+
+def response_to(request, body=b"OK", executed=True, error="None"):
+    """As the pages of these SDKs show it: all fields are to be set."""
+    response = Response(request)
+    response.client_id = "responder"
+    response.metadata = "re " + request.metadata
+    response.body = body
+    response.cache_hit = False
+    response.timestamp = datetime.datetime.now()
+    response.executed = executed
+    response.error = error
+    response.tags = request.tags
+    return response
+
+
 def event(channel, number, store=False):
     return Event(
         channel=channel,
@@ -116,13 +187,20 @@ def queue_message(number, policy=None):
 
 __all__ = [
     "EventsStoreType",
+    "Initiator",
     "Message",
+    "RequestType",
+    "Responder",
     "Sender",
+    "Serving",
+    "SubscribeType",
     "event",
     "number_of_event",
     "probe",
     "queue",
     "queue_message",
+    "request_of",
+    "response_to",
     "subscribe_to_events",
     "subscribe_to_store",
 ]

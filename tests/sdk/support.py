@@ -15,6 +15,8 @@ from kubemq.grpc import kubemq_pb2 as pb
 from kubemq.grpc import kubemq_pb2_grpc
 
 ADDRESS = os.environ["FLOTILLA_ADDRESS"]
+# Where those connect who answer what is asked at ADDRESS: in a cluster another node.
+PEER_ADDRESS = os.environ.get("FLOTILLA_PEER_ADDRESS", ADDRESS)
 # For anything that should come at once; a loaded machine may be slow.
 SECONDS_MAX = 30
 # How many messages make many. A cluster, where each takes longer, is given fewer.
@@ -87,6 +89,15 @@ def until(condition, action=None, seconds=SECONDS_MAX, what="the condition"):
             return value
         assert time.monotonic() < deadline, "%s did not come true in %s s" % (what, seconds)
         time.sleep(0.02)
+
+
+def at_once(work, count, seconds=SECONDS_MAX):
+    """Does `work` for each of the numbers below `count`, all at once."""
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(seconds)
 
 
 def settle(inboxes, seconds=0.5):

@@ -1,4 +1,4 @@
-"""Refusals: the text of each, and that what comes after goes on. And what is not served yet."""
+"""Refusals: the text of each, and that what comes after goes on."""
 
 import grpc
 import pytest
@@ -228,19 +228,3 @@ def test_a_get_without_client_or_channel_is_refused(downstream):
         response = downstream.answer()
         assert response.RequestTypeData == Type.Get
         assert (response.IsError, response.Error) == (True, text)
-
-
-def test_what_is_not_served_says_so(stub):
-    request = pb.Request(
-        RequestID="r", RequestTypeData=2, ClientID="c", Channel="a", Body=b"x", Timeout=1000
-    )
-    subscribe = pb.Subscribe(SubscribeTypeData=3, ClientID="c", Channel="a")
-    reply = pb.Response(ClientID="c", RequestID="r", ReplyChannel="a")
-    for call in (
-        lambda: stub.SendRequest(request, timeout=10),
-        lambda: next(stub.SubscribeToRequests(subscribe, timeout=10)),
-        lambda: stub.SendResponse(reply, timeout=10),
-    ):
-        code, text = status_of(call)
-        assert code == grpc.StatusCode.UNIMPLEMENTED
-        assert text, "it says what is not served"

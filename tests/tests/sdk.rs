@@ -65,6 +65,31 @@ fn kubemq_2_4_0_transactions() {
 }
 
 #[test]
+fn kubemq_1_1_0_requests() {
+    run(Sdk::V1_1_0, "test_old_requests.py");
+}
+
+#[test]
+fn kubemq_2_4_0_requests() {
+    run(Sdk::V2_4_0, "test_old_requests.py");
+}
+
+#[test]
+fn kubemq_3_6_0_requests() {
+    run(Sdk::V3_6_0, "test_cq.py");
+}
+
+#[test]
+fn kubemq_4_1_5_requests() {
+    run(Sdk::V4_1_5, "test_cq.py");
+}
+
+#[test]
+fn kubemq_4_1_5_requests_async_and_raw() {
+    run(Sdk::V4_1_5, "test_new_cq.py");
+}
+
+#[test]
 fn kubemq_3_6_0_basics() {
     run(Sdk::V3_6_0, "test_mid_basics.py");
 }

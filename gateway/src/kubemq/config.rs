@@ -52,6 +52,10 @@ pub struct KubemqConfig {
     pub subscription_messages_max: u32,
     /// Bytes of them at most.
     pub subscription_bytes_max: u64,
+    /// Responses to queries that are kept for whoever asks the same again, at most; 0: none are.
+    pub query_cache_entries_max: usize,
+    /// Bytes of them at most. A response that takes more than an eighth of it is not kept.
+    pub query_cache_bytes_max: usize,
     /// HTTP/2 pings to idle clients: how often.
     pub keepalive_interval: Duration,
     /// And how long to wait for an answer before the client counts as gone.
@@ -138,6 +142,8 @@ impl Default for KubemqConfig {
             batch_messages_max: MESSAGES_MAX,
             subscription_messages_max: 1_024,
             subscription_bytes_max: 4 * MIB as u64,
+            query_cache_entries_max: 10_000,
+            query_cache_bytes_max: 64 * MIB,
             keepalive_interval: Duration::from_secs(30),
             keepalive_wait_max: Duration::from_secs(10),
             stream_window_bytes: 2 * MIB as u32,

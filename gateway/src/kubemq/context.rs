@@ -8,6 +8,7 @@ use flotilla_broker::{Broker, Fill};
 use super::config::KubemqConfig;
 use super::error::RequestError;
 use super::ping::Started;
+use super::requests::cache::QueryCache;
 use crate::transport::inbound::BatchBounds;
 use crate::transport::lifecycle::Lifecycle;
 
@@ -15,6 +16,7 @@ use crate::transport::lifecycle::Lifecycle;
 pub struct Context {
     pub broker: Broker,
     pub config: KubemqConfig,
+    pub query_cache: QueryCache,
     pub lifecycle: Arc<Lifecycle>,
     pub started: Started,
 }

@@ -197,13 +197,15 @@ pub fn nanoseconds(at: WallTime) -> i64 {
     i64::try_from(at.0).unwrap_or(i64::MAX)
 }
 
-fn tags_in(tags: HashMap<String, String>) -> Vec<(Text, Text)> {
+/// Tags as clients send them.
+pub fn tags_in(tags: HashMap<String, String>) -> Vec<(Text, Text)> {
     tags.into_iter()
         .map(|(key, value)| (Text::from(key), Text::from(value)))
         .collect()
 }
 
-fn tags_out(tags: &[(Text, Text)]) -> HashMap<String, String> {
+/// Tags as clients get them.
+pub fn tags_out(tags: &[(Text, Text)]) -> HashMap<String, String> {
     tags.iter()
         .map(|(key, value)| (key.as_str().to_owned(), value.as_str().to_owned()))
         .collect()

@@ -18,6 +18,8 @@ pub enum RequestError {
     ChannelWildcard,
     #[error("Error 108: invalid channel value, no white spaces are allowed")]
     ChannelSpace,
+    #[error("Error 109: invalid set timeout value, cannot be 0 or negative")]
+    Timeout,
     #[error("Error 110: invalid message, cannot be empty")]
     MessageEmpty,
     #[error("Error 111: invalid subscription type, cannot be undefined or 0")]
@@ -32,6 +34,12 @@ pub enum RequestError {
         "Error 114: invalid subscription type start at time delta value, cannot by 0 or negative"
     )]
     StartDelta,
+    #[error("Error 115: invalid request, cannot be empty")]
+    RequestEmpty,
+    #[error("Error 116: invalid cache ttl value, cannot be 0 or negative")]
+    CacheTtl,
+    #[error("Error 117: invalid request id, cannot be empty")]
+    RequestIdEmpty,
     #[error("Error 118: event store parameters were set but subscribe type is not event store")]
     StartOfPlainEvents,
     #[error("Error 119: invalid channel value, cannot end with `.`")]
@@ -84,8 +92,12 @@ pub enum RequestError {
     NothingToReject,
     #[error("Error 138: no new message in queue, wait time expired")]
     NothingInTime,
+    #[error("Error 206: invalid request type")]
+    RequestType,
     #[error("Error 207: invalid subscribe type")]
     SubscribeType,
+    #[error("Error 301: timeout for request message")]
+    NoResponse,
     #[error("Error 409: server is in shutdown mode")]
     ShuttingDown,
     #[error("grpc server is not ready to accept requests")]
@@ -121,6 +133,12 @@ pub enum RequestError {
     QueuesAsked { asked: usize, allowed: usize },
     #[error("the figures of these queues take more than {allowed} bytes: name fewer of them")]
     QueuesBytes { allowed: usize },
+    #[error("{what} has {bytes} bytes, at most {allowed} are allowed")]
+    Carried {
+        what: &'static str,
+        bytes: usize,
+        allowed: usize,
+    },
 
     #[error("{what} is not served by this server")]
     NotServed { what: &'static str },
@@ -163,6 +181,7 @@ impl From<BrokerError> for RequestError {
         match error {
             BrokerError::ShuttingDown => Self::ShuttingDown,
             BrokerError::InvalidName(name) => Self::Name(name),
+            BrokerError::RequestTimeout { .. } => Self::NoResponse,
             other => Self::Broker(other),
         }
     }
@@ -253,6 +272,14 @@ mod tests {
             status.message(),
             "storage is full: 1 bytes are free, 2 are kept in reserve"
         );
+    }
+
+    #[test]
+    fn a_request_that_nobody_answered_in_time_is_internal_for_every_client() {
+        let name = "a".to_owned();
+        let status = RequestError::from(BrokerError::RequestTimeout { name }).status();
+        assert_eq!(status.code(), Code::Internal);
+        assert_eq!(status.message(), "Error 301: timeout for request message");
     }
 
     #[test]

@@ -1,10 +1,9 @@
-//! SubscribeToEvents: who wants what, and the stream of plain events.
+//! SubscribeToEvents: who wants what.
 
 use std::sync::Arc;
 
-use flotilla_broker::{SignalDelivery, SignalSubscription, SubscribeSignals};
+use flotilla_broker::{BrokerError, SignalDelivery, SignalSubscription, SubscribeSignals};
 use flotilla_model::name::DEFAULT_NAMESPACE;
-use futures::Stream;
 use futures::stream::BoxStream;
 use tonic::Status;
 
@@ -12,6 +11,7 @@ use super::context::Context;
 use super::convert::signal_out;
 use super::error::RequestError;
 use super::protocol::{EventReceive, Subscribe};
+use super::source::{self, Source};
 use super::store_subscribe;
 use super::validate::{self, Subscription};
 
@@ -31,7 +31,7 @@ pub async fn subscribe(
                 .until_ending(opening)
                 .await?
                 .map_err(RequestError::from)?;
-            Ok(Box::pin(events(Arc::clone(&context), subscription)))
+            Ok(Box::pin(source::stream(Arc::clone(&context), subscription)))
         }
         Subscription::Store(topic, start) => {
             let who = store_subscribe::cursor(
@@ -45,26 +45,15 @@ pub async fn subscribe(
     }
 }
 
-/// Plain events as they come; the transport asks for the next when it has room.
-fn events(
-    context: Arc<Context>,
-    subscription: SignalSubscription,
-) -> impl Stream<Item = Result<EventReceive, Status>> + Send {
-    let none: std::vec::IntoIter<SignalDelivery> = Vec::new().into_iter();
-    futures::stream::try_unfold(
-        (context, subscription, none),
-        |(context, mut subscription, mut arrived)| async move {
-            loop {
-                if let Some(delivery) = arrived.next() {
-                    let event = signal_out(&delivery);
-                    return Ok(Some((event, (context, subscription, arrived))));
-                }
-                arrived = context
-                    .until_ending(subscription.next())
-                    .await?
-                    .map_err(RequestError::from)?
-                    .into_iter();
-            }
-        },
-    )
+impl Source for SignalSubscription {
+    type Arrived = SignalDelivery;
+    type Out = EventReceive;
+
+    async fn next(&mut self) -> Result<Vec<SignalDelivery>, BrokerError> {
+        Self::next(self).await
+    }
+
+    fn out(&self, arrived: &SignalDelivery) -> EventReceive {
+        signal_out(arrived)
+    }
 }

@@ -5,6 +5,7 @@
 //!     |- ping, events_send, events_subscribe -> store_subscribe
 //!     |- queue_send <- upstream
 //!     |- queue_receive, downstream, transaction, queues_info
+//!     |- requests: commands and queries
 //!   shapes, validate, convert, error: what requests may be, must be, become, and are told
 //! ```
 
@@ -20,9 +21,11 @@ mod ping;
 mod queue_receive;
 mod queue_send;
 mod queues_info;
+mod requests;
 mod service;
 mod shapes;
 mod slices;
+mod source;
 mod store_subscribe;
 mod transaction;
 mod upstream;
@@ -38,6 +41,7 @@ use self::context::Context;
 use self::error::RequestError;
 use self::ping::Started;
 use self::protocol::kubemq_server::KubemqServer;
+use self::requests::cache::QueryCache;
 use self::service::Service;
 use crate::transport::gate::Gate;
 use crate::transport::lifecycle::Lifecycle;
@@ -52,9 +56,11 @@ pub(crate) fn service(
     lifecycle: Arc<Lifecycle>,
 ) -> Gate<KubemqServer<Service>> {
     let request_bytes_max = config.request_bytes_max;
+    let query_cache = QueryCache::new(config.query_cache_entries_max, config.query_cache_bytes_max);
     let context = Arc::new(Context {
         broker,
         config,
+        query_cache,
         lifecycle: Arc::clone(&lifecycle),
         started: Started::now(),
     });

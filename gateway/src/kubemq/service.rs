@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use futures::stream::{BoxStream, Empty as NoItems};
+use futures::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::context::Context;
-use super::error::RequestError;
 use super::events_send::EventsExchange;
 use super::protocol::kubemq_server::Kubemq;
 use super::protocol::{
@@ -21,7 +20,7 @@ use super::protocol::{
 use super::upstream::UpstreamExchange;
 use super::{
     downstream, events_send, events_subscribe, exchange, ping, queue_receive, queue_send,
-    queues_info, transaction,
+    queues_info, requests, transaction,
 };
 use crate::transport::gate::Written;
 
@@ -35,10 +34,6 @@ impl Service {
     pub fn new(context: Arc<Context>) -> Self {
         Self { context }
     }
-}
-
-fn not_served<T>(what: &'static str) -> Result<Response<T>, Status> {
-    Err(RequestError::NotServed { what }.status())
 }
 
 /// An answer whose stream must know what of it was written.
@@ -164,27 +159,32 @@ impl Kubemq for Service {
         ))))
     }
 
-    type SubscribeToRequestsStream = NoItems<Result<CommandOrQuery, Status>>;
+    type SubscribeToRequestsStream = BoxStream<'static, Result<CommandOrQuery, Status>>;
 
     async fn subscribe_to_requests(
         &self,
-        _: Request<Subscribe>,
+        request: Request<Subscribe>,
     ) -> Result<Response<Self::SubscribeToRequestsStream>, Status> {
-        not_served("SubscribeToRequests (commands and queries)")
+        let context = Arc::clone(&self.context);
+        requests::subscribe(context, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn send_request(
         &self,
-        _: Request<CommandOrQuery>,
+        request: Request<CommandOrQuery>,
     ) -> Result<Response<CommandOrQueryResponse>, Status> {
-        not_served("SendRequest (commands, queries and channel management)")
+        requests::send(&self.context, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn send_response(
         &self,
-        _: Request<CommandOrQueryResponse>,
+        request: Request<CommandOrQueryResponse>,
     ) -> Result<Response<Empty>, Status> {
-        not_served("SendResponse (commands and queries)")
+        requests::answer(&self.context, request.into_inner()).map(Response::new)
     }
 
     async fn queues_info(

@@ -166,7 +166,8 @@ pub fn echoed(id: &str) -> &str {
     &id[..id.floor_char_boundary(ID_BYTES_MAX)]
 }
 
-fn client_id(client_id: &str) -> Result<(), RequestError> {
+/// Every call but a ping names its client.
+pub fn client_id(client_id: &str) -> Result<(), RequestError> {
     if client_id.is_empty() {
         return Err(RequestError::ClientId);
     }
@@ -186,7 +187,8 @@ fn no_routes(channel: &str) -> Result<(), RequestError> {
     Ok(())
 }
 
-fn channel(channel: &str) -> Result<(), RequestError> {
+/// A channel, or a pattern of channels.
+pub fn channel(channel: &str) -> Result<(), RequestError> {
     if channel.is_empty() {
         return Err(RequestError::ChannelEmpty);
     }
@@ -199,7 +201,8 @@ fn channel(channel: &str) -> Result<(), RequestError> {
     Ok(())
 }
 
-fn no_wildcards(channel: &str) -> Result<(), RequestError> {
+/// Where only a channel is meant, not a pattern.
+pub fn no_wildcards(channel: &str) -> Result<(), RequestError> {
     if channel.contains(['*', '>']) {
         return Err(RequestError::ChannelWildcard);
     }

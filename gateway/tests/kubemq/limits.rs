@@ -6,8 +6,7 @@ use bytes::Bytes;
 use flotilla_gateway::KubemqConfig;
 use flotilla_gateway::kubemq::protocol::QueuesDownstreamRequestType as Type;
 use flotilla_gateway::kubemq::protocol::{
-    Empty, QueueMessagesBatchRequest, QueuesDownstreamRequest, QueuesUpstreamRequest, Request,
-    Response, Subscribe,
+    Empty, QueueMessagesBatchRequest, QueuesDownstreamRequest, QueuesUpstreamRequest,
 };
 use flotilla_model::name::Name;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -34,24 +33,6 @@ async fn pings_of_a_client_without_calls_are_tolerated() {
     assert_eq!(answer.version, "2.6.0");
     assert!(!answer.host.is_empty());
     assert!(answer.server_start_time > 0 && answer.server_up_time_seconds >= 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn calls_that_are_not_served_say_so() {
-    let gateway = Gateway::start().await;
-    let mut client = gateway.client().await;
-    let refused = [
-        client.send_request(Request::default()).await.unwrap_err(),
-        client.send_response(Response::default()).await.unwrap_err(),
-        client
-            .subscribe_to_requests(Subscribe::default())
-            .await
-            .unwrap_err(),
-    ];
-    for status in refused {
-        assert_eq!(status.code(), Code::Unimplemented);
-        assert!(status.message().ends_with("is not served by this server"));
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

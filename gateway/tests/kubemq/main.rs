@@ -10,6 +10,7 @@ mod limits;
 mod queues;
 mod queues_info;
 mod requeue;
+mod requests;
 #[path = "../shared/mod.rs"]
 mod shared;
 mod shutdown;

@@ -228,6 +228,26 @@ pub(super) const KEYS: &[Key] = &[
             c.kubemq.subscription_bytes_max = n;
         },
     ),
+    amount(
+        "kubemq.query_cache_entries_max",
+        "10000",
+        Unit::Count,
+        0,
+        10_000_000,
+        |c, n| {
+            c.kubemq.query_cache_entries_max = n as usize;
+        },
+    ),
+    amount(
+        "kubemq.query_cache_size_max",
+        "64MiB",
+        Unit::Bytes,
+        KIB,
+        GIB,
+        |c, n| {
+            c.kubemq.query_cache_bytes_max = n as usize;
+        },
+    ),
     period(
         "kubemq.keepalive_interval",
         "30s",

@@ -1,0 +1,97 @@
+"""Commands and queries of the new SDKs (3.6.0, 4.1.5), whose names differ, prepared for the tests."""
+
+import contextlib
+
+from kubemq.common.cancellation_token import CancellationToken
+from kubemq.cq import Client, CommandMessage, CommandsSubscription, QueriesSubscription, QueryMessage
+from support import ADDRESS, PEER_ADDRESS, Inbox, body_of, unique, until
+
+try:
+    from kubemq.cq import CommandResponse, QueryResponse
+
+    IS_NEWEST = True
+except ImportError:
+    from kubemq.cq import CommandResponseMessage as CommandResponse
+    from kubemq.cq import QueryResponseMessage as QueryResponse
+
+    IS_NEWEST = False
+
+KINDS = ["command", "query"]
+TAGS = {"number": "7", "ключ": "значение"}
+
+
+def cq_client(address=ADDRESS, client_id=None):
+    return Client(address=address, client_id=client_id or unique("client"))
+
+
+def message(kind, channel, number=0, timeout=20, **fields):
+    of_kind = CommandMessage if kind == "command" else QueryMessage
+    return of_kind(
+        **{
+            "channel": channel,
+            "metadata": "m%d" % number,
+            "body": body_of(number),
+            "tags": TAGS,
+            "timeout_in_seconds": timeout,
+            **fields,
+        }
+    )
+
+
+def send(client, request):
+    """The call has another name in each release."""
+    kind = "command" if isinstance(request, CommandMessage) else "query"
+    call = getattr(client, ("send_%s" if IS_NEWEST else "send_%s_request") % kind)
+    return call(request)
+
+
+def response_to(kind, request, **fields):
+    fields = {"is_executed": True, **fields}
+    if kind == "command":
+        return CommandResponse(command_received=request, **fields)
+    return QueryResponse(query_received=request, **fields)
+
+
+class Serving:
+    """Somebody who answers commands or queries, with the inbox of what it was asked. Probes are answered
+    and not noted."""
+
+    def __init__(self, kind, channel, answer, group=None):
+        self.inbox = Inbox()
+        self.probes = 0
+        self.kind, self.answer = kind, answer
+        self.token = CancellationToken()
+        self.client = cq_client(PEER_ADDRESS, unique("responder"))
+        fields = {"channel": channel, "group": group, "on_error_callback": self.inbox.add_error}
+        if kind == "command":
+            fields["on_receive_command_callback"] = self.handle
+            self.client.subscribe_to_commands(CommandsSubscription(**fields), self.token)
+        else:
+            fields["on_receive_query_callback"] = self.handle
+            self.client.subscribe_to_queries(QueriesSubscription(**fields), self.token)
+
+    def handle(self, request):
+        if request.metadata == "probe":
+            self.probes += 1
+            self.client.send_response_message(response_to(self.kind, request))
+            return
+        self.inbox.add(request)
+        self.client.send_response_message(self.answer(request))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.token.cancel()
+        self.client.close()
+
+
+def go_live(client, kind, channel, *serving):
+    """Asks until each of them was asked."""
+
+    def probe():
+        # That nobody is there yet is an error.
+        with contextlib.suppress(Exception):
+            send(client, message(kind, channel, timeout=1, metadata="probe"))
+
+    until(lambda: all(one.probes for one in serving), probe, what="a live responder")

@@ -1,0 +1,238 @@
+"""Commands and queries through the native async client of the newest SDK, and the raw stubs."""
+
+import asyncio
+
+import grpc
+import pytest
+from cq import TAGS, message, response_to
+from kubemq import AsyncCQClient
+from kubemq.cq import CommandsSubscription, QueriesSubscription
+from support import ADDRESS, PEER_ADDRESS, number_of, pb, raw_stub, status_of, unique
+
+INTERNAL = grpc.StatusCode.INTERNAL
+BATCH = 100
+
+
+def asking():
+    return AsyncCQClient(address=ADDRESS, client_id="asker")
+
+
+def answering():
+    return AsyncCQClient(address=PEER_ADDRESS, client_id="responder")
+
+
+def subscription(kind, channel):
+    if kind == "command":
+        return CommandsSubscription(channel=channel, on_receive_command_callback=lambda _: None)
+    return QueriesSubscription(channel=channel, on_receive_query_callback=lambda _: None)
+
+
+async def serve(client, kind, channel, heard):
+    """Answers until it is cancelled."""
+    requests = (
+        client.subscribe_to_commands(subscription(kind, channel))
+        if kind == "command"
+        else client.subscribe_to_queries(subscription(kind, channel))
+    )
+    async for request in requests:
+        heard.append(request)
+        response = response_to(
+            kind, request, metadata="re " + request.metadata, body=request.body, tags=TAGS
+        )
+        await client.send_response(response)
+
+
+async def go_live(client, kind, channel, heard):
+    send = client.send_command if kind == "command" else client.send_query
+    while not heard:
+        try:
+            await send(message(kind, channel, metadata="probe", timeout=1))
+        except Exception as error:
+            assert "time" in str(error).lower(), error
+    heard.clear()
+
+
+@pytest.mark.parametrize("kind", ["command", "query"])
+def test_the_async_client_asks_and_answers(kind):
+    channel, heard = unique("async"), []
+
+    async def run():
+        async with asking() as client, answering() as responder:
+            task = asyncio.create_task(serve(responder, kind, channel, heard))
+            await asyncio.wait_for(go_live(client, kind, channel, heard), 30)
+            requests = [message(kind, channel, number) for number in range(BATCH)]
+            if kind == "command":
+                one = await client.send_command(message(kind, channel, BATCH))
+                many = await client.send_commands_batch(requests)
+            else:
+                one = await client.send_query(message(kind, channel, BATCH))
+                many = await client.send_queries_batch(requests)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            return [*many, one]
+
+    responses = asyncio.run(run())
+    assert [number_of(response.body) for response in responses] == list(range(BATCH + 1))
+    for number, response in enumerate(responses):
+        assert response.is_executed, response.error
+        assert response.metadata == "re m%d" % number
+        assert response.tags == TAGS
+    assert sorted(number_of(request.body) for request in heard) == list(range(BATCH + 1))
+
+
+@pytest.fixture
+def stub():
+    return raw_stub()
+
+
+E101 = "Error 101: invalid clientID value, cannot be empty"
+E102 = "Error 102: invalid channel value, cannot be empty"
+E107 = "Error 107: invalid channel value, no wildcards are allowed"
+E108 = "Error 108: invalid channel value, no white spaces are allowed"
+E109 = "Error 109: invalid set timeout value, cannot be 0 or negative"
+E115 = "Error 115: invalid request, cannot be empty"
+E116 = "Error 116: invalid cache ttl value, cannot be 0 or negative"
+E117 = "Error 117: invalid request id, cannot be empty"
+E119 = "Error 119: invalid channel value, cannot end with `.`"
+E206 = "Error 206: invalid request type"
+E207 = "Error 207: invalid subscribe type"
+
+BAD_REQUESTS = [
+    (dict(RequestTypeData=0), E206),
+    (dict(RequestTypeData=3), E206),
+    (dict(ClientID=""), E101),
+    (dict(Channel=""), E102),
+    (dict(Channel="a b."), E119),
+    (dict(Channel="a *"), E108),
+    (dict(Channel="a\u2003b"), E108),
+    (dict(Channel="a.*"), E107),
+    (dict(Channel="a.>"), E107),
+    (dict(Timeout=0), E109),
+    (dict(Timeout=-1), E109),
+    (dict(Body=b"", Tags={"k": "v"}), E115),
+    (dict(CacheKey="k"), E116),
+    (dict(CacheKey="k", CacheTTL=-1), E116),
+    (dict(RequestTypeData=1, CacheKey="k"), E116),
+    (dict(ClientID="", Channel="", Timeout=0, Body=b""), E101),
+    (dict(Channel="a", Timeout=0, Body=b"", CacheKey="k"), E109),
+    (dict(Body=b"", CacheKey="k"), E115),
+]
+
+
+@pytest.mark.parametrize("fields, text", BAD_REQUESTS)
+def test_a_bad_request_is_internal_with_its_text(stub, fields, text):
+    right = dict(RequestTypeData=2, ClientID="c", Channel="a", Body=b"x", Timeout=1000)
+    request = pb.Request(**{**right, **fields})
+    assert status_of(lambda: stub.SendRequest(request, timeout=10)) == (INTERNAL, text)
+
+
+BAD_SUBSCRIPTIONS = [
+    (dict(SubscribeTypeData=0), E207),
+    (dict(SubscribeTypeData=1), E207),
+    (dict(SubscribeTypeData=2), E207),
+    (dict(ClientID=""), E101),
+    (dict(Channel=""), E102),
+    (dict(Channel="a."), E119),
+    (dict(Channel="a b"), E108),
+]
+
+
+@pytest.mark.parametrize("fields, text", BAD_SUBSCRIPTIONS)
+def test_a_bad_subscription_is_internal_with_its_text(stub, fields, text):
+    right = dict(SubscribeTypeData=3, ClientID="c", Channel="a")
+    request = pb.Subscribe(**{**right, **fields})
+    calling = stub.SubscribeToRequests(request, timeout=10)
+    assert status_of(lambda: next(calling)) == (INTERNAL, text)
+
+
+BAD_RESPONSES = [
+    (dict(ClientID=""), E101),
+    (dict(ReplyChannel=""), E102),
+    (dict(ReplyChannel="a."), E119),
+    (dict(ReplyChannel="a b"), E108),
+    (dict(ReplyChannel="a.*"), E107),
+    (dict(RequestID=""), E117),
+]
+
+
+@pytest.mark.parametrize("fields, text", BAD_RESPONSES)
+def test_a_bad_response_is_internal_with_its_text(stub, fields, text):
+    right = dict(ClientID="c", RequestID="r", ReplyChannel="_INBOX-1", Executed=True)
+    response = pb.Response(**{**right, **fields})
+    assert status_of(lambda: stub.SendResponse(response, timeout=10)) == (INTERNAL, text)
+
+
+def test_a_response_to_nothing_is_taken_and_dropped(stub):
+    for channel in ("_INBOX-1", "1-2-3", "1-ffff-0"):
+        response = pb.Response(ClientID="c", RequestID="r", ReplyChannel=channel, Executed=True)
+        assert stub.SendResponse(response, timeout=10) == pb.Empty()
+
+
+@pytest.mark.parametrize("kind, subscribe", [(1, 3), (2, 4)])
+def test_span_time_and_error_are_passed_through_other_connections(stub, kind, subscribe):
+    channel = unique("raw")
+    responder, other = raw_stub(PEER_ADDRESS), raw_stub()
+    requests = responder.SubscribeToRequests(
+        pb.Subscribe(SubscribeTypeData=subscribe, ClientID="r", Channel=channel), timeout=60
+    )
+    requests.initial_metadata()
+    request = pb.Request(
+        RequestTypeData=kind, ClientID="c", Channel=channel, Body=b"x", Timeout=20_000
+    )
+    request.Span = b"\x00span"
+    asking = stub.SendRequest.future(request, timeout=30)
+    received = next(requests)
+    assert received.RequestID, "one was made"
+    assert (received.Span, received.Timeout) == (b"\x00span", 20_000)
+    # A responder of an old release says seconds, and something beside a success.
+    other.SendResponse(
+        pb.Response(
+            ClientID="r",
+            RequestID=received.RequestID,
+            ReplyChannel=received.ReplyChannel,
+            Metadata="m",
+            Body=b"y",
+            CacheHit=True,
+            Timestamp=1_700_000_000,
+            Executed=True,
+            Error="None",
+            Span=b"back",
+        ),
+        timeout=10,
+    )
+    assert asking.result() == pb.Response(
+        ClientID="r",
+        RequestID=received.RequestID,
+        Metadata="m",
+        Body=b"y",
+        Timestamp=1_700_000_000,
+        Executed=True,
+        Error="None",
+        Span=b"back",
+    )
+    requests.cancel()
+
+
+def test_a_responder_that_leaves_may_still_answer(stub):
+    channel = unique("left")
+    responder = raw_stub(PEER_ADDRESS)
+    requests = responder.SubscribeToRequests(
+        pb.Subscribe(SubscribeTypeData=4, ClientID="r", Channel=channel), timeout=60
+    )
+    requests.initial_metadata()
+    request = pb.Request(
+        RequestTypeData=2, ClientID="c", Channel=channel, Body=b"x", Timeout=20_000
+    )
+    asking = stub.SendRequest.future(request, timeout=30)
+    received = next(requests)
+    requests.cancel()
+    response = pb.Response(
+        ClientID="r",
+        RequestID=received.RequestID,
+        ReplyChannel=received.ReplyChannel,
+        Executed=True,
+    )
+    with pytest.raises(grpc.FutureTimeoutError):
+        asking.result(timeout=0.5)
+    raw_stub(PEER_ADDRESS).SendResponse(response, timeout=10)
+    assert asking.result().Executed

@@ -1,0 +1,205 @@
+"""Commands and queries through the old SDKs: contents, groups, wildcards, time, the cache, equal ids."""
+
+import threading
+import time
+
+import grpc
+import pytest
+from old import (
+    Initiator,
+    RequestType,
+    Responder,
+    Serving,
+    SubscribeType,
+    request_of,
+    response_to,
+)
+from support import (
+    ADDRESS,
+    COUNT,
+    PEER_ADDRESS,
+    at_once,
+    body_of,
+    number_of,
+    status_of,
+    unique,
+    until,
+)
+
+NO_RESPONSE = (grpc.StatusCode.INTERNAL, "Error 301: timeout for request message")
+KINDS = [
+    (RequestType.Command, SubscribeType.Commands),
+    (RequestType.Query, SubscribeType.Queries),
+]
+
+
+def echo(request):
+    return response_to(request, request.body)
+
+
+def go_live(initiator, kind, channel, *serving):
+    """Asks until each of them was asked."""
+
+    def probe():
+        request = request_of(kind, channel, timeout=300, metadata="probe")
+        try:
+            initiator.send_request(request)
+        except grpc.RpcError as error:
+            assert (error.code(), error.details()) == NO_RESPONSE
+
+    until(lambda: all(one.probes for one in serving), probe, what="a live responder")
+
+
+def test_ping_tells_who_answers():
+    for answer in (Initiator(ADDRESS).ping(), Responder(PEER_ADDRESS).ping()):
+        assert answer.Host
+        assert answer.Version
+
+
+@pytest.mark.parametrize("kind, subscribe", KINDS)
+def test_a_request_and_its_response_are_passed_on_as_they_are(kind, subscribe):
+    channel, initiator = unique("requests"), Initiator(ADDRESS)
+    with Serving(subscribe, channel, echo) as serving:
+        go_live(initiator, kind, channel, serving)
+        count = COUNT // 5
+        for number in range(count):
+            response = initiator.send_request(request_of(kind, channel, number))
+            assert number_of(response.body) == number
+            assert response.metadata == "re m%d" % number
+            assert response.client_id == "responder"
+            assert response.executed is True
+            assert response.error == "None"
+            assert response.cache_hit is False
+            assert not response.reply_channel
+        requests = serving.inbox.now()
+        assert [number_of(request.body) for request in requests] == list(range(count))
+        for number, request in enumerate(requests):
+            assert request.request_id
+            assert request.request_type == kind.value
+            assert request.client_id == "initiator"
+            assert request.channel == channel
+            assert request.metadata == "m%d" % number
+            assert request.reply_channel
+            assert request.timeout == 20_000
+            assert dict(request.tags) == {"number": str(number), "ключ": "значение"}
+
+
+@pytest.mark.parametrize("kind, subscribe", KINDS)
+def test_a_refusal_is_an_answer(kind, subscribe):
+    channel, initiator = unique("refused"), Initiator(ADDRESS)
+
+    def refuse(request):
+        return response_to(request, b"", executed=False, error="not today")
+
+    with Serving(subscribe, channel, refuse) as serving:
+        go_live(initiator, kind, channel, serving)
+        response = initiator.send_request(request_of(kind, channel))
+        assert (response.executed, response.error) == (False, "not today")
+
+
+def test_an_answer_may_be_waited_for_elsewhere():
+    channel, initiator = unique("async"), Initiator(ADDRESS)
+    responses = []
+    with Serving(SubscribeType.Queries, channel, echo) as serving:
+        go_live(initiator, RequestType.Query, channel, serving)
+        for number in range(20):
+            request = request_of(RequestType.Query, channel, number)
+            initiator.send_request_async(request, responses.append)
+        until(lambda: len(responses) == 20, what="all responses")
+        assert sorted(number_of(response.body) for response in responses) == list(range(20))
+
+
+def test_what_nobody_answers_fails_when_its_time_is_over():
+    initiator = Initiator(ADDRESS)
+    for kind, _ in KINDS:
+        began = time.monotonic()
+        request = request_of(kind, unique("nobody"), timeout=700)
+        assert status_of(lambda request=request: initiator.send_request(request)) == NO_RESPONSE
+        assert 0.7 <= time.monotonic() - began < 10
+
+
+def test_what_is_answered_too_late_fails():
+    channel, initiator = unique("late"), Initiator(ADDRESS)
+    told = threading.Event()
+
+    def late(request):
+        if request.metadata != "probe":
+            told.wait(30)
+        return response_to(request)
+
+    with Serving(SubscribeType.Commands, channel, late) as serving:
+        go_live(initiator, RequestType.Command, channel, serving)
+        request = request_of(RequestType.Command, channel, timeout=500)
+        assert status_of(lambda: initiator.send_request(request)) == NO_RESPONSE
+        told.set()
+        # The late answer harms nobody.
+        response = initiator.send_request(request_of(RequestType.Command, channel, 1))
+        assert response.executed
+        assert not serving.inbox.errors
+
+
+def test_requests_with_equal_ids_get_each_its_own_answer():
+    channel = unique("ids")
+    responses = {}
+
+    def ask(number):
+        request = request_of(RequestType.Query, channel, number, request_id="1")
+        responses[number] = Initiator(ADDRESS).send_request(request)
+
+    with Serving(SubscribeType.Queries, channel, echo) as serving:
+        go_live(Initiator(ADDRESS), RequestType.Query, channel, serving)
+        at_once(ask, 20)
+    assert len(responses) == 20
+    for number, response in responses.items():
+        assert response.request_id == "1"
+        assert number_of(response.body) == number
+
+
+def test_wildcards_match_whole_tokens_and_groups_share():
+    root, initiator = unique("wild"), Initiator(ADDRESS)
+    query, queries = RequestType.Query, SubscribeType.Queries
+    with (
+        Serving(queries, root + ".*", echo, "g") as first,
+        Serving(queries, root + ".*", echo, "g") as second,
+        Serving(queries, root + ".a.>", echo) as deep,
+        Serving(SubscribeType.Commands, root + ".>", echo) as commands,
+    ):
+        go_live(initiator, query, root + ".a", first, second)
+        go_live(initiator, query, root + ".a.b", deep)
+        go_live(initiator, RequestType.Command, root + ".a", commands)
+        for number in range(60):
+            response = initiator.send_request(request_of(query, root + ".a", number))
+            assert number_of(response.body) == number
+        response = initiator.send_request(request_of(query, root + ".a.b.c", 99))
+        assert number_of(response.body) == 99
+        shared = [number_of(r.body) for one in (first, second) for r in one.inbox.now()]
+        assert sorted(shared) == list(range(60))
+        assert first.inbox.now() and second.inbox.now()
+        assert [request.channel for request in deep.inbox.now()] == [root + ".a.b.c"]
+        assert commands.inbox.now() == []
+
+
+def test_a_query_with_a_key_is_answered_from_the_cache_of_its_channel():
+    channels, initiator = [unique("cached"), unique("cached")], Initiator(ADDRESS)
+    query = RequestType.Query
+
+    def ask(channel, number):
+        fields = {"cache_key": "k", "cache_ttl": 2}
+        return initiator.send_request(request_of(query, channel, number, **fields))
+
+    with (
+        Serving(SubscribeType.Queries, channels[0], echo) as serving,
+        Serving(SubscribeType.Queries, channels[1], echo) as other,
+    ):
+        go_live(initiator, query, channels[0], serving)
+        go_live(initiator, query, channels[1], other)
+        kept = ask(channels[0], 1)
+        assert kept.cache_hit is False
+        hit = ask(channels[0], 2)
+        assert (hit.cache_hit, hit.body, hit.metadata) == (True, kept.body, kept.metadata)
+        assert ask(channels[1], 3).body == body_of(3)
+        # Without a key everything is asked.
+        assert initiator.send_request(request_of(query, channels[0], 4)).body == body_of(4)
+        until(lambda: not ask(channels[0], 5).cache_hit, what="the end of its time")
+        asked = [number_of(request.body) for request in serving.inbox.now()]
+        assert asked == [1, 4, 5]
