@@ -63,7 +63,7 @@ pub(crate) async fn peek_here(
         let (shard, _) = core.shard_for(queue);
         core.confirm_leadership(shard).await?;
         let mut found = shard
-            .read(|records| query::queue_peek(records, queue, messages_max))
+            .read(|records| query::queue_peek(records, queue, shard.now(), messages_max))
             .await?;
         let mut bytes = 0;
         let fitting = found.iter().take_while(|message| {

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use flotilla_model::command::{Command, EnqueueRun, QueuePolicy, Selection, Settlement};
-use flotilla_model::ids::{LeaseId, Offset, SessionId, ShardId};
+use flotilla_model::ids::{LeaseId, Offset, SessionId, ShardId, ShardTime};
 use flotilla_model::name::Name;
 use flotilla_model::outcome::{LeasedMessage, Outcome};
 use flotilla_model::query;
@@ -183,7 +183,7 @@ impl Node {
         let shard = self.shard(queue);
         self.runtime.block_on(async {
             let messages = shard
-                .read(|records| query::queue_peek(records, queue, 10_000))
+                .read(|records| query::queue_peek(records, queue, ShardTime(0), 10_000))
                 .await
                 .unwrap();
             let mut contents = Vec::new();

@@ -9,8 +9,8 @@ mod hostile;
 mod limits;
 mod queues;
 mod queues_info;
-mod requeue;
 mod requests;
+mod requeue;
 #[path = "../shared/mod.rs"]
 mod shared;
 mod shutdown;

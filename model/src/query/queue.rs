@@ -113,13 +113,15 @@ pub fn queue_first(records: &dyn Records, object: ObjectId) -> Result<Option<Seq
     Ok(first.map(|place| sequence_at(page, place)))
 }
 
-/// The messages that would be leased next, shown as if they were: without the expired ones.
+/// The messages that would be leased next, shown as if they were: without those that are expired at a time,
+/// or at that of the last command if that is later.
 pub fn queue_peek(
     records: &dyn Records,
     name: &Name,
+    now: ShardTime,
     messages_max: usize,
 ) -> Result<Vec<LeasedMessage>, NeedsKeys> {
-    let now = meta(records)?.time;
+    let now = now.max(meta(records)?.time);
     let Some(object) = find_queue(records, name)? else {
         return Ok(Vec::new());
     };

@@ -49,7 +49,7 @@ fn the_end_of_a_session_with_many_leases_is_spread_over_entries() {
         (1_000, 0)
     );
     // Back in the old places, under the old sequences.
-    let peeked = query::queue_peek(&shard.state, &jobs(), 9_999).unwrap();
+    let peeked = query::queue_peek(&shard.state, &jobs(), ShardTime(0), 9_999).unwrap();
     assert!(
         peeked
             .iter()
@@ -105,10 +105,25 @@ fn delayed_messages_of_one_moment_come_in_the_order_in_which_they_were_sent() {
     );
     let queue = shard.queue(&jobs());
     assert_eq!((queue.available, queue.delayed), (210_000, 0));
-    let peeked = query::queue_peek(&shard.state, &jobs(), 30_000).unwrap();
+    let peeked = query::queue_peek(&shard.state, &jobs(), ShardTime(0), 30_000).unwrap();
     assert!(peeked.is_sorted_by_key(|message| (message.at.index, message.at.slot)));
     // Published when it was due, not when the shard came to it.
     assert_eq!(peeked[0].published, WallTime(1_000_500 * 1_000_000));
+}
+
+#[test]
+fn nobody_is_shown_what_expired_since_the_last_command() {
+    let mut shard = Shard::new();
+    let policy = QueuePolicy {
+        ttl_ms: Some(777),
+        ..QueuePolicy::default()
+    };
+    shard.run(enqueue(&jobs(), 3, policy));
+    let expiry = shard.now + 777;
+    let shown = |at| query::queue_peek(&shard.state, &jobs(), ShardTime(at), 9).unwrap();
+    assert_eq!(shown(0).len(), 3);
+    assert_eq!(shown(expiry - 1).len(), 3);
+    assert!(shown(expiry).is_empty());
 }
 
 #[test]

@@ -210,7 +210,7 @@ impl Shards {
             .collect();
         assert_eq!(
             self.replica
-                .query(|r| query::queue_peek(r, name, usize::MAX)),
+                .query(|r| query::queue_peek(r, name, ShardTime(0), usize::MAX)),
             shown
         );
         for lease in 1..30 {

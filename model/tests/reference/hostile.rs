@@ -306,7 +306,7 @@ proptest! {
             prop_assert_eq!(live + released, appended);
             for name in steps::queues() {
                 if let Some(info) = query::queue_info(&memory, &name).unwrap() {
-                    let shown = query::queue_peek(&memory, &name, usize::MAX).unwrap();
+                    let shown = query::queue_peek(&memory, &name, ShardTime(0), usize::MAX).unwrap();
                     prop_assert!(shown.len() as u64 <= info.available);
                 }
             }

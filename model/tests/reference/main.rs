@@ -147,7 +147,14 @@ impl Shards {
     }
 
     fn available(&self) -> BTreeMap<ObjectId, BTreeSet<u64>> {
-        let peek = |name: &_| ask(query::queue_peek(&self.memory, name, usize::MAX));
+        let peek = |name: &_| {
+            ask(query::queue_peek(
+                &self.memory,
+                name,
+                ShardTime(0),
+                usize::MAX,
+            ))
+        };
         self.naive
             .queues
             .iter()
