@@ -177,6 +177,8 @@ impl RequestHub {
 
     /// Says what there is to say, and has the timer look earlier if it must.
     pub(super) fn post(&self, core: &Core, mut state: MutexGuard<'_, State>, mail: Mail) {
+        // Whoever gets a request finds it counted; what nobody has room for is over once that is known.
+        core.metrics.set_requests_under_way(state.calls.len());
         state.post(&self.links, &core.metrics, mail);
         core.metrics.set_requests_under_way(state.calls.len());
         let next = state.calls.next_deadline();
