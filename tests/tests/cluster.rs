@@ -119,6 +119,11 @@ fn the_themes_of_the_sdks_work_on_every_node() {
         (Sdk::V4_1_5, "test_new_events.py", 1),
         (Sdk::V4_1_5, "test_new_errors.py", 2),
         (Sdk::V3_6_0, "test_mid_basics.py", 3),
+        (Sdk::V4_1_5, "test_cq.py", 1),
+        (Sdk::V1_1_0, "test_old_requests.py", 2),
+        (Sdk::V2_4_0, "test_old_requests.py", 3),
+        (Sdk::V3_6_0, "test_cq.py", 3),
+        (Sdk::V4_1_5, "test_new_cq.py", 2),
     ];
     let next = Mutex::new(themes.into_iter());
     let take = || next.lock().unwrap_or_else(PoisonError::into_inner).next();
@@ -126,8 +131,14 @@ fn the_themes_of_the_sdks_work_on_every_node() {
         for _ in 0..THEMES_AT_A_TIME {
             scope.spawn(|| {
                 while let Some((sdk, file, node)) = take() {
-                    let address = fleet.node(node).kubemq().to_string();
-                    run_pytest(sdk, file, &address, &[("FLOTILLA_TEST_COUNT", MANY)]);
+                    let address = |node| fleet.node(node).kubemq().to_string();
+                    // Those who answer requests are clients of another node.
+                    let peer = address(node % 3 + 1);
+                    let environment = [
+                        ("FLOTILLA_TEST_COUNT", MANY),
+                        ("FLOTILLA_PEER_ADDRESS", peer.as_str()),
+                    ];
+                    run_pytest(sdk, file, &address(node), &environment);
                 }
             });
         }

@@ -75,6 +75,11 @@ fn kubemq_2_4_0_requests() {
 }
 
 #[test]
+fn kubemq_3_6_0_requests() {
+    run(Sdk::V3_6_0, "test_cq.py");
+}
+
+#[test]
 fn kubemq_4_1_5_requests() {
     run(Sdk::V4_1_5, "test_cq.py");
 }

@@ -1,12 +1,16 @@
 //! Commands and queries: who gets a request, whose response counts, and what is kept for the next who asks.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use flotilla_broker::{Reply, Request as Asked, SubscribeRequests, WhenNobody};
 use flotilla_gateway::KubemqConfig;
 use flotilla_gateway::kubemq::protocol::request::RequestType;
 use flotilla_gateway::kubemq::protocol::subscribe::SubscribeType;
 use flotilla_gateway::kubemq::protocol::{Request, Response};
+use flotilla_model::message::Message;
+use flotilla_model::name::{Kind, Name};
 use tokio::task::JoinHandle;
 use tonic::{Code, Status, Streaming};
 
@@ -340,6 +344,46 @@ async fn a_client_that_gives_up_gives_up_its_request() {
         }
     };
     soon(over).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_come_from_other_protocols_and_go_to_them() {
+    let gateway = Gateway::start().await;
+    let client = gateway.client().await;
+    let (here, there) = (unique("here"), unique("there"));
+    let message = |text: &str| Message {
+        body: Bytes::copy_from_slice(text.as_bytes()),
+        ..Message::default()
+    };
+    let mut requests = subscribe(&client, QUERIES, &here, "").await;
+    let asked = Asked {
+        name: Arc::new(Name::request(&here).unwrap()),
+        message: Arc::new(message("what")),
+        extra: Bytes::new(),
+        timeout: Duration::from_secs(20),
+        when_nobody: WhenNobody::Fail,
+    };
+    let broker = gateway.broker.clone();
+    let asking = tokio::spawn(async move { broker.request(asked).await });
+    serve(&client, &mut requests, "this").await;
+    let reply = soon(asking).await.unwrap().unwrap();
+    assert_eq!(reply.message.body, "this");
+
+    let serving = gateway.broker.serve_requests(SubscribeRequests {
+        kind: Kind::Request,
+        namespace: "default".to_owned(),
+        pattern: there.clone(),
+        group: None,
+        calls_max: 1,
+    });
+    let responder = serving.await.unwrap();
+    let asking = ask(&client, a_query(&there));
+    let call = soon(responder.next()).await.unwrap()[0].call;
+    responder.reply(vec![(call, Reply::of(message("that")))]);
+    let response = answered(asking).await;
+    assert!(response.executed);
+    assert_eq!(response.request_id, "1");
+    assert_eq!(response.body, "that");
 }
 
 #[tokio::test(flavor = "multi_thread")]
