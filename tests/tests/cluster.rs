@@ -124,6 +124,8 @@ fn the_themes_of_the_sdks_work_on_every_node() {
         (Sdk::V2_4_0, "test_old_requests.py", 3),
         (Sdk::V3_6_0, "test_cq.py", 3),
         (Sdk::V4_1_5, "test_new_cq.py", 2),
+        (Sdk::V4_1_5, "test_channels.py", 3),
+        (Sdk::V3_6_0, "test_channels.py", 1),
     ];
     let next = Mutex::new(themes.into_iter());
     let take = || next.lock().unwrap_or_else(PoisonError::into_inner).next();

@@ -90,6 +90,16 @@ fn kubemq_4_1_5_requests_async_and_raw() {
 }
 
 #[test]
+fn kubemq_3_6_0_channels() {
+    run(Sdk::V3_6_0, "test_channels.py");
+}
+
+#[test]
+fn kubemq_4_1_5_channels() {
+    run(Sdk::V4_1_5, "test_channels.py");
+}
+
+#[test]
 fn kubemq_3_6_0_basics() {
     run(Sdk::V3_6_0, "test_mid_basics.py");
 }

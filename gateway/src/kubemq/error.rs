@@ -140,6 +140,21 @@ pub enum RequestError {
         allowed: usize,
     },
 
+    #[error("channel not found")]
+    ChannelUnknown,
+    #[error("unknown {what} {given:?}, it must be {allowed}")]
+    Unknown {
+        what: &'static str,
+        given: String,
+        allowed: &'static str,
+    },
+    #[error("the search takes too much memory")]
+    SearchTooLarge,
+    #[error("the list has more than {allowed} bytes: search for fewer channels")]
+    ListTooLong { allowed: usize },
+    #[error("the channel cannot be described: {what}")]
+    Describe { what: String },
+
     #[error("{what} is not served by this server")]
     NotServed { what: &'static str },
     #[error(transparent)]

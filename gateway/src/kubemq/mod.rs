@@ -5,10 +5,11 @@
 //!     |- ping, events_send, events_subscribe -> store_subscribe
 //!     |- queue_send <- upstream
 //!     |- queue_receive, downstream, transaction, queues_info
-//!     |- requests: commands and queries
+//!     |- requests: commands and queries -> channels, those that the server answers
 //!   shapes, validate, convert, error: what requests may be, must be, become, and are told
 //! ```
 
+mod channels;
 mod config;
 mod context;
 mod convert;

@@ -3,6 +3,7 @@
 // Helpers of tests are not seen as tests by the lint that allows this there.
 #![allow(clippy::unwrap_used)]
 
+mod channels;
 mod events;
 mod hands;
 mod hostile;

@@ -8,6 +8,7 @@ use tonic::Status;
 use super::cache::Key;
 use super::convert::{request_in, response_out};
 use super::validate;
+use crate::kubemq::channels;
 use crate::kubemq::context::Context;
 use crate::kubemq::convert::id_or_new;
 use crate::kubemq::error::RequestError;
@@ -18,6 +19,9 @@ pub async fn send(context: &Context, mut request: Request) -> Result<Response, S
     let name = validate::request(&request)?;
     let request_id = id_or_new(std::mem::take(&mut request.request_id));
     request.request_id.clone_from(&request_id);
+    if request.channel == channels::CHANNEL {
+        return Ok(channels::answer(context, request).await?);
+    }
     let key = match name.kind() {
         Kind::Request => Key::of(&request.channel, &request.cache_key),
         _ => None,

@@ -1,0 +1,195 @@
+//! Channel management: queries to one channel that the server itself answers.
+//!
+//! What fails is told in the answer, as the clients of this protocol expect it; only what is wrong with a
+//! query as such fails its call.
+
+mod describe;
+mod search;
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use flotilla_broker::{BrokerError, ObjectSummary};
+use flotilla_model::name::{DEFAULT_NAMESPACE, Kind, Name};
+
+use self::describe::Channel;
+use self::search::Search;
+use super::context::Context;
+use super::error::RequestError;
+use super::protocol::{Request, Response};
+use super::validate;
+
+/// Where these queries are sent.
+pub const CHANNEL: &str = "kubemq.cluster.internal.requests";
+
+/// Names that are asked for at a time.
+const PAGE: u32 = 1_000;
+
+/// The pattern that a channel belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ChannelType {
+    Events,
+    EventsStore,
+    Commands,
+    Queries,
+    Queues,
+}
+
+impl ChannelType {
+    fn of(text: &str) -> Result<Self, RequestError> {
+        Ok(match text {
+            "events" => Self::Events,
+            "events_store" => Self::EventsStore,
+            "commands" => Self::Commands,
+            "queries" => Self::Queries,
+            "queues" => Self::Queues,
+            _ => {
+                return Err(RequestError::Unknown {
+                    what: "channel type",
+                    given: shown(text),
+                    allowed: "events, events_store, commands, queries or queues",
+                });
+            }
+        })
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::EventsStore => "events_store",
+            Self::Commands => "commands",
+            Self::Queries => "queries",
+            Self::Queues => "queues",
+        }
+    }
+
+    fn kind(self) -> Kind {
+        match self {
+            Self::Events => Kind::Signal,
+            Self::EventsStore => Kind::Topic,
+            Self::Commands => Kind::Command,
+            Self::Queries => Kind::Request,
+            Self::Queues => Kind::Queue,
+        }
+    }
+
+    /// A channel of this type, by the rules of its pattern.
+    fn name(self, channel: &str) -> Result<Name, RequestError> {
+        if self == Self::Queues {
+            return validate::queue_name(channel);
+        }
+        validate::channel(channel)?;
+        validate::no_wildcards(channel)?;
+        Ok(Name::new(DEFAULT_NAMESPACE, self.kind(), channel)?)
+    }
+}
+
+/// Answers a query whose id has been filled in.
+pub async fn answer(context: &Context, request: Request) -> Result<Response, RequestError> {
+    let time = Duration::from_millis(u64::try_from(request.timeout).unwrap_or(0));
+    let working = tokio::time::timeout(time, work(context, &request));
+    let done = context
+        .until_ending(working)
+        .await?
+        .map_err(|_| RequestError::NoResponse)?;
+    if matches!(done, Err(RequestError::ShuttingDown)) {
+        return Err(RequestError::ShuttingDown);
+    }
+    let (body, error) = match done {
+        Ok(body) => (body, String::new()),
+        Err(error) => (Bytes::new(), error.to_string()),
+    };
+    Ok(Response {
+        client_id: context.config.host.clone(),
+        request_id: request.request_id,
+        timestamp: now_ns(),
+        executed: error.is_empty(),
+        body,
+        error,
+        ..Response::default()
+    })
+}
+
+async fn work(context: &Context, request: &Request) -> Result<Bytes, RequestError> {
+    let operation = request.metadata.as_str();
+    let kind = ChannelType::of(tag(&request.tags, "channel_type"));
+    let channel = tag(&request.tags, "channel");
+    match operation {
+        "create-channel" => {
+            context.broker.create(kind?.name(channel)?).await?;
+            Ok(Bytes::new())
+        }
+        "delete-channel" => {
+            delete(context, kind?.name(channel)?).await?;
+            Ok(Bytes::new())
+        }
+        "list-channels" => {
+            let search = Search::new(tag(&request.tags, "channel_search"))?;
+            list(context, kind?, &search).await
+        }
+        _ => Err(RequestError::Unknown {
+            what: "operation",
+            given: shown(operation),
+            allowed: "create-channel, delete-channel or list-channels",
+        }),
+    }
+}
+
+async fn delete(context: &Context, name: Name) -> Result<(), RequestError> {
+    let deleted = if name.kind().is_stored() {
+        context.broker.delete(name).await
+    } else {
+        context.broker.forget(&name).await
+    };
+    deleted.map_err(|error| match error {
+        BrokerError::NotFound { .. } => RequestError::ChannelUnknown,
+        other => RequestError::from(other),
+    })
+}
+
+/// The channels that are searched for, by name, as JSON.
+async fn list(
+    context: &Context,
+    kind: ChannelType,
+    search: &Search,
+) -> Result<Bytes, RequestError> {
+    let bytes_max = context.config.response_bytes_max;
+    let now_ms = now_ns() / 1_000_000;
+    let mut list = describe::List::new(bytes_max);
+    let mut found = Vec::new();
+    let mut after = None;
+    loop {
+        let page = context.broker.list(kind.kind(), after, PAGE).await?;
+        let is_wanted = |item: &ObjectSummary| {
+            item.name.namespace() == DEFAULT_NAMESPACE && search.matches(item.name.text())
+        };
+        found.extend(page.items.into_iter().filter(is_wanted));
+        // No item takes less than its fixed parts: more need not be gathered to know that they are too many.
+        list.check_count(found.len())?;
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    found.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    for item in &found {
+        list.add(&Channel::of(kind.text(), item, now_ms))?;
+    }
+    Ok(list.finish())
+}
+
+fn tag<'a>(tags: &'a HashMap<String, String>, key: &str) -> &'a str {
+    tags.get(key).map_or("", String::as_str)
+}
+
+/// What an error shows of a text that is not understood.
+fn shown(text: &str) -> String {
+    const CHARACTERS_MAX: usize = 64;
+    text.chars().take(CHARACTERS_MAX).collect()
+}
+
+fn now_ns() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+    since_epoch.map_or(0, |time| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX))
+}
