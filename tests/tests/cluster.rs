@@ -129,7 +129,6 @@ fn requests_channels_and_transactions_of_the_sdks_work_on_every_node() {
         (Sdk::V2_4_0, "test_old_transactions.py", 2),
         (Sdk::V3_6_0, "test_mid_queues.py", 3),
         (Sdk::V4_1_5, "test_new_requeue.py", 1),
-        (Sdk::V4_1_5, "test_new_requeue.py", 3),
         (Sdk::V4_1_5, "test_cq.py", 1),
         (Sdk::V1_1_0, "test_old_requests.py", 2),
         (Sdk::V2_4_0, "test_old_requests.py", 3),
