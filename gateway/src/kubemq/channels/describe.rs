@@ -39,7 +39,8 @@ impl<'a> Channel<'a> {
     pub fn of(kind: &'static str, item: &'a ObjectSummary, now_ms: i64) -> Self {
         let last = item.last_published.map_or(0, |at| at.0 / 1_000_000);
         // When something was put into a queue last is not kept.
-        let is_in_use = item.subscriber_count > 0 || item.available + item.leased + item.delayed > 0;
+        let is_in_use =
+            item.subscriber_count > 0 || item.available + item.leased + item.delayed > 0;
         let last_activity = i64::try_from(last).unwrap_or(i64::MAX);
         // Both ways alike: clients look for what is in a queue in either.
         let now = Figures {
