@@ -56,6 +56,7 @@ mod state_store;
 mod sync_override;
 mod table_cache;
 mod tail;
+mod tear;
 pub mod testing;
 #[cfg(test)]
 mod tests;

@@ -2,9 +2,10 @@
 //!
 //! The index says how far it knows the log; the segments are scanned from there. Where a frame does
 //! not check, one question decides: is it proven that these bytes were durable? A later frame that
-//! says so ("durable up to"), a later segment or the index itself is such a proof. Proven bytes are
-//! damage: reported, stepped over, never cut. Bytes without proof are a torn tail that nobody was
-//! told about: cut. The log then goes on in a new segment.
+//! says so ("durable up to"), a later segment or the index itself is such a proof, and a frame that was
+//! written in whole is taken for one (`tear`). Proven bytes are damage: reported, stepped over, never cut.
+//! Bytes without proof are a torn tail that nobody was told about: cut. The log then goes on in a new
+//! segment.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -78,14 +78,16 @@ impl SegmentScan {
                     apply(self.logged(at, next, header.round, op_of(&header, content)?))?;
                     at = next;
                 }
-                Scanned::DamagedBody { header } if self.is_proven(at)? => {
+                Scanned::DamagedBody { header }
+                    if self.is_proven(at)? || self.file.holds_all_of(at, &header)? =>
+                {
                     let next = (at + header.stride()).min(self.scanner.end());
                     outcome.has_content = true;
                     self.damaged_frame(at, next, &header, &mut apply)?;
                     at = next;
                 }
                 Scanned::DamagedBody { .. } => {
-                    outcome.torn_bytes = self.scanner.end() - at;
+                    outcome.torn_bytes = self.torn_bytes(at)?;
                     break;
                 }
                 Scanned::NoFrame => match self.next_after_gap(at)? {
@@ -95,15 +97,14 @@ impl SegmentScan {
                         at = next;
                     }
                     None => {
-                        let stop = self.proven.max(at);
-                        if stop > at {
-                            // Known to have been durable, and nothing readable follows.
-                            outcome.has_content = true;
-                            apply(self.gap(at, stop))?;
+                        let stop = self.end_of_damage(at)?;
+                        if stop == at {
+                            outcome.torn_bytes = self.torn_bytes(at)?;
+                            break;
                         }
-                        outcome.torn_bytes = self.torn_bytes(stop)?;
+                        outcome.has_content = true;
+                        apply(self.gap(at, stop))?;
                         at = stop;
-                        break;
                     }
                 },
             }
@@ -153,7 +154,7 @@ impl SegmentScan {
         }
     }
 
-    /// Bytes that are not zero behind the end: what a torn round left.
+    /// Bytes from `end` to the last one that is not zero: what a torn round left.
     fn torn_bytes(&mut self, end: u64) -> Result<u64> {
         let mut last = end;
         let mut at = end;
@@ -224,6 +225,24 @@ impl SegmentScan {
             .map(|(found, _)| found)
             // Behind the proof a readable header may be a part of the torn round.
             .filter(|found| *found < self.proven || self.follows_proof(*found)))
+    }
+
+    /// Where damage at `offset` ends that no readable frame is known to follow; `offset` itself if what is
+    /// there may be a torn round.
+    fn end_of_damage(&mut self, offset: u64) -> Result<u64> {
+        if offset < self.proven {
+            return Ok(self.proven);
+        }
+        if offset >= self.scanner.end() || !self.file.holds_a_header(offset)? {
+            return Ok(offset);
+        }
+        // How long the frame was is not known.
+        Ok(match self.scanner.next_header(offset + 1)? {
+            Some((found, _)) => found,
+            None => (offset + self.torn_bytes(offset)?)
+                .next_multiple_of(8)
+                .min(self.scanner.end()),
+        })
     }
 
     /// The first frame behind a proven gap may itself be unproven: it still ends the gap.

@@ -186,7 +186,6 @@ impl Scanner {
         }
         match header.content(body) {
             Ok(content) => Ok(Scanned::Frame { header, content }),
-            Err(error @ StorageError::Version { .. }) => Err(error),
             Err(_) => Ok(Scanned::DamagedBody { header }),
         }
     }

@@ -1,6 +1,6 @@
 //! What is in a file of a disk in memory, and what of that is durable.
 
-/// What survives of writes that were not synced is decided per piece of this size.
+/// What survives of writes that were not synced is decided for each sector of the file.
 const SECTOR_BYTES: usize = 512;
 
 #[derive(Clone, Default)]
@@ -31,10 +31,15 @@ impl Contents {
                 match random {
                     None => target.copy_from_slice(written),
                     Some(random) => {
-                        let sectors = target
+                        // Up to where the first sector ends.
+                        let first = offset.next_multiple_of(SECTOR_BYTES) - offset;
+                        let first = first.min(written.len());
+                        let (head, rest) = target.split_at_mut(first);
+                        let (written_head, written_rest) = written.split_at(first);
+                        let sectors = rest
                             .chunks_mut(SECTOR_BYTES)
-                            .zip(written.chunks(SECTOR_BYTES));
-                        for (target, written) in sectors {
+                            .zip(written_rest.chunks(SECTOR_BYTES));
+                        for (target, written) in sectors.chain([(head, written_head)]) {
                             if random.coin() {
                                 target.copy_from_slice(written);
                             }
