@@ -1,6 +1,6 @@
 //! Looks for damage of this node's replicas, and makes those that are damaged anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,11 +10,11 @@ use flotilla_storage::{GroupId, LogHealth, NodeLog, StorageError};
 use tokio::sync::Mutex;
 
 use super::fetch::fetch;
-use super::message::{broken, reason_of};
+use super::message::{Opening, Words, broken, reason_of};
 use super::report::MendingMetrics;
 use crate::error::ClusterError;
 use crate::group::Group;
-use crate::net::Links;
+use crate::net::{Lane, Links, ServiceId};
 use crate::observer::Role;
 use crate::replica::Counters;
 
@@ -43,8 +43,21 @@ pub(crate) struct Mender {
     pub(super) log: NodeLog,
     pub(super) own: NodeId,
     pub(super) counts: Counts,
+    /// Which replicas of other nodes are being told that they have lost something.
+    telling: parking_lot::Mutex<BTreeSet<(GroupId, NodeId)>>,
     /// One replica at a time: each is fetched whole. Holds when each was last made anew.
     turn: Mutex<BTreeMap<GroupId, Instant>>,
+}
+
+/// Why a replica is made anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Damage was found in it: nothing is to be done if somebody did so meanwhile.
+    Damage,
+    /// It is not what the others are.
+    Difference,
+    /// It lacks what it acknowledged to its leader, and nothing here tells of it.
+    Loss,
 }
 
 /// How badly a replica is hit.
@@ -64,6 +77,7 @@ impl Mender {
             log,
             own,
             counts: Counts::default(),
+            telling: parking_lot::Mutex::default(),
             turn: Mutex::default(),
         })
     }
@@ -73,6 +87,7 @@ impl Mender {
         let mut waits: BTreeMap<GroupId, (Instant, Duration)> = BTreeMap::new();
         loop {
             tokio::time::sleep(LOOK_PERIOD).await;
+            self.clone().tell_of_losses();
             if self.log.health() != LogHealth::Healthy {
                 continue;
             }
@@ -82,7 +97,7 @@ impl Mender {
                 if waiting.is_some_and(|(until, _)| now < until) {
                     continue;
                 }
-                let mended = self.mend(group, None, true).await;
+                let mended = self.mend(group, None, Cause::Damage).await;
                 if mended.is_ok() && self.damage_of(group).is_none() {
                     waits.remove(&group);
                 } else {
@@ -133,24 +148,48 @@ impl Mender {
             .any(|node| node != self.own)
     }
 
-    /// Makes the replica of a group anew from another node, one of these if they are named. With
-    /// `if_damaged` only if nobody else did so meanwhile.
+    /// Tells other nodes which of their replicas have lost what they acknowledged to this one.
+    fn tell_of_losses(self: Arc<Self>) {
+        for (group, node) in self.links.take_forgetful() {
+            // One that was not told says again that it lacks entries.
+            if !self.telling.lock().insert((group, node)) {
+                continue;
+            }
+            let mender = self.clone();
+            tokio::spawn(async move {
+                if let Err(error) = mender.tell_of_loss(group, node).await {
+                    tracing::warn!(group = group.0, %node, reason = reason_of(&error),
+                        "a replica that has lost entries was not made anew");
+                }
+                mender.telling.lock().remove(&(group, node));
+            });
+        }
+    }
+
+    async fn tell_of_loss(&self, group: GroupId, node: NodeId) -> Result<(), ClusterError> {
+        let peers = self.links.peers();
+        let talk = peers.talk(node, Lane::Bulk, ServiceId::REPLICAS).await;
+        let mut words = Words::from(talk.map_err(broken)?);
+        words.have_mended(&Opening::Lost { group: group.0 }).await
+    }
+
+    /// Makes the replica of a group anew from another node, one of these if they are named.
     pub async fn mend(
         &self,
         number: GroupId,
         from: Option<&[NodeId]>,
-        if_damaged: bool,
+        cause: Cause,
     ) -> Result<(), ClusterError> {
         let asked = Instant::now();
         let mut turn = self.turn.lock().await;
         let was_mended = turn
             .get(&number)
             .is_some_and(|mended| *mended + PAUSE_MIN > asked);
-        if if_damaged && was_mended && self.damage_of(number).is_none() {
+        if cause != Cause::Difference && was_mended && self.damage_of(number).is_none() {
             return Ok(());
         }
         let begin = Instant::now();
-        let outcome = self.try_mend(number, from).await;
+        let outcome = self.try_mend(number, from, cause).await;
         match &outcome {
             Ok(from) => {
                 turn.insert(number, Instant::now());
@@ -175,6 +214,7 @@ impl Mender {
         &self,
         number: GroupId,
         from: Option<&[NodeId]>,
+        cause: Cause,
     ) -> Result<NodeId, ClusterError> {
         let group = self
             .groups
@@ -183,7 +223,8 @@ impl Mender {
         if !self.has_others(number) {
             return Err(broken("no other node holds the group"));
         }
-        let must_lead = self.damage_of(number) == Some(Damage::Word)
+        let must_lead = cause == Cause::Loss
+            || self.damage_of(number) == Some(Damage::Word)
             || group.replica.failure().is_some()
             || group.is_vacant()?;
         let was_running = group.raft().is_some();
@@ -251,7 +292,7 @@ impl Mender {
     pub async fn fill(&self, number: GroupId) -> Result<(), ClusterError> {
         let _turn = self.turn.lock().await;
         let begin = Instant::now();
-        let from = self.try_mend(number, None).await?;
+        let from = self.try_mend(number, None, Cause::Difference).await?;
         let elapsed_ms = begin.elapsed().as_millis() as u64;
         tracing::info!(group = number.0, %from, elapsed_ms, "a replica that was given up is back");
         Ok(())

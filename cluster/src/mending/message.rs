@@ -1,5 +1,7 @@
 //! What nodes say to each other about their replicas.
 
+use std::time::Duration;
+
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use flotilla_model::ids::NodeId;
@@ -7,6 +9,9 @@ use flotilla_model::ids::NodeId;
 use crate::error::{ClusterError, chain};
 use crate::net::{Talk, TalkReceiver, TalkSender};
 use crate::packing;
+
+/// A replica is fetched whole.
+const MEND_WAIT_MAX: Duration = Duration::from_secs(3600);
 
 /// What a conversation is about: its first frame.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -28,6 +33,8 @@ pub(super) enum Opening {
         from: Vec<NodeId>,
         if_damaged: bool,
     },
+    /// The replica has lost entries that it acknowledged, says the leader: makes it anew from the leader.
+    Lost { group: u32 },
 }
 
 /// What follows from who opened it.
@@ -139,6 +146,17 @@ impl Words {
         match self.raw().await? {
             Some(frame) => packing::unpack("a word about a replica", &frame).map_err(broken),
             None => Err(broken("the other side has ended the conversation")),
+        }
+    }
+
+    /// Has the other side make its replica anew, and waits for that.
+    pub async fn have_mended(&mut self, opening: &Opening) -> Result<(), ClusterError> {
+        self.say(opening).await?;
+        match tokio::time::timeout(MEND_WAIT_MAX, self.answer()).await {
+            Ok(Ok(Told::Mended)) => Ok(()),
+            Ok(Ok(told)) => Err(out_of_turn(&told)),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(broken("the replica was not made anew in time")),
         }
     }
 

@@ -10,6 +10,8 @@
 //!   compare: which replica is damaged, which differs ----------+ told to mend
 //! ```
 //!
+//! A leader that finds a replica without entries that it had acknowledged (`net::loss`) has it made anew too.
+//!
 //! Beside it, `read` fetches single messages that are damaged here from a peer.
 //!
 //! **At the same entry.** Each replica keeps its next checkpoint for the comparison and tells how far its

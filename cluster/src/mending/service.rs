@@ -6,7 +6,7 @@ use bytes::Bytes;
 use flotilla_storage::GroupId;
 use futures::future::BoxFuture;
 
-use super::mender::Mender;
+use super::mender::{Cause, Mender};
 use super::message::{Opening, Told, Words, broken, reason_of};
 use super::{digest, fetch, read};
 use crate::error::ClusterError;
@@ -69,9 +69,16 @@ impl ReplicaService {
                 from,
                 if_damaged,
             } => {
-                self.mender
-                    .mend(GroupId(group), Some(&from), if_damaged)
-                    .await?;
+                let cause = match if_damaged {
+                    true => Cause::Damage,
+                    false => Cause::Difference,
+                };
+                let mended = self.mender.mend(GroupId(group), Some(&from), cause);
+                mended.await?;
+                words.say(&Told::Mended).await
+            }
+            Opening::Lost { group } => {
+                self.mender.mend(GroupId(group), None, Cause::Loss).await?;
                 words.say(&Told::Mended).await
             }
         }

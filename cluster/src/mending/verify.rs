@@ -24,8 +24,6 @@ const _: () = assert!(ARM_WAIT_MAX.as_secs() < ENTRY_WAIT_MAX.as_secs());
 const REACH_WAIT_MAX: Duration = Duration::from_secs(30);
 /// The next parts: each is read from a disk at a low rate.
 const PART_WAIT_MAX: Duration = Duration::from_secs(300);
-/// A replica is fetched whole.
-const MEND_WAIT_MAX: Duration = Duration::from_secs(3600);
 /// How far ahead the entry is that is compared at, in entries. While nothing is written the last entry
 /// will do; else replicas pass it before they hear of it.
 const AHEAD: [u64; 6] = [0, 8, 32, 128, 512, 2_048];
@@ -224,14 +222,7 @@ impl Comparer {
     }
 
     async fn mend(&self, node: NodeId, opening: &Opening) -> Result<(), ClusterError> {
-        let mut words = self.talk(node).await?;
-        words.say(opening).await?;
-        match tokio::time::timeout(MEND_WAIT_MAX, words.answer()).await {
-            Ok(Ok(Told::Mended)) => Ok(()),
-            Ok(Ok(told)) => Err(out_of_turn(&told)),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(broken("the replica was not made anew in time")),
-        }
+        self.talk(node).await?.have_mended(opening).await
     }
 
     /// Finds an entry that all can be compared at, and waits until they are there.

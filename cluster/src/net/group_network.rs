@@ -118,11 +118,19 @@ impl GroupPeer {
         request: Append,
         option: &RPCOption,
     ) -> Result<AppendEntriesResponse<Groups>, RPCError<Groups>> {
+        let prev = request.prev_log_id;
         let body = encode_heartbeat(request);
         let answer = self.ask(RaftQuestion::Heartbeat, body, option).await;
-        match answer {
-            Err(_) if mutation::is_chosen(Mutation::Quorum) => Ok(AppendEntriesResponse::Success),
-            answer => answer,
+        match (answer, prev) {
+            (Err(_), _) if mutation::is_chosen(Mutation::Quorum) => {
+                Ok(AppendEntriesResponse::Success)
+            }
+            (Ok(AppendEntriesResponse::Conflict), Some(prev)) => {
+                self.links
+                    .refute_conflict(self.group, self.target, prev.index)?;
+                Ok(AppendEntriesResponse::Conflict)
+            }
+            (answer, _) => answer,
         }
     }
 
@@ -188,10 +196,14 @@ where
         Err(_) => return Err(unreachable(PeerError::Timeout)),
     };
     Ok(answers
-        .map(|answer| {
+        .map(move |answer| {
             let answer = answer.map_err(|status| unreachable(status.into()))?;
-            codec::decode("answer of a peer", &answer.body)
-                .map_err(|error| NetworkError::new(&error).into())
+            let answer = codec::decode("answer of a peer", &answer.body)
+                .map_err(|error| RPCError::from(NetworkError::new(&error)))?;
+            if let Err(StreamAppendError::Conflict(lacked)) = &answer {
+                links.refute_conflict(group, target, lacked.index)?;
+            }
+            Ok(answer)
         })
         .boxed())
 }

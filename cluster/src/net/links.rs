@@ -56,6 +56,8 @@ pub(super) struct Inner {
     cut: RwLock<BTreeSet<NodeId>>,
     pub incoming: Mutex<Incoming>,
     pub groups: RwLock<HashMap<GroupId, AttachedGroup>>,
+    /// Replicas of peers that have lost what they acknowledged: at most one for each group and peer.
+    pub forgetful: Mutex<BTreeSet<(GroupId, NodeId)>>,
     /// Entry bytes received and not yet answered.
     pub entry_room: Arc<Semaphore>,
     /// Callers of no or another cluster that are being answered.
@@ -100,6 +102,7 @@ impl Links {
                 cut: RwLock::default(),
                 incoming: Mutex::default(),
                 groups: RwLock::default(),
+                forgetful: Mutex::default(),
                 entry_room: Arc::new(Semaphore::new(NODE_BYTES_MAX)),
                 strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
                 snapshots_in: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),

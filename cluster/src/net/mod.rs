@@ -25,6 +25,7 @@ mod identity;
 mod lane;
 mod line;
 mod links;
+mod loss;
 mod network;
 mod peers;
 mod server;

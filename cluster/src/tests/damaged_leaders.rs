@@ -35,7 +35,7 @@ fn nothing_is_missing_at_a_leader_with_damaged_messages() {
     assert!(found.is_fine(), "{id}: {found:?}");
 }
 
-fn term(node: &Node) -> Option<u64> {
+pub(super) fn term(node: &Node) -> Option<u64> {
     let raft = node.cluster.inner.groups[SHARD.0 as usize].raft()?;
     Some(raft.metrics().borrow_watched().current_term)
 }

@@ -41,7 +41,7 @@ pub(super) fn payloads(contents: Vec<(Offset, String)>) -> Vec<String> {
     contents.into_iter().map(|(_, payload)| payload).collect()
 }
 
-fn segments(fleet: &Fleet, place: usize) -> Vec<PathBuf> {
+pub(super) fn segments(fleet: &Fleet, place: usize) -> Vec<PathBuf> {
     let dir = fleet.berths[place].dir.path().join("log");
     let mut paths: Vec<PathBuf> = std::fs::read_dir(dir)
         .unwrap()

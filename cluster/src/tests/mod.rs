@@ -6,6 +6,7 @@ mod fleet;
 mod forming;
 mod leaders;
 mod levels;
+mod losses;
 mod many;
 mod membership;
 mod mending;
