@@ -350,6 +350,11 @@ pub(crate) fn raft_failure(raft: &Raft) -> Option<String> {
     }
 }
 
+/// Whether a Raft that is over has left no reason: its task has panicked.
+pub(crate) fn raft_vanished(raft: &Raft) -> bool {
+    raft.metrics().borrow_watched().running_state.is_ok()
+}
+
 pub(crate) fn unavailable(error: &dyn std::error::Error) -> ClusterError {
     ClusterError::Unavailable {
         reason: chain(error),

@@ -17,13 +17,15 @@ use openraft::vote::RaftLeaderId;
 use tokio::task::JoinHandle;
 
 use crate::error::{ClusterError, chain};
-use crate::group::{Group, Raft, raft_failure, unavailable};
+use crate::group::{Group, Raft, raft_failure, raft_vanished, unavailable};
 use crate::leadership::Lead;
 use crate::observer::Role;
 use crate::presence::{ToldTime, ask_for_time, lower_median_us, median_us};
 use crate::time::time_at_take_over;
 use crate::types::Groups;
 
+/// What is said of a Raft whose task ended without a word.
+const PANICKED: &str = "Raft has panicked here: the log of the node says where";
 /// For what a fresh leader tells its shard before others are served.
 const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(30);
 /// After something that a leader must do did not succeed.
@@ -73,6 +75,7 @@ impl Group {
         let _recovery = AbortOnDrop(recovery);
         let mut announcing: Option<AbortOnDrop> = None;
         let mut led = None;
+        let mut has_vanished = false;
         let mut metrics = raft.server_metrics();
         loop {
             let now = Standing::of(&raft);
@@ -109,6 +112,10 @@ impl Group {
                         Err(error) if raft_failure(&raft).is_none() => {
                             tracing::warn!(group = self.replica.group.0, %error, "could not take over yet");
                             tokio::time::sleep(RETRY_PAUSE).await;
+                            if raft.with_raft_state(|_| ()).await.is_err() {
+                                has_vanished = raft_vanished(&raft);
+                                break;
+                            }
                             continue;
                         }
                         Err(_) => break,
@@ -120,6 +127,7 @@ impl Group {
                     .hear_of_leader(|view| view.raft(now.term, now.leader)),
             }
             if metrics.changed().await.is_err() {
+                has_vanished = raft_vanished(&raft);
                 break;
             }
         }
@@ -127,7 +135,9 @@ impl Group {
         self.step_down();
         self.replica.hear_of_leader(|view| view.raft(0, None));
         // Raft has ended. Stopped by us it leaves no reason.
-        if let Some(reason) = raft_failure(&raft) {
+        let failure = raft_failure(&raft);
+        let failure = failure.or_else(|| has_vanished.then(|| PANICKED.to_owned()));
+        if let Some(reason) = failure {
             let reason = self.replica.trouble().unwrap_or(reason);
             self.replica.fail(&reason);
         }

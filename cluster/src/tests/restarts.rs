@@ -11,6 +11,7 @@ use super::*;
 use crate::checkpoint::checkpoint;
 use crate::codec::{log_id, to_log_entry};
 use crate::mending::fetch;
+use crate::observer::Role;
 use crate::replica::Replica;
 use crate::snapshot::SnapshotHandle;
 use crate::state_machine::ShardStateMachine;
@@ -112,4 +113,33 @@ async fn a_snapshot_that_comes_to_an_earlier_raft_is_refused_and_stops_nothing()
         installed.unwrap();
         assert_eq!((replica.failure(), replica.applied_index()), (None, 1));
     }
+}
+
+/// It answers nobody any more: whoever asks is to hear of it, and another node leads.
+#[test]
+fn a_group_whose_raft_panics_is_out_of_service_with_that_reason() {
+    let fleet = Fleet::of_three(|config| config.shards = 1);
+    let topic = Name::topic("t").unwrap();
+    let shard = ShardId(1);
+    let place = fleet.leader(shard);
+    let victim = fleet.node(place);
+    victim.append(&topic, &["before"]);
+    let group = &victim.cluster.inner.groups[1];
+    victim.runtime.block_on(async {
+        let raft = group.raft().unwrap();
+        // It is over before it could say that it has done so.
+        let _ = raft.external_request(|_| panic!("for a test")).await;
+    });
+    victim.wait_for("the group to be out of service", |_| {
+        let failure = group.replica.failure();
+        failure.is_some_and(|reason| reason.contains("panicked"))
+    });
+    fleet.wait_for("another leader", |fleet| {
+        fleet.berths.iter().enumerate().any(|(other, berth)| {
+            let node = berth.node.as_ref().unwrap();
+            let role = *node.cluster.inner.groups[1].replica.role.borrow();
+            other != place && role == Role::Leader
+        })
+    });
+    victim.append(&topic, &["after"]);
 }
