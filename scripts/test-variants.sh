@@ -1,19 +1,24 @@
 #!/usr/bin/env bash
-# Builds the server once more, with features that only tests use, into variant/ of the profile's folder,
-# beside the normal server, which stays as it is.
+# Builds the programs that only tests use, into variant/ of the profile's folder, in one build: the server with
+# the feature `mutations`, and the simulator with what it runs optimised. Hundreds of clusters a test run are
+# worth it there, while everywhere else the time would go to the compiler.
 #
-# One build has all of these features. Its dependencies are those of the normal build, which is why the
-# whole workspace is named: cargo then chooses the same features for them.
+# Cargo puts every build of a program in the same place: these are copied, and then the normal ones put back,
+# in one build with whatever else the arguments name (--tests), so that no processor waits while crates need
+# each other. The whole workspace is named each time: cargo then chooses the same features for all
+# dependencies, and compiles them once.
 set -euo pipefail
-
-features=flotilla-daemon/mutations,flotilla-daemon/previous-feature-level
 
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
-# Cargo puts every build of a program in the same place: copied, and then the normal one put back, in one
-# build with all tests, so that no processor waits while crates need each other.
-cargo build --locked --workspace --bins --features "$features"
+optimised=()
+for package in model storage cluster simulation; do
+    optimised+=(--config "profile.dev.package.flotilla-$package.opt-level=1")
+done
+cargo build --locked --workspace --bins --features flotilla-daemon/mutations "${optimised[@]}"
 mkdir -p "$target/debug/variant"
-cp --reflink=auto "$target/debug/flotilla" "$target/debug/variant/flotilla.new"
-mv "$target/debug/variant/flotilla.new" "$target/debug/variant/flotilla"
-cargo build --locked --workspace --bins --tests --examples
+for program in flotilla flotilla-simulation; do
+    cp --reflink=auto "$target/debug/$program" "$target/debug/variant/$program.new"
+    mv "$target/debug/variant/$program.new" "$target/debug/variant/$program"
+done
+cargo build --locked --workspace --bins "$@"

@@ -10,13 +10,8 @@ use crate::error::ModelError;
 
 /// The level that a new shard has.
 pub const FEATURE_LEVEL_FIRST: u16 = 1;
-/// The highest level that this build can follow. The feature makes it the build of the level before,
-/// for tests of clusters of both.
-pub const FEATURE_LEVEL: u16 = if cfg!(feature = "previous-feature-level") {
-    2
-} else {
-    3
-};
+/// The highest level that this build can follow.
+pub const FEATURE_LEVEL: u16 = 3;
 
 /// Most bytes of a head.
 pub const HEAD_BYTES_MAX: usize = 8 << 20;

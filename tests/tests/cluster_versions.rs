@@ -1,12 +1,13 @@
-//! Clusters of two releases: the present one, and the variant build, which follows the feature levels of
-//! the one before only.
+//! Clusters of two releases: the present one, and one that stands for the release before, because it is told
+//! to follow that one's feature levels only.
 
-use flotilla_tests::cluster::{Campaign, Fleet, Layout, WHOLE_WITHIN};
+use flotilla_tests::cluster::{Campaign, Fleet, Layout, Node, WHOLE_WITHIN};
 use flotilla_tests::seed;
-use flotilla_tests::server::Build;
 use flotilla_tests::workdir::WorkDir;
 use flotilla_tests::workload::{Plan, Workload};
 
+/// Up to which level a node follows.
+const FOLLOWS: &str = "FLOTILLA_CLUSTER_FEATURE_LEVEL_MAX";
 /// What the release before has, and the present one.
 const BEFORE: u64 = 2;
 const NOW: u64 = 3;
@@ -21,12 +22,20 @@ fn wait_for_level(fleet: &Fleet, level: u64) {
 }
 
 /// Ends a node and starts it with another release.
-fn change(campaign: &mut Campaign, number: u32, build: Build) {
-    campaign.disturb(&format!("{build:?}"), &[number], |campaign| {
-        campaign.terminate(number);
-        campaign.node(number).set_build(build);
-        campaign.node(number).start();
-    });
+fn change(campaign: &mut Campaign, number: u32, level: u64) {
+    campaign.disturb(
+        &format!("release of level {level}"),
+        &[number],
+        |campaign| {
+            campaign.terminate(number);
+            start(campaign.node(number), level);
+        },
+    );
+}
+
+fn start(node: &mut Node, level: u64) {
+    node.set(FOLLOWS, &level.to_string());
+    node.start();
 }
 
 #[test]
@@ -35,8 +44,7 @@ fn nodes_are_upgraded_one_by_one_and_only_the_last_one_closes_the_way_back() {
     let seed = seed::seed();
     let mut fleet = Fleet::new(&work, &Layout::of(3));
     for number in 1..=3 {
-        fleet.node_mut(number).set_build(Build::Variant);
-        fleet.node_mut(number).start();
+        start(fleet.node_mut(number), BEFORE);
     }
     fleet.wait_until_whole();
     // A cluster begins with the first level, and comes to that of its nodes in some seconds.
@@ -44,24 +52,22 @@ fn nodes_are_upgraded_one_by_one_and_only_the_last_one_closes_the_way_back() {
     let workload = Workload::start(&fleet.kubemq(), Plan::small(seed));
     let mut campaign = Campaign::new("rolling upgrade", fleet, workload, seed);
     campaign.settle();
-    change(&mut campaign, 1, Build::Normal);
-    change(&mut campaign, 1, Build::Variant);
+    change(&mut campaign, 1, NOW);
+    change(&mut campaign, 1, BEFORE);
     for number in 1..=3 {
         wait_for_level(campaign.fleet(), BEFORE);
-        change(&mut campaign, number, Build::Normal);
+        change(&mut campaign, number, NOW);
     }
     wait_for_level(campaign.fleet(), NOW);
     campaign.settle();
 
     campaign.disturb("old release", &[3], |campaign| {
         campaign.terminate(3);
-        campaign.node(3).set_build(Build::Variant);
-        campaign.node(3).start();
+        start(campaign.node(3), BEFORE);
         let reason = format!("is of feature level {NOW}, this node follows levels up to {BEFORE}");
         campaign.fleet().wait_until_said(3, &reason, WHOLE_WITHIN);
         campaign.node(3).kill();
-        campaign.node(3).set_build(Build::Normal);
-        campaign.node(3).start();
+        start(campaign.node(3), NOW);
     });
     campaign.finish();
 }

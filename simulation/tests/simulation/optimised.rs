@@ -1,4 +1,4 @@
-//! The optimised simulator, which `scripts/simulator.sh` makes, beside the one that cargo makes.
+//! The optimised simulator, which `scripts/test-variants.sh` makes, beside the one that cargo makes.
 //!
 //! Cargo does not build it before tests run, so it may be older than what is to be tested. But cargo notes
 //! which sources its own one is made of: if any of them is newer, the optimised one is refused.
@@ -13,12 +13,12 @@ pub fn program() -> PathBuf {
     match newer_source(&optimised, &plain.with_extension("d")) {
         Ok(None) => optimised,
         Ok(Some(source)) => panic!(
-            "{} is older than {}: run scripts/simulator.sh",
+            "{} is older than {}: run scripts/test-variants.sh",
             optimised.display(),
             source.display()
         ),
         Err(error) => panic!(
-            "{} is not there, or not comparable with its sources: run scripts/simulator.sh ({error})",
+            "{} is not there, or not comparable with its sources: run scripts/test-variants.sh ({error})",
             optimised.display()
         ),
     }

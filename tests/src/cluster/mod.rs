@@ -24,4 +24,4 @@ pub use campaign::Campaign;
 pub use fault::Fault;
 pub use fleet::{Fleet, Layout, WHOLE_WITHIN};
 pub use network::Place;
-pub use node::DiskKind;
+pub use node::{DiskKind, Node};
