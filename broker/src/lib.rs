@@ -59,5 +59,6 @@ pub use flotilla_cluster::{
 pub use hub::request::asker::Requester;
 pub use hub::request::responder::RequestSubscription;
 pub use hub::subscription::SignalSubscription;
+pub use metrics::AccessRefusal;
 pub use queue::session::Session;
 pub use topic::subscription::TopicSubscription;

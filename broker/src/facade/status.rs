@@ -6,7 +6,7 @@ use flotilla_storage::LogHealth;
 
 use crate::api::admin::{DamagedRange, Health, ShardHealth};
 use crate::facade::Broker;
-use crate::metrics;
+use crate::metrics::{self, AccessRefusal};
 
 impl Broker {
     /// Whether the node lives and serves.
@@ -97,6 +97,16 @@ impl Broker {
     /// A client of that protocol went.
     pub fn client_disconnected(&self, protocol: &'static str) {
         self.inner.core.metrics.client_disconnected(protocol);
+    }
+
+    /// A call, or a request within one, was not allowed.
+    pub fn access_refused(&self, refusal: AccessRefusal) {
+        self.inner.core.metrics.access_refused(refusal);
+    }
+
+    /// Access rules had changed, and were put in force or not.
+    pub fn access_rules_read(&self, is_applied: bool) {
+        self.inner.core.metrics.access_rules_read(is_applied);
     }
 }
 

@@ -3,6 +3,7 @@
 //! Sums by kind are always there. Series of single names are capped: the first names that are used
 //! get them, until one of those is deleted.
 
+mod access;
 mod below;
 mod cluster;
 mod names;
@@ -19,9 +20,11 @@ use prometheus::core::Collector;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::api::error::BrokerError;
+use crate::metrics::access::AccessCounters;
 use crate::metrics::names::NamedSeries;
 use crate::metrics::requests::RequestCounters;
 
+pub use access::AccessRefusal;
 pub(crate) use scrape::text as scrape_text;
 
 /// Counters of one kind: topic, queue, signal, request or command.
@@ -40,6 +43,7 @@ struct Inner {
     request: KindCounters,
     command: KindCounters,
     requests: RequestCounters,
+    access: AccessCounters,
     signals_dropped: IntCounter,
     signal_listeners: IntGauge,
     damaged_messages: IntCounter,
@@ -109,6 +113,7 @@ impl Metrics {
             request: kinds.of(Kind::Request)?,
             command: kinds.of(Kind::Command)?,
             requests: RequestCounters::new(&registry)?,
+            access: AccessCounters::new(&registry)?,
             registry,
             signals_dropped,
             signal_listeners,
