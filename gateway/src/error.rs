@@ -1,5 +1,10 @@
 //! Why a gateway could not serve. What goes wrong with one request is told to its client instead.
 
+use std::io;
+use std::path::PathBuf;
+
+use crate::access::{Algorithm, RulesError};
+
 /// A listener could not be served, or not to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
@@ -23,5 +28,31 @@ pub enum GatewayError {
         /// What it says.
         #[source]
         source: tonic::transport::Error,
+    },
+    /// Tokens cannot be verified with this key.
+    #[error("the key does not verify tokens that are signed with {algorithm}: {reason}")]
+    TokenKey {
+        /// What it is to be for.
+        algorithm: Algorithm,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The access rules cannot be read.
+    #[error("cannot read the access rules in {path}", path = path.display())]
+    RulesFile {
+        /// Their file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The access rules are wrong.
+    #[error("{place} are wrong")]
+    Rules {
+        /// Where they are written.
+        place: String,
+        /// What is wrong.
+        #[source]
+        source: RulesError,
     },
 }

@@ -5,12 +5,14 @@
 //!
 //! ```text
 //!   server      one listener for both gRPC protocols
+//!   access      who may come in, and what they may do there
 //!     |- kubemq       for unmodified KubeMQ clients
 //!     |- native       Flotilla's own: batches on streams
 //!   transport   what they share
 //!   consumer    streams on which clients take messages out of queues and settle them, of either protocol
 //! ```
 
+pub mod access;
 mod consumer;
 mod error;
 pub mod kubemq;

@@ -1,0 +1,187 @@
+//! Who may come in, and what they may do there: one decision for every protocol of this node.
+//!
+//! ```text
+//!   authorization header -> tokens (verified once, remembered) -> Caller
+//!   Caller + client + channel -> rules (pure), read again when their file changes -> yes or no
+//! ```
+//!
+//! A call is authenticated by whatever takes it in ([`Access::authenticate`]); what it may do is asked where its
+//! names are known ([`Caller::may`]). With nothing configured everybody may do everything, at no cost.
+
+mod algorithm;
+mod decisions;
+mod rules;
+mod signatures;
+mod tokens;
+mod watch;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use flotilla_model::name::{DEFAULT_NAMESPACE, Kind, Name};
+
+pub use self::algorithm::Algorithm;
+pub use self::rules::{Action, Pattern, Rules, RulesError};
+pub use self::tokens::TokenError;
+pub use self::watch::{Reading, RulesSource};
+
+use self::decisions::Decisions;
+use self::tokens::{Claims, Tokens};
+use crate::error::GatewayError;
+
+/// What is asked of those who call.
+#[derive(Clone, Debug, Default)]
+pub struct AccessConfig {
+    /// `None`: nobody is asked who they are.
+    pub authentication: Option<AuthenticationConfig>,
+    /// `None`: everybody may do everything.
+    pub authorization: Option<RulesSource>,
+}
+
+/// How tokens are verified.
+#[derive(Clone)]
+pub struct AuthenticationConfig {
+    /// The only one that is accepted, whatever a token says.
+    pub algorithm: Algorithm,
+    /// A secret as it is, or a public key as PEM text.
+    pub key: Vec<u8>,
+    /// The claim that says which client a token is for. `None`: clients name themselves.
+    pub client_claim: Option<String>,
+}
+
+impl std::fmt::Debug for AuthenticationConfig {
+    /// The key is nobody's business.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AuthenticationConfig")
+            .field("algorithm", &self.algorithm)
+            .field("client_claim", &self.client_claim)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Decides who may come in and what they may do; clones are the same.
+#[derive(Clone, Default)]
+pub struct Access {
+    inner: Option<Arc<Inner>>,
+}
+
+struct Inner {
+    tokens: Option<Tokens>,
+    decisions: Option<Decisions>,
+}
+
+impl Access {
+    /// Reads keys and rules. What is wrong with them is to be told before anything is served.
+    pub fn new(config: AccessConfig) -> Result<Self, GatewayError> {
+        let AccessConfig {
+            authentication,
+            authorization,
+        } = config;
+        let tokens = authentication.as_ref().map(Tokens::new).transpose()?;
+        let decisions = authorization.map(Decisions::new).transpose()?;
+        if tokens.is_none() && decisions.is_none() {
+            return Ok(Self::default());
+        }
+        Ok(Self {
+            inner: Some(Arc::new(Inner { tokens, decisions })),
+        })
+    }
+
+    /// Whether calls are to be looked at: if not, [`Caller::default`] may do everything.
+    pub fn is_open(&self) -> bool {
+        self.inner.is_none()
+    }
+
+    /// Who calls, by the text of the `authorization` header.
+    pub fn authenticate(&self, authorization: Option<&[u8]>) -> Result<Caller, TokenError> {
+        let Some(inner) = &self.inner else {
+            return Ok(Caller::default());
+        };
+        let claims = match &inner.tokens {
+            Some(tokens) => tokens.verify(authorization)?,
+            None => Claims::default(),
+        };
+        Ok(Caller {
+            access: Some(Arc::clone(inner)),
+            claims,
+        })
+    }
+
+    /// Reads the rules again when their file changes, for as long as it is polled. Each attempt is told.
+    pub(crate) async fn keep_current(self, told: impl Fn(Reading)) -> Infallible {
+        match self
+            .inner
+            .as_ref()
+            .and_then(|inner| inner.decisions.as_ref())
+        {
+            Some(decisions) => decisions.keep_current(told).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// One who calls, as far as that was asked. The default one may do everything.
+#[derive(Clone, Default)]
+pub struct Caller {
+    access: Option<Arc<Inner>>,
+    claims: Claims,
+}
+
+impl Caller {
+    /// Whether it may do this to a name, as the client that it says to be. What a token says to be the client
+    /// comes first; who does not say it is the token's subject.
+    pub fn may(&self, client: &str, action: Action, name: &Name) -> bool {
+        self.may_in(client, action, name.kind(), name.namespace(), name.text())
+    }
+
+    /// The same of a name, or a pattern of names, of a namespace: where that is not the default one, rules see
+    /// both as one text.
+    pub fn may_in(
+        &self,
+        client: &str,
+        action: Action,
+        kind: Kind,
+        namespace: &str,
+        text: &str,
+    ) -> bool {
+        if self.is_unrestricted() {
+            return true;
+        }
+        if namespace == DEFAULT_NAMESPACE {
+            return self.may_channel(client, action, Pattern::of(kind), text);
+        }
+        let channel = format!("{namespace}/{text}");
+        self.may_channel(client, action, Pattern::of(kind), &channel)
+    }
+
+    /// The same of a channel, or a pattern of channels, by its text.
+    pub fn may_channel(
+        &self,
+        client: &str,
+        action: Action,
+        pattern: Pattern,
+        channel: &str,
+    ) -> bool {
+        let Some(decisions) = self.decisions() else {
+            return true;
+        };
+        decisions.allow(self.client(client), pattern, channel, action)
+    }
+
+    /// Whether no rules are in force.
+    pub fn is_unrestricted(&self) -> bool {
+        self.decisions().is_none()
+    }
+
+    fn decisions(&self) -> Option<&Decisions> {
+        self.access.as_ref()?.decisions.as_ref()
+    }
+
+    fn client<'a>(&'a self, named: &'a str) -> &'a str {
+        match (&self.claims.client, &self.claims.subject) {
+            (Some(client), _) => client,
+            (None, Some(subject)) if named.is_empty() => subject,
+            _ => named,
+        }
+    }
+}
