@@ -22,4 +22,4 @@ mod transport;
 
 pub use error::GatewayError;
 pub use kubemq::{KubemqConfig, KubemqLimits};
-pub use server::serve;
+pub use server::{Security, serve};

@@ -7,9 +7,12 @@ use flotilla_broker::Broker;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 use tonic::transport::Server;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
+use crate::access::{Access, Reading};
 use crate::error::GatewayError;
 use crate::kubemq::{self, KubemqConfig};
 use crate::native;
@@ -23,6 +26,15 @@ const LISTENER: &str = "kubemq";
 /// 16 KiB that hold where nothing is said, a batch of records would be many.
 const HTTP2_FRAME_BYTES_MAX: u32 = 256 * 1024;
 
+/// How clients are let in; by default: all of them, unencrypted.
+#[derive(Clone, Default)]
+pub struct Security {
+    /// Who may come in, and what they may do.
+    pub access: Access,
+    /// With which certificate connections are encrypted, and of whom one is asked for.
+    pub tls: Option<Arc<ServerConfig>>,
+}
+
 /// Serves clients of the KubeMQ and the native protocol until `shutdown` resolves, then ends.
 ///
 /// At the end streams and long polls fail with UNAVAILABLE, so that clients go elsewhere or come
@@ -31,6 +43,7 @@ pub async fn serve(
     listener: TcpListener,
     broker: Broker,
     config: KubemqConfig,
+    security: Security,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), GatewayError> {
     config.check()?;
@@ -41,7 +54,9 @@ pub async fn serve(
         protocol: LISTENER,
         connections_max: config.connections_max,
         handshake_wait_max: config.handshake_wait_max,
+        tls: security.tls.map(TlsAcceptor::from),
     };
+    let access = security.access;
     let connections = connection::accept(listener, broker.clone(), admission);
     let wait_max = config.shutdown_wait_max;
 
@@ -54,8 +69,19 @@ pub async fn serve(
         .http2_keepalive_interval(Some(config.keepalive_interval))
         .http2_keepalive_timeout(Some(config.keepalive_wait_max));
     let router = server
-        .add_service(native::service(&broker, &config, &lifecycle))
-        .add_service(kubemq::service(broker, config, Arc::clone(&lifecycle)));
+        .add_service(native::service(
+            &broker,
+            &config,
+            &lifecycle,
+            access.clone(),
+        ))
+        .add_service(kubemq::service(
+            broker.clone(),
+            config,
+            Arc::clone(&lifecycle),
+            access.clone(),
+        ));
+    let watching_rules = access.keep_current(move |reading| told(&broker, &reading));
 
     let (stop_accepting, accepting_stopped) = oneshot::channel::<()>();
     let serving = router.serve_with_incoming_shutdown(connections, async {
@@ -63,12 +89,14 @@ pub async fn serve(
         let _ = accepting_stopped.await;
     });
     tokio::pin!(serving);
+    tokio::pin!(watching_rules);
     let failed = |source| GatewayError::Transport {
         protocol: LISTENER,
         source,
     };
     tokio::select! {
         ended = &mut serving => return ended.map_err(failed),
+        never = &mut watching_rules => match never {},
         () = shutdown => {}
     }
     info!("ending clients' calls");
@@ -86,4 +114,16 @@ pub async fn serve(
             Ok(())
         }
     }
+}
+
+/// Says what came of new access rules.
+fn told(broker: &Broker, reading: &Reading) {
+    match reading {
+        Reading::Applied { records } => info!(records, "new access rules are in force"),
+        Reading::Refused(error) => {
+            let source = std::error::Error::source(error).map(ToString::to_string);
+            error!(%error, source, "the access rules stay as they were");
+        }
+    }
+    broker.access_rules_read(matches!(reading, Reading::Applied { .. }));
 }

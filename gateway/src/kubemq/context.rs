@@ -1,30 +1,74 @@
-//! What every call needs: the broker, the settings, and whether requests are taken at all.
+//! What every call needs: the broker, the settings, who calls, and whether requests are taken at all.
 
 use std::future::Future;
 use std::sync::Arc;
 
-use flotilla_broker::{Broker, Fill};
+use flotilla_broker::{AccessRefusal, Broker, Fill};
+use flotilla_model::name::{Kind, Name};
 
 use super::config::KubemqConfig;
 use super::error::RequestError;
 use super::ping::Started;
 use super::requests::cache::QueryCache;
+use crate::access::{Action, Caller, Pattern};
 use crate::transport::inbound::BatchBounds;
 use crate::transport::lifecycle::Lifecycle;
 
-/// Shared by all calls of one listener.
+/// Shared by all calls of one listener, but for who calls.
+#[derive(Clone)]
 pub struct Context {
     pub broker: Broker,
-    pub config: KubemqConfig,
-    pub query_cache: QueryCache,
+    pub config: Arc<KubemqConfig>,
+    pub query_cache: Arc<QueryCache>,
     pub lifecycle: Arc<Lifecycle>,
     pub started: Started,
+    pub caller: Caller,
 }
 
 /// What the fields of a queue message besides its content take in a response, its names apart.
 const QUEUE_MESSAGE_OVERHEAD_BYTES: usize = 192;
 
 impl Context {
+    /// The same for one who calls; `None`: nobody is asked.
+    pub fn of_caller(self: &Arc<Self>, caller: Option<&Caller>) -> Arc<Self> {
+        match caller {
+            Some(caller) => Arc::new(Self {
+                caller: caller.clone(),
+                ..Self::clone(self)
+            }),
+            None => Arc::clone(self),
+        }
+    }
+
+    /// A name, if whoever calls may do this to it as this client.
+    pub fn allowed(&self, client: &str, action: Action, name: Name) -> Result<Name, RequestError> {
+        let is_allowed = self.caller.may(client, action, &name);
+        self.refuse_unless(is_allowed).map(|()| name)
+    }
+
+    /// Whether whoever calls may subscribe to a channel, or a pattern of them.
+    pub fn allowed_to_subscribe(
+        &self,
+        client: &str,
+        kind: Kind,
+        channel: &str,
+    ) -> Result<(), RequestError> {
+        let pattern = Pattern::of(kind);
+        self.refuse_unless(
+            self.caller
+                .may_channel(client, Action::Read, pattern, channel),
+        )
+    }
+
+    /// Refuses what is not allowed, and counts that.
+    fn refuse_unless(&self, is_allowed: bool) -> Result<(), RequestError> {
+        if is_allowed {
+            return Ok(());
+        }
+        self.broker.access_refused(AccessRefusal::Denied);
+        Err(RequestError::AccessDenied)
+    }
+
     /// Runs a call's work, but no longer than until the end of the server begins.
     pub async fn until_ending<T>(&self, work: impl Future<Output = T>) -> Result<T, RequestError> {
         Ok(self.lifecycle.until_ending(work).await?)

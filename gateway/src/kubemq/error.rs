@@ -100,6 +100,8 @@ pub enum RequestError {
     NoResponse,
     #[error("Error 409: server is in shutdown mode")]
     ShuttingDown,
+    #[error("Error 412: access denied to resource")]
+    AccessDenied,
     #[error("grpc server is not ready to accept requests")]
     NotReady,
 
@@ -225,10 +227,17 @@ impl RequestError {
         )
     }
 
+    /// Whether a call of one request fails with it although its answer has an error field: clients tell by the
+    /// status what they should try again, and what they must not.
+    pub fn fails_call(&self) -> bool {
+        self.is_unavailable() || *self == Self::AccessDenied
+    }
+
     /// The status of calls whose answer has no room for an error.
     pub fn status(&self) -> Status {
         let code = match self {
             Self::NotServed { .. } => Code::Unimplemented,
+            Self::AccessDenied => Code::PermissionDenied,
             Self::BatchEmpty => Code::Unknown,
             Self::Broker(BrokerError::Busy { .. } | BrokerError::StorageFull { .. }) => {
                 Code::ResourceExhausted

@@ -14,6 +14,7 @@ use super::exchange::{Exchange, Worked};
 use super::protocol::{Event, Result as EventResult};
 use super::slices::in_slices;
 use super::validate;
+use crate::access::Action;
 
 /// What became of one event.
 struct Sent {
@@ -31,7 +32,7 @@ pub async fn send(context: &Context, event: Event) -> Result<EventResult, Status
         return Err(Status::internal("the event has no result"));
     };
     match &sent.failure {
-        Some(failure) if failure.is_unavailable() || !sent.store => Err(failure.status()),
+        Some(failure) if failure.fails_call() || !sent.store => Err(failure.status()),
         _ => Ok(sent.result()),
     }
 }
@@ -56,7 +57,9 @@ async fn send_all(context: &Context, events: Vec<Event>) -> Vec<Sent> {
     for (place, mut event) in events.into_iter().enumerate() {
         event.event_id = id_or_new(event.event_id);
         let (event_id, store) = (event.event_id.clone(), event.store);
-        let failure = match validate::event(&event) {
+        let name = validate::event(&event)
+            .and_then(|name| context.allowed(&event.client_id, Action::Write, name));
+        let failure = match name {
             Ok(topic) if store => {
                 publish_places.push(place);
                 publishes.push(Publish {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use flotilla_broker::{BrokerError, SignalDelivery, SignalSubscription, SubscribeSignals};
-use flotilla_model::name::DEFAULT_NAMESPACE;
+use flotilla_model::name::{DEFAULT_NAMESPACE, Kind, Name};
 use futures::stream::BoxStream;
 use tonic::Status;
 
@@ -11,9 +11,10 @@ use super::context::Context;
 use super::convert::signal_out;
 use super::error::RequestError;
 use super::protocol::{EventReceive, Subscribe};
-use super::source::{self, Source};
+use super::source::{self, Sight, Source};
 use super::store_subscribe;
 use super::validate::{self, Subscription};
+use crate::access::Action;
 
 /// Opens a subscription; it is live when this returns.
 pub async fn subscribe(
@@ -22,6 +23,8 @@ pub async fn subscribe(
 ) -> Result<BoxStream<'static, Result<EventReceive, Status>>, Status> {
     match validate::subscription(&request)? {
         Subscription::Events => {
+            context.allowed_to_subscribe(&request.client_id, Kind::Signal, &request.channel)?;
+            let sight = Sight::of(&context, &request);
             let opening = context.broker.subscribe_signals(SubscribeSignals {
                 namespace: DEFAULT_NAMESPACE.to_owned(),
                 pattern: request.channel,
@@ -31,9 +34,10 @@ pub async fn subscribe(
                 .until_ending(opening)
                 .await?
                 .map_err(RequestError::from)?;
-            Ok(Box::pin(source::stream(Arc::clone(&context), subscription)))
+            Ok(Box::pin(source::stream(context, subscription, sight)))
         }
         Subscription::Store(topic, start) => {
+            let topic = context.allowed(&request.client_id, Action::Read, topic)?;
             let who = store_subscribe::cursor(
                 &request.client_id,
                 &request.group,
@@ -51,6 +55,10 @@ impl Source for SignalSubscription {
 
     async fn next(&mut self) -> Result<Vec<SignalDelivery>, BrokerError> {
         Self::next(self).await
+    }
+
+    fn name(arrived: &SignalDelivery) -> &Name {
+        &arrived.name
     }
 
     fn out(&self, arrived: &SignalDelivery) -> EventReceive {

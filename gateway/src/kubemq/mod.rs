@@ -44,8 +44,12 @@ use self::ping::Started;
 use self::protocol::kubemq_server::KubemqServer;
 use self::requests::cache::QueryCache;
 use self::service::Service;
-use crate::transport::gate::Gate;
+use crate::access::{Access, Caller};
+use crate::transport::gate::{Entry, Gate};
 use crate::transport::lifecycle::Lifecycle;
+
+/// Whoever calls this is not asked who it is: it is how the state of a server is asked for.
+const PING: &str = "/kubemq.kubemq/Ping";
 
 /// A message may be delivered with more around it than it was sent with; its size was checked then.
 const RESPONSE_HEADROOM_BYTES: usize = 1024 * 1024;
@@ -55,20 +59,28 @@ pub(crate) fn service(
     broker: Broker,
     config: KubemqConfig,
     lifecycle: Arc<Lifecycle>,
+    access: Access,
 ) -> Gate<KubemqServer<Service>> {
+    let entry = Entry {
+        lifecycle: Arc::clone(&lifecycle),
+        access,
+        broker: broker.clone(),
+        open_call: Some(PING),
+    };
     let request_bytes_max = config.request_bytes_max;
     let query_cache = QueryCache::new(config.query_cache_entries_max, config.query_cache_bytes_max);
     let context = Arc::new(Context {
         broker,
-        config,
-        query_cache,
-        lifecycle: Arc::clone(&lifecycle),
+        config: Arc::new(config),
+        query_cache: Arc::new(query_cache),
+        lifecycle,
         started: Started::now(),
+        caller: Caller::default(),
     });
     let service = KubemqServer::new(Service::new(context))
         .max_decoding_message_size(request_bytes_max)
         .max_encoding_message_size(request_bytes_max.saturating_add(RESPONSE_HEADROOM_BYTES));
-    Gate::new(service, lifecycle, |refused| {
+    Gate::new(service, entry, |refused| {
         RequestError::from(refused).status()
     })
 }

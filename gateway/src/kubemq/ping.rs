@@ -6,6 +6,7 @@ use super::config::KubemqConfig;
 use super::protocol::PingResult;
 
 /// When the listener began to serve.
+#[derive(Clone, Copy)]
 pub struct Started {
     at_unix_seconds: i64,
     since: Instant,

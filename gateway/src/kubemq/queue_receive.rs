@@ -16,6 +16,7 @@ use super::protocol::{
     ReceiveQueueMessagesRequest, ReceiveQueueMessagesResponse,
 };
 use super::validate;
+use crate::access::Action;
 use crate::transport::gate::Written;
 
 /// Takes messages, or copies of them, waiting for them if need be.
@@ -23,7 +24,9 @@ pub async fn receive(
     context: Arc<Context>,
     request: ReceiveQueueMessagesRequest,
 ) -> Result<Response<ReceiveQueueMessagesResponse>, Status> {
-    let taken = match validate::receive(&request, &context.config.limits) {
+    let queue = validate::receive(&request, &context.config.limits)
+        .and_then(|queue| context.allowed(&request.client_id, Action::Read, queue));
+    let taken = match queue {
         Ok(queue) if request.is_peak => peek(&context, queue, &request).await,
         Ok(queue) => take(&context, queue, &request).await,
         Err(refused) => Err(refused),
@@ -46,7 +49,7 @@ pub async fn receive(
             }
             Ok(response)
         }
-        Err(failure) if failure.is_unavailable() => Err(failure.status()),
+        Err(failure) if failure.fails_call() => Err(failure.status()),
         Err(failure) => Ok(Response::new(ReceiveQueueMessagesResponse {
             is_error: true,
             error: failure.to_string(),
@@ -142,7 +145,9 @@ pub async fn ack_all(
     context: &Context,
     request: AckAllQueueMessagesRequest,
 ) -> Result<AckAllQueueMessagesResponse, Status> {
-    let purged = match validate::ack_all(&request, &context.config.limits) {
+    let queue = validate::ack_all(&request, &context.config.limits)
+        .and_then(|queue| context.allowed(&request.client_id, Action::Read, queue));
+    let purged = match queue {
         Ok(queue) => match context.broker.purge(queue).await {
             Err(BrokerError::NotFound { .. }) => Ok(0),
             purged => purged.map_err(RequestError::from),
@@ -158,7 +163,7 @@ pub async fn ack_all(
             affected_messages,
             ..answer
         }),
-        Err(failure) if failure.is_unavailable() => Err(failure.status()),
+        Err(failure) if failure.fails_call() => Err(failure.status()),
         Err(failure) => Ok(AckAllQueueMessagesResponse {
             is_error: true,
             error: failure.to_string(),

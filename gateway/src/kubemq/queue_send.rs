@@ -1,6 +1,8 @@
 //! Putting messages into queues: the work that the unary sends and the upstream share.
 
 use flotilla_broker::Enqueue;
+use flotilla_model::command::QueuePolicy;
+use flotilla_model::name::Name;
 use tonic::Status;
 
 use super::context::Context;
@@ -12,6 +14,7 @@ use super::protocol::{
 };
 use super::slices::in_slices;
 use super::validate;
+use crate::access::Action;
 
 /// What became of one message.
 pub struct Sent {
@@ -77,6 +80,18 @@ fn unavailable_for_all(sent: &[Sent]) -> Option<&RequestError> {
     is_for_all.then_some(failure)
 }
 
+/// Where a message goes, and how it is kept there. Who has it moved elsewhere must be allowed to send there.
+fn prepare(context: &Context, message: &QueueMessage) -> Result<(Name, QueuePolicy), RequestError> {
+    let queue = validate::queue_message(message, &context.config.limits)?;
+    let client = &message.client_id;
+    let queue = context.allowed(client, Action::Write, queue)?;
+    let policy = policy_in(message.policy.as_ref())?;
+    if let Some(dead_letter) = &policy.dead_letter {
+        context.allowed(client, Action::Write, dead_letter.clone())?;
+    }
+    Ok((queue, policy))
+}
+
 /// Sends messages, to any queues, in order.
 pub async fn send_all(context: &Context, messages: Vec<QueueMessage>) -> Vec<Sent> {
     let mut sent = Vec::with_capacity(messages.len());
@@ -85,8 +100,7 @@ pub async fn send_all(context: &Context, messages: Vec<QueueMessage>) -> Vec<Sen
     for (place, mut message) in messages.into_iter().enumerate() {
         message.message_id = id_or_new(message.message_id);
         let message_id = message.message_id.clone();
-        let prepared = validate::queue_message(&message, &context.config.limits)
-            .and_then(|queue| Ok((queue, policy_in(message.policy.as_ref())?)));
+        let prepared = prepare(context, &message);
         let failure = match prepared {
             Ok((queue, policy)) => {
                 places.push((place, message.policy.take()));

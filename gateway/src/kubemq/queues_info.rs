@@ -13,6 +13,7 @@ use super::convert::id_or_new;
 use super::error::RequestError;
 use super::protocol::{QueueInfo, QueuesInfo, QueuesInfoRequest, QueuesInfoResponse};
 use super::validate;
+use crate::access::Action;
 
 /// Queues of one answer at most: each is a question to the node that leads it.
 const QUEUES_MAX: usize = 10_000;
@@ -20,6 +21,8 @@ const QUEUES_MAX: usize = 10_000;
 const QUESTIONS_MAX: usize = 32;
 /// Names that are listed at a time.
 const PAGE_ITEMS: u32 = 1_000;
+/// These requests do not say which client sends them.
+const NO_CLIENT: &str = "";
 
 /// Answers with the figures of the queues, by name.
 pub async fn answer(
@@ -41,7 +44,10 @@ async fn queues(
     let names = if request.queue_name.is_empty() {
         every_name(context).await?
     } else {
-        named(&request.queue_name)?
+        let names = named(&request.queue_name)?.into_iter();
+        names
+            .map(|name| context.allowed(NO_CLIENT, Action::Read, name))
+            .collect::<Result<_, _>>()?
     };
     if names.len() > QUEUES_MAX {
         return Err(RequestError::QueuesAsked {
@@ -84,7 +90,8 @@ async fn every_name(context: &Context) -> Result<BTreeSet<Name>, RequestError> {
             .items
             .into_iter()
             .map(|found| found.name)
-            .filter(|name| name.namespace() == DEFAULT_NAMESPACE);
+            .filter(|name| name.namespace() == DEFAULT_NAMESPACE)
+            .filter(|name| context.caller.may(NO_CLIENT, Action::Read, name));
         names.extend(of_this_protocol);
         after = page.next;
         if after.is_none() || names.len() > QUEUES_MAX {

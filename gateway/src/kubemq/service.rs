@@ -22,6 +22,7 @@ use super::{
     downstream, events_send, events_subscribe, exchange, ping, queue_receive, queue_send,
     queues_info, requests, transaction,
 };
+use crate::access::Caller;
 use crate::transport::gate::Written;
 
 /// Serves every call of one listener.
@@ -33,6 +34,11 @@ impl Service {
     /// A service over a broker.
     pub fn new(context: Arc<Context>) -> Self {
         Self { context }
+    }
+
+    /// For one call, by whom the gate found it to be made.
+    fn context<T>(&self, request: &Request<T>) -> Arc<Context> {
+        self.context.of_caller(request.extensions().get::<Caller>())
     }
 }
 
@@ -53,7 +59,8 @@ impl Kubemq for Service {
     }
 
     async fn send_event(&self, request: Request<Event>) -> Result<Response<EventResult>, Status> {
-        events_send::send(&self.context, request.into_inner())
+        let context = self.context(&request);
+        events_send::send(&context, request.into_inner())
             .await
             .map(Response::new)
     }
@@ -64,7 +71,7 @@ impl Kubemq for Service {
         &self,
         request: Request<Streaming<Event>>,
     ) -> Result<Response<Self::SendEventsStreamStream>, Status> {
-        let context = Arc::clone(&self.context);
+        let context = self.context(&request);
         Ok(Response::new(Box::pin(exchange::answers::<
             EventsExchange,
             _,
@@ -79,7 +86,7 @@ impl Kubemq for Service {
         &self,
         request: Request<Subscribe>,
     ) -> Result<Response<Self::SubscribeToEventsStream>, Status> {
-        let context = Arc::clone(&self.context);
+        let context = self.context(&request);
         let events = events_subscribe::subscribe(context, request.into_inner()).await?;
         Ok(paced(events))
     }
@@ -88,7 +95,8 @@ impl Kubemq for Service {
         &self,
         request: Request<QueueMessage>,
     ) -> Result<Response<SendQueueMessageResult>, Status> {
-        queue_send::send(&self.context, request.into_inner())
+        let context = self.context(&request);
+        queue_send::send(&context, request.into_inner())
             .await
             .map(Response::new)
     }
@@ -97,7 +105,8 @@ impl Kubemq for Service {
         &self,
         request: Request<QueueMessagesBatchRequest>,
     ) -> Result<Response<QueueMessagesBatchResponse>, Status> {
-        queue_send::send_batch(&self.context, request.into_inner())
+        let context = self.context(&request);
+        queue_send::send_batch(&context, request.into_inner())
             .await
             .map(Response::new)
     }
@@ -106,14 +115,16 @@ impl Kubemq for Service {
         &self,
         request: Request<ReceiveQueueMessagesRequest>,
     ) -> Result<Response<ReceiveQueueMessagesResponse>, Status> {
-        queue_receive::receive(Arc::clone(&self.context), request.into_inner()).await
+        let context = self.context(&request);
+        queue_receive::receive(context, request.into_inner()).await
     }
 
     async fn ack_all_queue_messages(
         &self,
         request: Request<AckAllQueueMessagesRequest>,
     ) -> Result<Response<AckAllQueueMessagesResponse>, Status> {
-        queue_receive::ack_all(&self.context, request.into_inner())
+        let context = self.context(&request);
+        queue_receive::ack_all(&context, request.into_inner())
             .await
             .map(Response::new)
     }
@@ -124,7 +135,7 @@ impl Kubemq for Service {
         &self,
         request: Request<Streaming<QueuesUpstreamRequest>>,
     ) -> Result<Response<Self::QueuesUpstreamStream>, Status> {
-        let context = Arc::clone(&self.context);
+        let context = self.context(&request);
         Ok(Response::new(Box::pin(exchange::answers::<
             UpstreamExchange,
             _,
@@ -139,7 +150,7 @@ impl Kubemq for Service {
         &self,
         request: Request<Streaming<QueuesDownstreamRequest>>,
     ) -> Result<Response<Self::QueuesDownstreamStream>, Status> {
-        let context = Arc::clone(&self.context);
+        let context = self.context(&request);
         Ok(paced(Box::pin(downstream::stream(
             context,
             request.into_inner(),
@@ -152,7 +163,7 @@ impl Kubemq for Service {
         &self,
         request: Request<Streaming<StreamQueueMessagesRequest>>,
     ) -> Result<Response<Self::StreamQueueMessageStream>, Status> {
-        let context = Arc::clone(&self.context);
+        let context = self.context(&request);
         Ok(Response::new(Box::pin(transaction::stream(
             context,
             request.into_inner(),
@@ -165,7 +176,7 @@ impl Kubemq for Service {
         &self,
         request: Request<Subscribe>,
     ) -> Result<Response<Self::SubscribeToRequestsStream>, Status> {
-        let context = Arc::clone(&self.context);
+        let context = self.context(&request);
         requests::subscribe(context, request.into_inner())
             .await
             .map(Response::new)
@@ -175,7 +186,8 @@ impl Kubemq for Service {
         &self,
         request: Request<CommandOrQuery>,
     ) -> Result<Response<CommandOrQueryResponse>, Status> {
-        requests::send(&self.context, request.into_inner())
+        let context = self.context(&request);
+        requests::send(&context, request.into_inner())
             .await
             .map(Response::new)
     }
@@ -184,14 +196,16 @@ impl Kubemq for Service {
         &self,
         request: Request<CommandOrQueryResponse>,
     ) -> Result<Response<Empty>, Status> {
-        requests::answer(&self.context, request.into_inner()).map(Response::new)
+        let context = self.context(&request);
+        requests::answer(&context, request.into_inner()).map(Response::new)
     }
 
     async fn queues_info(
         &self,
         request: Request<QueuesInfoRequest>,
     ) -> Result<Response<QueuesInfoResponse>, Status> {
-        queues_info::answer(&self.context, request.into_inner())
+        let context = self.context(&request);
+        queues_info::answer(&context, request.into_inner())
             .await
             .map(Response::new)
     }

@@ -1,12 +1,14 @@
-//! What every stream needs: the broker, its bounds, and whether requests are taken at all.
+//! What every stream needs: the broker, its bounds, who calls, and whether requests are taken at all.
 
 use std::sync::Arc;
 
-use flotilla_broker::Broker;
+use flotilla_broker::{AccessRefusal, Broker};
+use flotilla_model::name::{Kind, Name};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::error::RequestError;
+use crate::access::{Action, Caller};
 use crate::kubemq::KubemqConfig;
 use crate::transport::inbound::BatchBounds;
 use crate::transport::lifecycle::{Lifecycle, NotServing};
@@ -17,14 +19,20 @@ const BATCH_RECORDS_MAX: usize = 4_096;
 /// entries that a shard has in flight, and only a part of what a shard has room for.
 const IN_FLIGHT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Shared by all streams of one listener.
+/// These requests do not say which client sends them: it is whom the token of the stream names.
+const NO_CLIENT: &str = "";
+
+/// Shared by all streams of one listener, but for who calls.
+#[derive(Clone)]
 pub struct Context {
     pub broker: Broker,
     pub bounds: Bounds,
     pub lifecycle: Arc<Lifecycle>,
+    pub caller: Caller,
 }
 
 /// How much a stream may ask for. What means the same as for the listener's other protocol is the same.
+#[derive(Clone)]
 pub struct Bounds {
     /// Largest frame that is read, in bytes.
     pub request_bytes_max: usize,
@@ -64,10 +72,69 @@ impl Bounds {
     }
 }
 
+/// What of a pattern its follower may see. Rules are for names: one that allows the pattern may not allow every
+/// name which the pattern brings.
+pub struct Sight {
+    /// `None`: all of it.
+    caller: Option<Caller>,
+}
+
+impl Sight {
+    pub fn has(&self, name: &Name) -> bool {
+        let caller = self.caller.as_ref();
+        caller.is_none_or(|caller| caller.may(NO_CLIENT, Action::Read, name))
+    }
+}
+
 /// The end of the server, for a stream that goes on until then.
 pub type ServerEnd = BoxFuture<'static, RequestError>;
 
 impl Context {
+    /// The same for one who calls; `None`: nobody is asked.
+    pub fn of_caller(self: &Arc<Self>, caller: Option<&Caller>) -> Arc<Self> {
+        match caller {
+            Some(caller) => Arc::new(Self {
+                caller: caller.clone(),
+                ..Self::clone(self)
+            }),
+            None => Arc::clone(self),
+        }
+    }
+
+    /// A name, if whoever calls may do this to it.
+    pub fn allowed(&self, action: Action, name: Name) -> Result<Name, RequestError> {
+        if self.caller.may(NO_CLIENT, action, &name) {
+            return Ok(name);
+        }
+        Err(self.denied(name.kind(), name.text()))
+    }
+
+    /// Whether whoever calls may follow a pattern of names.
+    pub fn allowed_to_follow(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        pattern: &str,
+    ) -> Result<Sight, RequestError> {
+        if !self
+            .caller
+            .may_in(NO_CLIENT, Action::Read, kind, namespace, pattern)
+        {
+            return Err(self.denied(kind, pattern));
+        }
+        let is_limited = !self.caller.is_unrestricted() && pattern.contains(['*', '>']);
+        Ok(Sight {
+            caller: is_limited.then(|| self.caller.clone()),
+        })
+    }
+
+    fn denied(&self, kind: Kind, text: &str) -> RequestError {
+        self.broker.access_refused(AccessRefusal::Denied);
+        RequestError::AccessDenied {
+            what: format!("{kind} {text}"),
+        }
+    }
+
     /// Resolves with what streams end with when the end of the server has begun.
     pub fn server_end(&self) -> ServerEnd {
         let lifecycle = Arc::clone(&self.lifecycle);

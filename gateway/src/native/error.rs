@@ -49,6 +49,8 @@ pub enum RequestError {
     Refused(String),
     #[error("too many leases wait on this stream, at most {allowed} are allowed")]
     LeasesWaiting { allowed: usize },
+    #[error("access denied to the {what}")]
+    AccessDenied { what: String },
     #[error(transparent)]
     Name(#[from] NameError),
     #[error(transparent)]
@@ -74,6 +76,7 @@ impl RequestError {
             Self::NotServing(_) => Code::Unavailable,
             Self::LeasesWaiting { .. } => Code::Busy,
             Self::Refused(_) => Code::Refused,
+            Self::AccessDenied { .. } => Code::AccessDenied,
             Self::Broker(error) => code_of(error),
             _ => Code::Invalid,
         }
@@ -98,6 +101,7 @@ impl RequestError {
             Code::Timeout => StatusCode::DeadlineExceeded,
             Code::StaleLease | Code::Conflict => StatusCode::FailedPrecondition,
             Code::Refused => StatusCode::Aborted,
+            Code::AccessDenied => StatusCode::PermissionDenied,
             Code::Damaged => StatusCode::DataLoss,
             Code::Unspecified => StatusCode::Unknown,
         };

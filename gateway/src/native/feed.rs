@@ -14,7 +14,7 @@ use std::collections::vec_deque::Drain;
 use std::future::Future;
 use std::sync::Arc;
 
-use flotilla_broker::{Broker, BrokerError};
+use flotilla_broker::BrokerError;
 use futures::Stream;
 use tonic::Status;
 
@@ -43,7 +43,7 @@ pub trait Feed: Sized + Send {
 
     /// Serves the first frame.
     fn open(
-        broker: Broker,
+        context: Arc<Context>,
         first: Self::Request,
     ) -> impl Future<Output = Result<Self, RequestError>> + Send;
 
@@ -53,7 +53,7 @@ pub trait Feed: Sized + Send {
     /// Takes in later frames, and gives what the client is to hear of them. An error ends the stream.
     fn said(&mut self, requests: Vec<Self::Request>) -> Result<Vec<Self::Arrived>, RequestError>;
 
-    /// What comes next, at least one thing; waits for it. Dropping the call loses none.
+    /// What comes next; waits for it. Nothing, if all that came is not for the client. Dropping the call loses none.
     fn next(&mut self) -> impl Future<Output = Result<Vec<Self::Arrived>, BrokerError>> + Send;
 
     /// What one thing weighs in a frame, about.
@@ -139,10 +139,10 @@ where
 
     /// Serves the first frame; `None` if there is none.
     async fn open(&mut self) -> Result<Option<F>, RequestError> {
-        let broker = self.context.broker.clone();
+        let context = Arc::clone(&self.context);
         let opening = async {
             match self.inbound.next_batch(FIRST).await.pop() {
-                Some(first) => F::open(broker, first).await.map(Some),
+                Some(first) => F::open(context, first).await.map(Some),
                 None => Ok(None),
             }
         };

@@ -3,9 +3,10 @@
 use std::collections::vec_deque::Drain;
 use std::sync::Arc;
 
-use flotilla_broker::{Broker, BrokerError, SignalDelivery, SignalSubscription, SubscribeSignals};
-use flotilla_model::name::Name;
+use flotilla_broker::{BrokerError, SignalDelivery, SignalSubscription, SubscribeSignals};
+use flotilla_model::name::{Kind as NameKind, Name};
 
+use super::context::{Context, Sight};
 use super::convert::{group, namespace, record_out};
 use super::error::RequestError;
 use super::feed::Feed;
@@ -18,6 +19,7 @@ use super::protocol::{
 /// One who listens.
 pub struct Listener {
     subscription: SignalSubscription,
+    sight: Sight,
 }
 
 impl Feed for Listener {
@@ -27,14 +29,19 @@ impl Feed for Listener {
 
     const ENDS_WITH_CLIENT: bool = false;
 
-    async fn open(broker: Broker, first: ListenRequest) -> Result<Self, RequestError> {
+    async fn open(context: Arc<Context>, first: ListenRequest) -> Result<Self, RequestError> {
+        let namespace = namespace(&first.namespace);
+        let sight = context.allowed_to_follow(NameKind::Signal, namespace, &first.pattern)?;
         let wanted = SubscribeSignals {
-            namespace: namespace(&first.namespace).to_owned(),
+            namespace: namespace.to_owned(),
             pattern: first.pattern,
             group: group(first.group)?,
         };
-        let subscription = broker.subscribe_signals(wanted).await?;
-        Ok(Self { subscription })
+        let subscription = context.broker.subscribe_signals(wanted).await?;
+        Ok(Self {
+            subscription,
+            sight,
+        })
     }
 
     fn opened() -> ListenResponse {
@@ -50,7 +57,9 @@ impl Feed for Listener {
     }
 
     async fn next(&mut self) -> Result<Vec<SignalDelivery>, BrokerError> {
-        self.subscription.next().await
+        let mut arrived = self.subscription.next().await?;
+        arrived.retain(|one| self.sight.has(&one.name));
+        Ok(arrived)
     }
 
     fn bytes(arrived: &SignalDelivery) -> usize {

@@ -37,8 +37,9 @@ use self::context::{Bounds, Context};
 use self::error::RequestError;
 use self::protocol::broker_server::BrokerServer;
 use self::service::Service;
+use crate::access::{Access, Caller};
 use crate::kubemq::KubemqConfig;
-use crate::transport::gate::Gate;
+use crate::transport::gate::{Entry, Gate};
 use crate::transport::lifecycle::Lifecycle;
 
 /// The protocol's messages, and a client for tests and tools.
@@ -52,6 +53,7 @@ pub(crate) fn service(
     broker: &Broker,
     config: &KubemqConfig,
     lifecycle: &Arc<Lifecycle>,
+    access: Access,
 ) -> Gate<BrokerServer<Service>> {
     let bounds = Bounds::new(broker, config);
     let request_bytes_max = bounds.request_bytes_max;
@@ -59,12 +61,19 @@ pub(crate) fn service(
         broker: broker.clone(),
         bounds,
         lifecycle: Arc::clone(lifecycle),
+        caller: Caller::default(),
     });
+    let entry = Entry {
+        lifecycle: Arc::clone(lifecycle),
+        access,
+        broker: broker.clone(),
+        open_call: None,
+    };
     let service = BrokerServer::new(Service::new(context))
         .max_decoding_message_size(request_bytes_max)
         // What was stored was within a bound, and frames are: nothing here is too large to be told.
         .max_encoding_message_size(usize::MAX);
-    Gate::new(service, Arc::clone(lifecycle), |refused| {
+    Gate::new(service, entry, |refused| {
         RequestError::from(refused).status()
     })
 }

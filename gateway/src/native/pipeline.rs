@@ -47,8 +47,10 @@ pub trait Batches: Send + 'static {
 
     fn label(request: &Self::Request) -> Label;
 
-    /// Adds the records to the items; gives those, by their place, that cannot be one.
+    /// Adds the records to the items, if the client may send them there; gives those, by their place, that
+    /// cannot be one.
     fn take(
+        context: &Context,
         request: Self::Request,
         items: &mut Vec<Self::Item>,
     ) -> Result<Vec<(u32, RequestError)>, RequestError>;
@@ -239,8 +241,8 @@ where
             group.load.batches += 1;
             group.load.bytes += label.bytes;
             let taken = items.len();
-            let refused =
-                check(&label, bounds.batch_records_max).and_then(|()| B::take(request, &mut items));
+            let refused = check(&label, bounds.batch_records_max)
+                .and_then(|()| B::take(&self.context, request, &mut items));
             if refused.is_err() {
                 items.truncate(taken);
             }

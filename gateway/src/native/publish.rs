@@ -4,10 +4,12 @@ use flotilla_broker::{Broker, BrokerError, Publish, Published, Submitted};
 use flotilla_model::name::Kind;
 
 use super::answer::Answer;
+use super::context::Context;
 use super::convert::{RepeatIds, message_in, name};
 use super::error::RequestError;
 use super::pipeline::{Batches, Label};
 use super::protocol::{Ack, PublishRequest, PublishResponse, Record, Tag};
+use crate::access::Action;
 
 /// What a record or a tag takes besides what it says, about.
 const PART_BYTES: usize = 64;
@@ -40,10 +42,12 @@ impl Batches for Publishes {
     }
 
     fn take(
+        context: &Context,
         request: PublishRequest,
         items: &mut Vec<Publish>,
     ) -> Result<Vec<(u32, RequestError)>, RequestError> {
         let topic = name(&request.namespace, Kind::Topic, &request.topic)?;
+        let topic = context.allowed(Action::Write, topic)?;
         let records = request.records.len();
         let mut ids = RepeatIds::of_producer(&request.producer, request.first_sequence, records)?;
         let mut refused = Vec::new();

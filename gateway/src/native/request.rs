@@ -31,6 +31,7 @@ use super::protocol::reply_batch::item::Outcome;
 use super::protocol::request_batch::Item;
 use super::protocol::{ReplyBatch, RequestBatch};
 use super::publish::bytes_of;
+use crate::access::Action;
 use crate::transport::inbound::{Ended, Inbound};
 
 /// What an error weighs in a frame, about.
@@ -166,13 +167,17 @@ where
     }
 
     fn name(&mut self, item: &Item) -> Result<Arc<Name>, RequestError> {
+        // Where there are rules, they are asked each time: they may change.
         let is_last = |last: &&Arc<Name>| {
-            last.text() == item.name && last.namespace() == namespace(&item.namespace)
+            self.context.caller.is_unrestricted()
+                && last.text() == item.name
+                && last.namespace() == namespace(&item.namespace)
         };
         if let Some(last) = self.last_name.as_ref().filter(is_last) {
             return Ok(Arc::clone(last));
         }
-        let name = Arc::new(name(&item.namespace, Kind::Request, &item.name)?);
+        let name = name(&item.namespace, Kind::Request, &item.name)?;
+        let name = Arc::new(self.context.allowed(Action::Write, name)?);
         self.last_name = Some(Arc::clone(&name));
         Ok(name)
     }

@@ -5,10 +5,12 @@ use flotilla_model::command::QueuePolicy;
 use flotilla_model::name::Kind;
 
 use super::answer::Answer;
+use super::context::Context;
 use super::convert::{RepeatIds, message_in, name};
 use super::error::RequestError;
 use super::pipeline::{Batches, Label};
 use super::protocol::{SendRequest, SendResponse};
+use crate::access::Action;
 
 /// Batches for queues.
 pub struct Sends;
@@ -27,11 +29,13 @@ impl Batches for Sends {
     }
 
     fn take(
+        context: &Context,
         request: SendRequest,
         items: &mut Vec<Enqueue>,
     ) -> Result<Vec<(u32, RequestError)>, RequestError> {
         let queue = name(&request.namespace, Kind::Queue, &request.queue)?;
-        let policy = policy(&request)?;
+        let queue = context.allowed(Action::Write, queue)?;
+        let policy = policy(context, &request)?;
         let mut ids = RepeatIds::of_records();
         let mut refused = Vec::new();
         items.reserve(request.records.len());
@@ -74,8 +78,8 @@ impl Batches for Sends {
     }
 }
 
-/// What a batch asks for all its records.
-fn policy(request: &SendRequest) -> Result<QueuePolicy, RequestError> {
+/// What a batch asks for all its records. Who has them moved elsewhere must be allowed to send there.
+fn policy(context: &Context, request: &SendRequest) -> Result<QueuePolicy, RequestError> {
     let dead_letter = &request.dead_letter_queue;
     Ok(QueuePolicy {
         delay_ms: request.delay_ms,
@@ -84,7 +88,8 @@ fn policy(request: &SendRequest) -> Result<QueuePolicy, RequestError> {
         dead_letter: if dead_letter.is_empty() {
             None
         } else {
-            Some(name(&request.namespace, Kind::Queue, dead_letter)?)
+            let queue = name(&request.namespace, Kind::Queue, dead_letter)?;
+            Some(context.allowed(Action::Write, queue)?)
         },
     })
 }

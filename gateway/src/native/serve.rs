@@ -1,13 +1,15 @@
 //! Serve: requests for whoever answers them, and the replies.
 
 use std::collections::vec_deque::Drain;
+use std::sync::Arc;
 
 use flotilla_broker::{
-    Broker, BrokerError, CallId, Reply, RequestDelivery, RequestSubscription, SubscribeRequests,
+    BrokerError, CallId, Reply, RequestDelivery, RequestSubscription, SubscribeRequests,
 };
 use flotilla_model::message::Text;
 use flotilla_model::name::Kind;
 
+use super::context::{Context, Sight};
 use super::convert::{group, message_in, namespace, record_out};
 use super::error::RequestError;
 use super::feed::Feed;
@@ -24,6 +26,7 @@ const FAILED_BYTES: usize = 128;
 /// One who answers requests.
 pub struct Responder {
     subscription: RequestSubscription,
+    sight: Sight,
 }
 
 /// What a responder gets.
@@ -43,14 +46,16 @@ impl Feed for Responder {
 
     const ENDS_WITH_CLIENT: bool = true;
 
-    async fn open(broker: Broker, first: ServeRequest) -> Result<Self, RequestError> {
+    async fn open(context: Arc<Context>, first: ServeRequest) -> Result<Self, RequestError> {
         let open = first.open.ok_or(RequestError::NotOpened)?;
         if !first.replies.is_empty() {
             return Err(RequestError::RepliesTooEarly);
         }
+        let namespace = namespace(&open.namespace);
+        let sight = context.allowed_to_follow(Kind::Request, namespace, &open.pattern)?;
         let wanted = SubscribeRequests {
             kind: Kind::Request,
-            namespace: namespace(&open.namespace).to_owned(),
+            namespace: namespace.to_owned(),
             pattern: open.pattern,
             group: group(open.group)?,
             calls_max: match open.calls_max {
@@ -58,8 +63,11 @@ impl Feed for Responder {
                 calls => calls,
             },
         };
-        let subscription = broker.serve_requests(wanted).await?;
-        Ok(Self { subscription })
+        let subscription = context.broker.serve_requests(wanted).await?;
+        Ok(Self {
+            subscription,
+            sight,
+        })
     }
 
     fn opened() -> ServeResponse {
@@ -107,7 +115,8 @@ impl Feed for Responder {
     }
 
     async fn next(&mut self) -> Result<Vec<Arrived>, BrokerError> {
-        let deliveries = self.subscription.next().await?;
+        let mut deliveries = self.subscription.next().await?;
+        deliveries.retain(|one| self.sight.has(&one.name));
         Ok(deliveries.into_iter().map(Arrived::Call).collect())
     }
 

@@ -20,6 +20,7 @@ use super::serve::Responder;
 use super::signal::Signals;
 use super::subscribe::Reader;
 use super::{consume, feed, request};
+use crate::access::Caller;
 use crate::transport::gate::Written;
 
 /// Serves every call of one listener.
@@ -31,6 +32,11 @@ impl Service {
     /// A service over a broker.
     pub fn new(context: Arc<Context>) -> Self {
         Self { context }
+    }
+
+    /// For one stream, by whom the gate found it to be opened.
+    fn context<T>(&self, request: &Request<T>) -> Arc<Context> {
+        self.context.of_caller(request.extensions().get::<Caller>())
     }
 }
 
@@ -44,7 +50,7 @@ impl Broker for Service {
         &self,
         request: Request<Streaming<PublishRequest>>,
     ) -> Result<Response<Self::PublishStream>, Status> {
-        let context = Arc::clone(&self.context);
+        let context = self.context(&request);
         Ok(Response::new(Pipeline::new(context, request.into_inner())))
     }
 
@@ -54,7 +60,7 @@ impl Broker for Service {
         &self,
         request: Request<Streaming<SubscribeRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let context = Arc::clone(&self.context);
+        let context = self.context(&request);
         let deliveries = feed::stream::<Reader, _>(context, request.into_inner());
         Ok(Response::new(Box::pin(deliveries)))
     }
@@ -65,7 +71,7 @@ impl Broker for Service {
         &self,
         request: Request<Streaming<SendRequest>>,
     ) -> Result<Response<Self::SendStream>, Status> {
-        let context = Arc::clone(&self.context);
+        let context = self.context(&request);
         Ok(Response::new(Pipeline::new(context, request.into_inner())))
     }
 
@@ -75,7 +81,7 @@ impl Broker for Service {
         &self,
         request: Request<Streaming<ConsumeRequest>>,
     ) -> Result<Response<Self::ConsumeStream>, Status> {
-        let context = Arc::clone(&self.context);
+        let context = self.context(&request);
         let answers: Self::ConsumeStream = Box::pin(consume::stream(context, request.into_inner()));
         let mut response = Response::new(answers);
         // Messages that settle themselves do so when they were written.
@@ -89,7 +95,7 @@ impl Broker for Service {
         &self,
         request: Request<Streaming<SignalRequest>>,
     ) -> Result<Response<Self::SignalStream>, Status> {
-        let context = Arc::clone(&self.context);
+        let context = self.context(&request);
         Ok(Response::new(Pipeline::new(context, request.into_inner())))
     }
 
@@ -99,7 +105,7 @@ impl Broker for Service {
         &self,
         request: Request<Streaming<ListenRequest>>,
     ) -> Result<Response<Self::ListenStream>, Status> {
-        let context = Arc::clone(&self.context);
+        let context = self.context(&request);
         let signals = feed::stream::<Listener, _>(context, request.into_inner());
         Ok(Response::new(Box::pin(signals)))
     }
@@ -110,7 +116,7 @@ impl Broker for Service {
         &self,
         request: Request<Streaming<RequestBatch>>,
     ) -> Result<Response<Self::RequestStream>, Status> {
-        let context = Arc::clone(&self.context);
+        let context = self.context(&request);
         let replies = request::stream(context, request.into_inner());
         Ok(Response::new(Box::pin(replies)))
     }
@@ -121,7 +127,7 @@ impl Broker for Service {
         &self,
         request: Request<Streaming<ServeRequest>>,
     ) -> Result<Response<Self::ServeStream>, Status> {
-        let context = Arc::clone(&self.context);
+        let context = self.context(&request);
         let calls = feed::stream::<Responder, _>(context, request.into_inner());
         Ok(Response::new(Box::pin(calls)))
     }

@@ -7,10 +7,12 @@ use flotilla_broker::{Broker, BrokerError, Signal};
 use flotilla_model::name::Kind;
 
 use super::answer::Answer;
+use super::context::Context;
 use super::convert::{message_in, name};
 use super::error::RequestError;
 use super::pipeline::{Batches, Label};
 use super::protocol::{Ack, SignalRequest, SignalResponse};
+use crate::access::Action;
 
 /// Batches of signals.
 pub struct Signals;
@@ -29,10 +31,12 @@ impl Batches for Signals {
     }
 
     fn take(
+        context: &Context,
         request: SignalRequest,
         items: &mut Vec<Signal>,
     ) -> Result<Vec<(u32, RequestError)>, RequestError> {
         let name = name(&request.namespace, Kind::Signal, &request.name)?;
+        let name = context.allowed(Action::Write, name)?;
         items.extend(request.records.into_iter().map(|record| Signal {
             name: name.clone(),
             message: Arc::new(message_in(record)),

@@ -1,14 +1,16 @@
 //! Subscribe: one topic, replayed and then live, within the window that the client makes room in.
 
 use std::collections::vec_deque::Drain;
+use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_broker::{
-    Broker, BrokerError, CursorMode, Start, SubscribeTopic, TopicDelivery, TopicSubscription,
+    BrokerError, CursorMode, Start, SubscribeTopic, TopicDelivery, TopicSubscription,
 };
 use flotilla_model::ids::Offset;
 use flotilla_model::name::Kind as NameKind;
 
+use super::context::Context;
 use super::convert::{name, record_out, unix_ms, wall_time};
 use super::error::RequestError;
 use super::feed::Feed;
@@ -17,6 +19,7 @@ use super::protocol::subscribe_request::open;
 use super::protocol::subscribe_request::{Kind, Open};
 use super::protocol::subscribe_response::{Kind as Told, Opened};
 use super::protocol::{Deliveries, Delivery, SubscribeRequest, SubscribeResponse};
+use crate::access::Action;
 
 /// Longest name of a cursor that the broker keeps.
 const CURSOR_BYTES_MAX: usize = 1_024;
@@ -37,11 +40,13 @@ impl Feed for Reader {
 
     const ENDS_WITH_CLIENT: bool = true;
 
-    async fn open(broker: Broker, first: SubscribeRequest) -> Result<Self, RequestError> {
+    async fn open(context: Arc<Context>, first: SubscribeRequest) -> Result<Self, RequestError> {
         let Some(Kind::Open(open)) = first.kind else {
             return Err(RequestError::NotOpened);
         };
-        let subscription = broker.subscribe_topic(wanted(open)?).await?;
+        let mut wanted = wanted(open)?;
+        wanted.topic = context.allowed(Action::Read, wanted.topic)?;
+        let subscription = context.broker.subscribe_topic(wanted).await?;
         Ok(Self { subscription })
     }
 

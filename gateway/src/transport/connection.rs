@@ -1,4 +1,6 @@
 //! Accepting connections: at most as many as allowed, each counted while it lives.
+//!
+//! Nothing is waited for here but the next connection: a TLS handshake is made by the task that serves it.
 
 use std::future::Future;
 use std::io;
@@ -11,11 +13,14 @@ use flotilla_broker::Broker;
 use futures::Stream;
 use futures::stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
+use tokio_rustls::TlsAcceptor;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 use tracing::{debug, warn};
+
+use super::socket::Socket;
 
 /// After a failed accept, for lack of file descriptors for instance, others must get a chance to close.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
@@ -26,8 +31,11 @@ pub struct Admission {
     pub protocol: &'static str,
     /// Connections at most; further ones are closed as they come.
     pub connections_max: usize,
-    /// A connection that has not sent a byte after this long is closed.
+    /// A connection that has not sent a byte after this long is closed; under TLS: a byte of its own, after the
+    /// handshake.
     pub handshake_wait_max: Duration,
+    /// `None`: connections are not encrypted.
+    pub tls: Option<TlsAcceptor>,
 }
 
 /// The connections of a listener, without end.
@@ -40,11 +48,13 @@ pub fn accept(
         protocol,
         connections_max,
         handshake_wait_max,
+        tls,
     } = admission;
     let places = Arc::new(Semaphore::new(connections_max));
     stream::unfold(listener, move |listener| {
         let places = Arc::clone(&places);
         let broker = broker.clone();
+        let tls = tls.clone();
         async move {
             loop {
                 let (socket, peer) = match listener.accept().await {
@@ -66,7 +76,8 @@ pub fn accept(
                 }
                 broker.client_connected(protocol);
                 let connection = Connection {
-                    socket,
+                    info: socket.connect_info(),
+                    socket: Socket::new(socket, tls.as_ref()),
                     first_byte_deadline: Some(Box::pin(tokio::time::sleep(handshake_wait_max))),
                     broker,
                     protocol,
@@ -80,12 +91,30 @@ pub fn accept(
 
 /// One client's connection. Its place is free again when it is dropped.
 pub struct Connection {
-    socket: TcpStream,
+    socket: Socket,
+    info: TcpConnectInfo,
     /// Until the first byte was read: a connection that says nothing must not keep its place.
     first_byte_deadline: Option<Pin<Box<Sleep>>>,
     broker: Broker,
     protocol: &'static str,
     _place: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    /// What a socket says, or that its client has said nothing for too long.
+    fn in_time<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        polled: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if polled.is_pending()
+            && let Some(deadline) = &mut self.first_byte_deadline
+            && deadline.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        polled
+    }
 }
 
 impl Drop for Connection {
@@ -98,7 +127,7 @@ impl Connected for Connection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> Self::ConnectInfo {
-        self.socket.connect_info()
+        self.info.clone()
     }
 }
 
@@ -111,12 +140,8 @@ impl AsyncRead for Connection {
         let read = Pin::new(&mut self.socket).poll_read(context, buffer);
         if read.is_ready() {
             self.first_byte_deadline = None;
-        } else if let Some(deadline) = &mut self.first_byte_deadline
-            && deadline.as_mut().poll(context).is_ready()
-        {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        read
+        self.in_time(context, read)
     }
 }
 
@@ -126,7 +151,8 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         buffer: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(context, buffer)
+        let written = Pin::new(&mut self.socket).poll_write(context, buffer);
+        self.in_time(context, written)
     }
 
     fn poll_write_vectored(
@@ -134,7 +160,8 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(context, buffers)
+        let written = Pin::new(&mut self.socket).poll_write_vectored(context, buffers);
+        self.in_time(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -142,7 +169,8 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(context)
+        let flushed = Pin::new(&mut self.socket).poll_flush(context);
+        self.in_time(context, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

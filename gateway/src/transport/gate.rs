@@ -1,5 +1,8 @@
 //! What stands around every call: admission before it, and word of when its answer was written.
 //!
+//! Whoever calls is asked here who it is, once for both protocols; handlers find the answer, a
+//! [`Caller`](crate::access::Caller), among the extensions of the request.
+//!
 //! Messages leave their queue, and positions move on, only once the client has let the bytes in
 //! that hold them. A handler cannot see that: it is over, or has handed its messages to an encoder.
 //! So it marks its answer as [`Written`], and the gate watches the answer's body.
@@ -16,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use flotilla_broker::{AccessRefusal, Broker};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tonic::Status;
 use tonic::body::Body;
@@ -23,6 +27,7 @@ use tonic::codegen::{Service, http};
 use tonic::server::NamedService;
 
 use super::lifecycle::{Lifecycle, NotServing};
+use crate::access::Access;
 
 /// Marks an answer whose writing matters, for the extensions of a response.
 #[derive(Clone)]
@@ -46,20 +51,50 @@ impl Written {
     }
 }
 
+/// Who is let through to a service, and when.
+pub struct Entry {
+    pub lifecycle: Arc<Lifecycle>,
+    pub access: Access,
+    /// Counts who is not.
+    pub broker: Broker,
+    /// The path of a call that everybody may make.
+    pub open_call: Option<&'static str>,
+}
+
+impl Entry {
+    /// Finds out who calls, and leaves it with the request.
+    fn identify<B>(&self, request: &mut http::Request<B>) -> Result<(), Status> {
+        if self.access.is_open() || self.open_call == Some(request.uri().path()) {
+            return Ok(());
+        }
+        let authorization = request.headers().get(http::header::AUTHORIZATION);
+        let caller = self
+            .access
+            .authenticate(authorization.map(http::HeaderValue::as_bytes))
+            .map_err(|error| {
+                self.broker.access_refused(AccessRefusal::Unauthenticated);
+                Status::unauthenticated(error.to_string())
+            })?;
+        request.extensions_mut().insert(caller);
+        Ok(())
+    }
+}
+
 /// A service behind the gate.
 #[derive(Clone)]
 pub struct Gate<S> {
     service: S,
-    lifecycle: Arc<Lifecycle>,
+    /// A gate is cloned for each call.
+    entry: Arc<Entry>,
     refusal: fn(NotServing) -> Status,
 }
 
 impl<S> Gate<S> {
     /// Puts a gate before a service, with what its protocol says when nothing is served.
-    pub fn new(service: S, lifecycle: Arc<Lifecycle>, refusal: fn(NotServing) -> Status) -> Self {
+    pub fn new(service: S, entry: Entry, refusal: fn(NotServing) -> Status) -> Self {
         Self {
             service,
-            lifecycle,
+            entry: Arc::new(entry),
             refusal,
         }
     }
@@ -82,9 +117,13 @@ where
         self.service.poll_ready(context)
     }
 
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        if let Err(refused) = self.lifecycle.admit() {
-            let response = (self.refusal)(refused).into_http();
+    fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
+        let admitted = match self.entry.lifecycle.admit() {
+            Ok(()) => self.entry.identify(&mut request),
+            Err(not_serving) => Err((self.refusal)(not_serving)),
+        };
+        if let Err(refused) = admitted {
+            let response = refused.into_http();
             return Box::pin(async move { Ok(response) });
         }
         let answer = self.service.call(request);

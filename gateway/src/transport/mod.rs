@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!   connection   accepts, counts, closes those that say nothing
+//!   socket       a connection's bytes, as they are or under TLS
 //!   lifecycle    whether requests are taken, an orderly end
-//!   gate         before each call: ready? after: written?
+//!   gate         before each call: ready? who calls? after: written?
 //!   codec        bounds what a request becomes in memory
 //!   inbound, outgoing   the two sides of a stream
 //! ```
@@ -14,3 +15,4 @@ pub mod gate;
 pub mod inbound;
 pub mod lifecycle;
 pub mod outgoing;
+pub mod socket;

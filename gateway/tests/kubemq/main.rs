@@ -3,7 +3,13 @@
 // Helpers of tests are not seen as tests by the lint that allows this there.
 #![allow(clippy::unwrap_used)]
 
+mod access_rules;
+mod authentication;
+mod authorization;
+mod certificates;
 mod channels;
+mod encrypting;
+mod encryption;
 mod events;
 mod hands;
 mod hostile;

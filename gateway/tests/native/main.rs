@@ -5,6 +5,7 @@
 // Helpers of tests are not seen as tests by the lint that allows this there.
 #![allow(clippy::unwrap_used)]
 
+mod access;
 mod consume;
 mod consume_bounds;
 mod consumer;

@@ -1,5 +1,7 @@
 //! A gateway on a port of its own, for the tests of each protocol.
 
+pub mod tokens;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +9,7 @@ use std::time::Duration;
 
 use flotilla_broker::{Broker, BrokerConfig};
 use flotilla_cluster::{Cluster, ClusterConfig};
-use flotilla_gateway::{GatewayError, KubemqConfig, serve};
+use flotilla_gateway::{GatewayError, KubemqConfig, Security, serve};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -35,17 +37,28 @@ impl Gateway {
 
     /// Over storage with other settings.
     pub async fn over(config: KubemqConfig, change: impl FnOnce(&mut ClusterConfig)) -> Self {
-        Self::on(config, BrokerConfig::default(), change).await
+        let security = Security::default();
+        Self::on(config, BrokerConfig::default(), security, change).await
     }
 
     /// Over a broker with other settings.
     pub async fn on_broker(broker: BrokerConfig) -> Self {
-        Self::on(KubemqConfig::default(), broker, |_| {}).await
+        Self::on(KubemqConfig::default(), broker, Security::default(), |_| {}).await
+    }
+
+    /// That does not let in everybody.
+    pub async fn secured(security: Security) -> Self {
+        Self::secured_with(KubemqConfig::default(), security).await
+    }
+
+    pub async fn secured_with(config: KubemqConfig, security: Security) -> Self {
+        Self::on(config, BrokerConfig::default(), security, |_| {}).await
     }
 
     async fn on(
         config: KubemqConfig,
         broker: BrokerConfig,
+        security: Security,
         change: impl FnOnce(&mut ClusterConfig),
     ) -> Self {
         let data = tempfile::tempdir().unwrap();
@@ -59,9 +72,10 @@ impl Gateway {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let serving = tokio::spawn(serve(listener, broker.clone(), config, async move {
+        let serving = serve(listener, broker.clone(), config, security, async move {
             let _ = stopped.await;
-        }));
+        });
+        let serving = tokio::spawn(serving);
         Self {
             address,
             broker,

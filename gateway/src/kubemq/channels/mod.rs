@@ -19,6 +19,7 @@ use super::context::Context;
 use super::error::RequestError;
 use super::protocol::{Request, Response};
 use super::validate;
+use crate::access::Action;
 
 /// Where these queries are sent.
 pub const CHANNEL: &str = "kubemq.cluster.internal.requests";
@@ -93,11 +94,12 @@ pub async fn answer(context: &Context, request: Request) -> Result<Response, Req
         .until_ending(working)
         .await?
         .map_err(|_| RequestError::NoResponse)?;
-    if matches!(done, Err(RequestError::ShuttingDown)) {
-        return Err(RequestError::ShuttingDown);
-    }
     let (body, error) = match done {
         Ok(body) => (body, String::new()),
+        // Clients take these two from the status only.
+        Err(error @ (RequestError::ShuttingDown | RequestError::AccessDenied)) => {
+            return Err(error);
+        }
         Err(error) => (Bytes::new(), error.to_string()),
     };
     Ok(Response {
@@ -115,18 +117,22 @@ async fn work(context: &Context, request: &Request) -> Result<Bytes, RequestErro
     let operation = request.metadata.as_str();
     let kind = ChannelType::of(tag(&request.tags, "channel_type"));
     let channel = tag(&request.tags, "channel");
+    let target = |kind: ChannelType| {
+        let name = kind.name(channel)?;
+        context.allowed(&request.client_id, Action::Write, name)
+    };
     match operation {
         "create-channel" => {
-            context.broker.create(kind?.name(channel)?).await?;
+            context.broker.create(target(kind?)?).await?;
             Ok(Bytes::new())
         }
         "delete-channel" => {
-            delete(context, kind?.name(channel)?).await?;
+            delete(context, target(kind?)?).await?;
             Ok(Bytes::new())
         }
         "list-channels" => {
             let search = Search::new(tag(&request.tags, "channel_search"))?;
-            list(context, kind?, &search).await
+            list(context, &request.client_id, kind?, &search).await
         }
         _ => Err(RequestError::Unknown {
             what: "operation",
@@ -148,21 +154,25 @@ async fn delete(context: &Context, name: Name) -> Result<(), RequestError> {
     })
 }
 
-/// The channels that are searched for, by name, as JSON.
+/// The channels that are searched for and that the client has any use for, by name, as JSON.
 async fn list(
     context: &Context,
+    client: &str,
     kind: ChannelType,
     search: &Search,
 ) -> Result<Bytes, RequestError> {
     let bytes_max = context.config.response_bytes_max;
     let now_ms = now_ns() / 1_000_000;
+    let may = |action, name: &Name| context.caller.may(client, action, name);
     let mut list = describe::List::new(bytes_max);
     let mut found = Vec::new();
     let mut after = None;
     loop {
         let page = context.broker.list(kind.kind(), after, PAGE).await?;
         let is_wanted = |item: &ObjectSummary| {
-            item.name.namespace() == DEFAULT_NAMESPACE && search.matches(item.name.text())
+            item.name.namespace() == DEFAULT_NAMESPACE
+                && search.matches(item.name.text())
+                && (may(Action::Read, &item.name) || may(Action::Write, &item.name))
         };
         found.extend(page.items.into_iter().filter(is_wanted));
         // No item takes less than its fixed parts: more need not be gathered to know that they are too many.

@@ -8,6 +8,7 @@ use flotilla_model::ids::{LeaseId, Sequence};
 use flotilla_model::name::Name;
 
 use super::reply::Origin;
+use crate::access::Action;
 use crate::consumer::fetching::Fetching;
 use crate::kubemq::context::Context;
 use crate::kubemq::convert::queue_out;
@@ -47,6 +48,7 @@ impl Get {
         fetching: &mut Fetching,
     ) -> Result<Self, RequestError> {
         let queue = validate::downstream_get(request, &context.config.limits)?;
+        let queue = context.allowed(&request.client_id, Action::Read, queue)?;
         let all = context.config.limits.receive_messages_max;
         let wanted = match u32::try_from(request.max_items) {
             Ok(items) if items > 0 => items.min(all),

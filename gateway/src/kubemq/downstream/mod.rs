@@ -33,6 +33,7 @@ use super::protocol::{
     QueuesDownstreamRequest, QueuesDownstreamRequestType as Type, QueuesDownstreamResponse,
 };
 use super::validate;
+use crate::access::Action;
 use crate::consumer::fetching::Fetching;
 use crate::consumer::{self, Talk};
 use crate::transport::inbound::BatchBounds;
@@ -189,6 +190,15 @@ impl Talk for Downstream {
 
 impl Downstream {
     fn begin_settlement(&mut self, work: &mut Work, how: How, request: &QueuesDownstreamRequest) {
+        // What is moved is sent: whoever took it out must be allowed to do that there.
+        let target = how.target(request).map_or(Ok(()), |to| {
+            let allowed = self.context.allowed(&request.client_id, Action::Write, to);
+            allowed.map(drop)
+        });
+        if let Err(refused) = target {
+            self.tell(Some(Origin::of(request).error(&refused)));
+            return;
+        }
         let (settlings, reply) = settle::begin(&mut self.transactions, how, request);
         self.tell(reply);
         for settling in settlings {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use flotilla_broker::{BrokerError, Session, Settled};
 use flotilla_model::command::Settlement;
+use flotilla_model::name::Name;
 
 use super::reply::{Origin, Outgoing};
 use super::transactions::{Taken, Transactions};
@@ -51,6 +52,14 @@ impl How {
             is_range,
             is_close,
         })
+    }
+
+    /// The queue that messages are moved to, if they are.
+    pub fn target(self, request: &QueuesDownstreamRequest) -> Option<Name> {
+        match self.settlement(request) {
+            Ok(Settlement::Move { to }) => Some(to),
+            _ => None,
+        }
     }
 
     fn settlement(self, request: &QueuesDownstreamRequest) -> Result<Settlement, RequestError> {
@@ -157,7 +166,6 @@ pub fn finish(transactions: &mut Transactions, done: Done) -> Option<Outgoing> {
 #[cfg(test)]
 mod tests {
     use flotilla_model::ids::{LeaseId, Sequence};
-    use flotilla_model::name::Name;
     use proptest::prelude::*;
     use prost::Message;
 

@@ -8,6 +8,7 @@ use tonic::Status;
 use super::cache::Key;
 use super::convert::{request_in, response_out};
 use super::validate;
+use crate::access::Action;
 use crate::kubemq::channels;
 use crate::kubemq::context::Context;
 use crate::kubemq::convert::id_or_new;
@@ -22,6 +23,7 @@ pub async fn send(context: &Context, mut request: Request) -> Result<Response, S
     if request.channel == channels::CHANNEL {
         return Ok(channels::answer(context, request).await?);
     }
+    let name = context.allowed(&request.client_id, Action::Write, name)?;
     let key = match name.kind() {
         Kind::Request => Key::of(&request.channel, &request.cache_key),
         _ => None,

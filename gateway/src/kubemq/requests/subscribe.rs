@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use flotilla_broker::{BrokerError, RequestDelivery, RequestSubscription, SubscribeRequests};
-use flotilla_model::name::DEFAULT_NAMESPACE;
+use flotilla_model::name::{DEFAULT_NAMESPACE, Name};
 use futures::stream::BoxStream;
 use tonic::Status;
 
@@ -12,7 +12,7 @@ use super::validate;
 use crate::kubemq::context::Context;
 use crate::kubemq::error::RequestError;
 use crate::kubemq::protocol::{Request, Subscribe};
-use crate::kubemq::source::{self, Source};
+use crate::kubemq::source::{self, Sight, Source};
 
 /// Opens a subscription; it is live when this returns.
 pub async fn subscribe(
@@ -20,6 +20,8 @@ pub async fn subscribe(
     request: Subscribe,
 ) -> Result<BoxStream<'static, Result<Request, Status>>, Status> {
     let kind = validate::subscription(&request)?;
+    context.allowed_to_subscribe(&request.client_id, kind, &request.channel)?;
+    let sight = Sight::of(&context, &request);
     let opening = context.broker.serve_requests(SubscribeRequests {
         kind,
         namespace: DEFAULT_NAMESPACE.to_owned(),
@@ -32,7 +34,7 @@ pub async fn subscribe(
         .until_ending(opening)
         .await?
         .map_err(RequestError::from)?;
-    Ok(Box::pin(source::stream(Arc::clone(&context), subscription)))
+    Ok(Box::pin(source::stream(context, subscription, sight)))
 }
 
 impl Source for RequestSubscription {
@@ -41,6 +43,10 @@ impl Source for RequestSubscription {
 
     async fn next(&mut self) -> Result<Vec<RequestDelivery>, BrokerError> {
         Self::next(self).await
+    }
+
+    fn name(arrived: &RequestDelivery) -> &Name {
+        &arrived.name
     }
 
     fn out(&self, arrived: &RequestDelivery) -> Request {

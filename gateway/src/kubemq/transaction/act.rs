@@ -145,7 +145,9 @@ impl Hand {
         let mut sent = send_all(&self.context, vec![message]).await;
         match sent.pop().and_then(|one| one.failure) {
             None => {}
-            Some(RequestError::ShuttingDown) => return Err(RequestError::ShuttingDown),
+            Some(told @ (RequestError::ShuttingDown | RequestError::AccessDenied)) => {
+                return Err(told);
+            }
             Some(failure) => {
                 let queue = &self.held.queue;
                 warn!(%queue, %failure, "a modified message could not be sent");

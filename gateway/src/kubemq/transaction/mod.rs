@@ -24,6 +24,8 @@ use super::error::RequestError;
 use super::protocol::{
     StreamQueueMessagesRequest, StreamQueueMessagesResponse, StreamRequestType as Type,
 };
+use super::validate;
+use crate::access::Action;
 use crate::consumer::{self, Talk};
 use crate::transport::inbound::BatchBounds;
 use crate::transport::outgoing::Outgoing;
@@ -142,7 +144,29 @@ impl Conversation {
         !self.transaction.is_busy() && !self.transaction.is_over()
     }
 
+    /// Whether the client may do this to the queue it names. A name that is none is refused later; whether a
+    /// modified message may be sent is found out when it is.
+    fn check_access(&self, request: &StreamQueueMessagesRequest) -> Result<(), RequestError> {
+        let action = match Type::try_from(request.stream_request_type_data) {
+            Ok(Type::ReceiveMessage) => Action::Read,
+            Ok(Type::ResendMessage) => Action::Write,
+            _ => return Ok(()),
+        };
+        match validate::queue_name(&request.channel) {
+            Ok(queue) => {
+                let allowed = self.context.allowed(&request.client_id, action, queue);
+                allowed.map(drop)
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
     fn begin_request(&mut self, work: &mut Work, request: StreamQueueMessagesRequest) {
+        if let Err(refused) = self.check_access(&request) {
+            let answer = self.transaction.refuse(&request, &refused);
+            self.outbox.push_back(answer);
+            return;
+        }
         let (context, session) = (Arc::clone(&self.context), work.session());
         match self
             .transaction

@@ -163,6 +163,17 @@ impl Transaction {
         }
     }
 
+    /// The answer to a request that is refused, whatever the transaction is at.
+    pub fn refuse(
+        &mut self,
+        request: &StreamQueueMessagesRequest,
+        error: &RequestError,
+    ) -> StreamQueueMessagesResponse {
+        let origin = Origin::of(request);
+        self.latest = origin.clone();
+        origin.error(error)
+    }
+
     /// Begins to give back a message whose time is up.
     pub fn expire(&mut self) -> Option<(Origin, Held)> {
         let held = self.held()?.clone();

@@ -145,7 +145,7 @@ impl Consumer {
         let number = request.request;
         let allowed = self.context.bounds.leases_max;
         let begun = if work.fetches() < allowed {
-            lease(work.session(), request, &mut self.fetching)
+            lease(&self.context, work.session(), request, &mut self.fetching)
         } else {
             Err(RequestError::LeasesWaiting { allowed })
         };
@@ -159,7 +159,9 @@ impl Consumer {
         let session = work.session();
         let (number, begun) = match operation {
             Operation::Lease(request) => return self.begin_lease(work, request),
-            Operation::Settle(request) => (request.request, settle(session, request)),
+            Operation::Settle(request) => {
+                (request.request, settle(&self.context, session, request))
+            }
             Operation::Extend(request) => (request.request, extend(session, request)),
         };
         match begun {

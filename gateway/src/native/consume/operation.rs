@@ -12,7 +12,9 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::frame::Done;
+use crate::access::Action;
 use crate::consumer::fetching::Fetching;
+use crate::native::context::Context;
 use crate::native::convert::name;
 use crate::native::error::RequestError;
 use crate::native::protocol::ConsumeRequest;
@@ -48,11 +50,13 @@ pub fn operations(request: ConsumeRequest) -> impl Iterator<Item = Operation> {
 
 /// Waits for messages.
 pub fn lease(
+    context: &Context,
     session: Arc<Session>,
     request: Lease,
     fetching: &mut Fetching,
 ) -> Result<BoxFuture<'static, Fetched>, RequestError> {
     let queue = name(&request.namespace, Kind::Queue, &request.queue)?;
+    let queue = context.allowed(Action::Read, queue)?;
     if !(1..=LEASE_MESSAGES_MAX).contains(&request.messages_max) {
         return Err(RequestError::Value {
             field: "messages_max",
@@ -90,8 +94,9 @@ pub fn lease(
     Ok(fetched.boxed())
 }
 
-/// Ends the hold on messages.
+/// Ends the hold on messages. Who moves them must be allowed to send where they go.
 pub fn settle(
+    context: &Context,
     session: Arc<Session>,
     mut request: Settle,
 ) -> Result<BoxFuture<'static, Done>, RequestError> {
@@ -99,9 +104,12 @@ pub fn settle(
     let how = match How::try_from(request.kind) {
         Ok(How::Ack) => Settlement::Ack,
         Ok(How::Reject) => Settlement::Release,
-        Ok(How::Move) => Settlement::Move {
-            to: name(&request.namespace, Kind::Queue, &request.move_to)?,
-        },
+        Ok(How::Move) => {
+            let to = name(&request.namespace, Kind::Queue, &request.move_to)?;
+            Settlement::Move {
+                to: context.allowed(Action::Write, to)?,
+            }
+        }
         Err(_) => {
             return Err(RequestError::Value {
                 field: "kind",
