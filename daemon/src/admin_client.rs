@@ -1,12 +1,18 @@
 //! Asks the admin interface of a running node, for the commands of the program.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use clap::Args;
 use serde::Deserialize;
 use ureq::Agent;
 use ureq::http::{Response, StatusCode};
+use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
 use crate::error::DaemonError;
+use crate::security::read_file;
+use crate::tls;
 
 /// Longest answer that is read: a cluster of a thousand nodes and shards fits.
 const ANSWER_BYTES_MAX: u64 = 4 << 20;
@@ -15,6 +21,20 @@ const ANSWER_BYTES_MAX: u64 = 4 << 20;
 pub struct AdminClient {
     agent: Agent,
     url: String,
+}
+
+/// How a node is known that encrypts its interface, and how it knows who asks.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Trust {
+    /// For https: the authority of the node's certificate, in PEM.
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// The certificate to show to a node that asks for one, in PEM.
+    #[arg(long, value_name = "FILE", requires = "key_file")]
+    cert_file: Option<PathBuf>,
+    /// Its private key.
+    #[arg(long, value_name = "FILE", requires = "cert_file")]
+    key_file: Option<PathBuf>,
 }
 
 /// How the interface tells what is wrong.
@@ -28,18 +48,63 @@ struct RefusalDetail {
     message: String,
 }
 
+impl Trust {
+    fn tls_config(&self) -> Result<TlsConfig, DaemonError> {
+        let certificates = |flag, path: &PathBuf| {
+            let found = tls::certificates(flag, path)?;
+            let owned = found
+                .iter()
+                .map(|one| Certificate::from_der(one).to_owned());
+            Ok::<_, DaemonError>(owned.collect::<Vec<_>>())
+        };
+        let roots = match &self.ca_file {
+            Some(path) => certificates("--ca-file", path)?,
+            None => Vec::new(),
+        };
+        let shown = match (&self.cert_file, &self.key_file) {
+            (Some(cert_file), Some(key_file)) => {
+                let pem = read_file("--key-file", key_file)?;
+                let key =
+                    PrivateKey::from_pem(&pem).map_err(|error| DaemonError::SecurityFile {
+                        key: "--key-file",
+                        path: key_file.clone(),
+                        problem: error.to_string(),
+                    })?;
+                let chain = certificates("--cert-file", cert_file)?;
+                Some(ClientCert::new_with_certs(&chain, key))
+            }
+            _ => None,
+        };
+        Ok(TlsConfig::builder()
+            .root_certs(RootCerts::Specific(Arc::new(roots)))
+            .client_cert(shown)
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .build())
+    }
+}
+
 impl AdminClient {
-    /// Asks at `url` (`http://host:port`), with `timeout` for the whole of each answer.
-    pub fn new(url: &str, timeout: Duration) -> Result<Self, DaemonError> {
+    /// Asks at `url` (`http://host:port` or `https://host:port`), with `timeout` for the whole of each answer.
+    pub fn new(url: &str, timeout: Duration, trust: &Trust) -> Result<Self, DaemonError> {
+        let refuse = |problem: &str| DaemonError::Admin {
+            url: url.to_owned(),
+            problem: problem.to_owned(),
+        };
+        let is_encrypted = url.starts_with("https://");
         let is_admin = url
             .strip_prefix("http://")
+            .or_else(|| url.strip_prefix("https://"))
             .map(|rest| rest.trim_end_matches('/'))
             .is_some_and(|host| !host.is_empty() && !host.contains('/'));
         if !is_admin {
-            return Err(DaemonError::Admin {
-                url: url.to_owned(),
-                problem: "must have the form http://host:port".to_owned(),
-            });
+            return Err(refuse(
+                "must have the form http://host:port or https://host:port",
+            ));
+        }
+        if is_encrypted && trust.ca_file.is_none() {
+            return Err(refuse(
+                "needs --ca-file with the authority of the node's certificate",
+            ));
         }
         let config = Agent::config_builder()
             .timeout_global(Some(timeout))
@@ -48,6 +113,7 @@ impl AdminClient {
             .max_redirects(0)
             // The node is near: a proxy that the environment names is for other places.
             .proxy(None)
+            .tls_config(trust.tls_config()?)
             .build();
         Ok(Self {
             agent: config.into(),
@@ -128,7 +194,7 @@ pub mod tests {
             assert!(received[..read].starts_with(request.as_bytes()));
             stream.write_all(answer.as_bytes()).unwrap();
         });
-        AdminClient::new(&url, TIMEOUT).unwrap()
+        AdminClient::new(&url, TIMEOUT, &Trust::default()).unwrap()
     }
 
     #[test]
@@ -165,7 +231,9 @@ pub mod tests {
     #[test]
     fn what_is_no_admin_interface_is_an_error_that_names_it() {
         for url in ["", "127.0.0.1:1", "https://x:1", "http://", "http://a/b"] {
-            let error = AdminClient::new(url, TIMEOUT).err().unwrap();
+            let error = AdminClient::new(url, TIMEOUT, &Trust::default())
+                .err()
+                .unwrap();
             assert!(error.to_string().starts_with(url), "{error}");
         }
         let nonsense = answering("GET /a ", "hello");
@@ -173,7 +241,7 @@ pub mod tests {
         let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", nobody.local_addr().unwrap());
         drop(nobody);
-        let client = AdminClient::new(&url, TIMEOUT).unwrap();
+        let client = AdminClient::new(&url, TIMEOUT, &Trust::default()).unwrap();
         let error = client.get("/a").unwrap_err().to_string();
         assert!(error.contains(&url), "{error}");
     }

@@ -9,6 +9,7 @@ use std::thread;
 use actix_web::dev::ServerHandle;
 use actix_web::rt::System;
 use flotilla_admin_api::Admin;
+use rustls::ServerConfig;
 use tracing::error;
 
 use crate::error::DaemonError;
@@ -22,7 +23,12 @@ pub struct AdminThread {
 
 impl AdminThread {
     /// Serves on a listener, at once. `end` is dropped when the server ends, asked or not.
-    pub fn start(listener: TcpListener, admin: Admin, end: EndReport) -> Result<Self, DaemonError> {
+    pub fn start(
+        listener: TcpListener,
+        admin: Admin,
+        tls: Option<ServerConfig>,
+        end: EndReport,
+    ) -> Result<Self, DaemonError> {
         let failed = |source| DaemonError::Runtime {
             action: "start the admin interface",
             source,
@@ -32,7 +38,7 @@ impl AdminThread {
             .name("admin".to_owned())
             .spawn(move || {
                 let reason = System::new().block_on(async move {
-                    let server = match flotilla_admin_api::serve(listener, admin) {
+                    let server = match flotilla_admin_api::serve(listener, admin, tls) {
                         Ok(server) => server,
                         Err(error) => {
                             // The receiver waits for exactly this message.

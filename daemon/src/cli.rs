@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser};
 
-use crate::admin_client::AdminClient;
+use crate::admin_client::{AdminClient, Trust};
 use crate::cluster_command::{self, ClusterCommand};
 use crate::config::{self, Config, FlagValue, Layers};
 use crate::error::DaemonError;
@@ -30,6 +30,8 @@ pub enum Command {
         /// The node's admin interface.
         #[arg(long, value_name = "URL", default_value = ADMIN_URL)]
         admin: String,
+        #[command(flatten)]
+        trust: Trust,
     },
     /// Shows and changes which nodes work together.
     #[command(subcommand)]
@@ -157,8 +159,8 @@ pub fn run(command: Command) -> Result<(), DaemonError> {
             print_line(&format!("flotilla {}", serve::VERSION));
             Ok(())
         }
-        Command::Health { admin } => {
-            let node = AdminClient::new(&admin, HEALTH_TIMEOUT)?;
+        Command::Health { admin, trust } => {
+            let node = AdminClient::new(&admin, HEALTH_TIMEOUT, &trust)?;
             print_line(&health::ask(&node)?);
             Ok(())
         }

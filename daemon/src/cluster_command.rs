@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde::Deserialize;
 
-use crate::admin_client::AdminClient;
+use crate::admin_client::{AdminClient, Trust};
 use crate::cli::{ServeArguments, print_line};
 use crate::error::DaemonError;
 use crate::{serve, verify_command};
@@ -57,6 +57,8 @@ pub struct AskedNode {
     /// The admin interface of any node of the cluster.
     #[arg(long, value_name = "URL", default_value = crate::cli::ADMIN_URL)]
     admin: String,
+    #[command(flatten)]
+    trust: Trust,
 }
 
 /// Which node is meant.
@@ -110,7 +112,7 @@ pub fn run(command: ClusterCommand) -> Result<(), DaemonError> {
 
 impl AskedNode {
     pub fn client(&self) -> Result<AdminClient, DaemonError> {
-        AdminClient::new(&self.admin, ANSWER_TIMEOUT)
+        AdminClient::new(&self.admin, ANSWER_TIMEOUT, &self.trust)
     }
 
     pub fn fail(&self, problem: String) -> DaemonError {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use flotilla_broker::BrokerError;
 use flotilla_cluster::ClusterError;
+use flotilla_gateway::GatewayError;
 use flotilla_storage::error_chain;
 
 use crate::config::{Origin, format_duration_ms};
@@ -73,6 +74,19 @@ pub enum DaemonError {
         #[source]
         source: io::Error,
     },
+    /// A file with a certificate, a key or a secret is not what it should be.
+    #[error("cannot use {key} = {path:?}: {problem}")]
+    SecurityFile {
+        /// The key that names it.
+        key: &'static str,
+        /// Its path.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Clients cannot be authenticated or authorized as configured.
+    #[error("cannot control who has access")]
+    Access(#[source] GatewayError),
     /// Another process uses the data directory.
     #[error(
         "the data directory {path} is in use by process {holder}; one node needs a directory of its own",
@@ -169,7 +183,9 @@ impl DaemonError {
             | Self::Pair { .. }
             | Self::ConfigFile { .. }
             | Self::ConfigSyntax { .. }
-            | Self::Listen { .. } => 2,
+            | Self::Listen { .. }
+            | Self::SecurityFile { .. }
+            | Self::Access(_) => 2,
             _ => 1,
         }
     }

@@ -3,6 +3,7 @@
 //! ```text
 //!   main -> cli -> config           what to run
 //!                  serve            the process: log lines, lock, ports, signals
+//!                   |- security     certificates (tls), keys and access rules, read first
 //!                   |- data_dir     one process per directory
 //!                   |- listeners    all ports bound before anything starts
 //!                   |- node         cluster, broker, gateways, admin: start and stop
@@ -27,8 +28,10 @@ mod mutation;
 mod neighbours;
 mod node;
 mod process;
+mod security;
 mod serve;
 mod shutdown;
+mod tls;
 mod verify_command;
 
 use std::process::ExitCode;

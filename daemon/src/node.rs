@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use flotilla_admin_api::Admin;
 use flotilla_broker::Broker;
 use flotilla_cluster::Cluster;
+use rustls::ServerConfig;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -103,13 +104,17 @@ pub struct Running {
 
 impl Running {
     /// Starts the admin interface, which serves from now on.
-    pub fn new(listener: Option<TcpListener>, admin: &Admin) -> Result<Self, DaemonError> {
+    pub fn new(
+        listener: Option<TcpListener>,
+        admin: &Admin,
+        tls: Option<ServerConfig>,
+    ) -> Result<Self, DaemonError> {
         // At most one message per part ever comes.
         let (report_end, ended) = mpsc::unbounded_channel();
         let admin = listener
             .map(|listener| {
                 let end = EndReport::new("the admin interface", &report_end);
-                AdminThread::start(listener, admin.clone(), end)
+                AdminThread::start(listener, admin.clone(), tls, end)
             })
             .transpose()?;
         Ok(Self {
@@ -127,6 +132,7 @@ impl Running {
         kubemq: Option<TcpListener>,
         node: &Node,
         config: &Config,
+        security: flotilla_gateway::Security,
     ) -> Result<(), DaemonError> {
         let Some(listener) = kubemq else {
             return Ok(());
@@ -145,6 +151,7 @@ impl Running {
             listener,
             node.broker.clone(),
             config.kubemq.clone(),
+            security,
             stopped,
         );
         let end = EndReport::new("the kubemq listener", &self.report_end);

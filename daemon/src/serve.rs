@@ -14,6 +14,7 @@ use crate::data_dir::DataDir;
 use crate::error::DaemonError;
 use crate::listeners::Listeners;
 use crate::node::{Node, Running};
+use crate::security::Security;
 use crate::shutdown::Signals;
 use crate::{logging, mutation, process};
 
@@ -34,6 +35,7 @@ pub fn run(config: Config, layers: &Layers) -> Result<(), DaemonError> {
     mutation::choose()?;
     process::log_panics();
     process::raise_open_files();
+    let security = Security::load(&config)?;
     let data_dir = DataDir::open(&config.data_dir)?;
     let mut listeners = Listeners::bind(&config, layers)?;
     for (name, address) in listeners.addresses() {
@@ -42,7 +44,7 @@ pub fn run(config: Config, layers: &Layers) -> Result<(), DaemonError> {
     let config = settle(config, &data_dir, &mut listeners);
     log_start(&config);
     let runtime = start_runtime()?;
-    let outcome = runtime.block_on(serve(&config, listeners));
+    let outcome = runtime.block_on(serve(&config, listeners, security));
     // Whatever still runs has had its time.
     runtime.shutdown_background();
     match &outcome {
@@ -108,7 +110,11 @@ async fn show_start(progress: &StartProgress, admin: &Admin) -> Infallible {
     }
 }
 
-async fn serve(config: &Config, listeners: Listeners) -> Result<(), DaemonError> {
+async fn serve(
+    config: &Config,
+    listeners: Listeners,
+    security: Security,
+) -> Result<(), DaemonError> {
     let mut signals = Signals::listen()?;
     let admin = Admin::new(AdminConfig {
         version: VERSION.to_owned(),
@@ -117,7 +123,7 @@ async fn serve(config: &Config, listeners: Listeners) -> Result<(), DaemonError>
         topic_defaults: config.cluster.topic.clone(),
         queue_defaults: config.cluster.queue.clone(),
     });
-    let mut running = Running::new(listeners.admin, &admin)?;
+    let mut running = Running::new(listeners.admin, &admin, security.admin_tls)?;
     let node = tokio::select! {
         node = Node::start(config) => node?,
         signal = signals.next() => {
@@ -129,7 +135,7 @@ async fn serve(config: &Config, listeners: Listeners) -> Result<(), DaemonError>
         never = show_start(&config.cluster.progress, &admin) => match never {},
     };
     admin.serve_broker(node.broker().clone());
-    running.start_gateways(listeners.kubemq, &node, config)?;
+    running.start_gateways(listeners.kubemq, &node, config, security.clients)?;
     for reason in node.broker().health().reasons {
         // It takes the requests that it can serve; whoever starts nodes must hear of the others.
         warn!(reason, "not all of the node is in service");

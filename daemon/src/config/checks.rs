@@ -33,6 +33,7 @@ pub fn listeners(config: &Config) -> [(&'static str, Option<SocketAddr>); 3] {
 /// Checks what one key alone cannot show.
 pub fn check(config: &Config) -> Result<(), Problem> {
     check_listeners(config)?;
+    check_security(config)?;
     check_peers(config)?;
     if config.broker.actors_soft_max > config.broker.actors_max {
         return Problem::at(
@@ -63,11 +64,16 @@ fn check_listeners(config: &Config) -> Result<(), Problem> {
     let listeners = listeners(config);
     for (place, (key, address)) in listeners.iter().enumerate() {
         let Some(address) = address else { continue };
-        if !config.listen.allow_insecure && !address.ip().is_loopback() {
+        if !config.listen.allow_insecure
+            && !address.ip().is_loopback()
+            && let Some(reason) = why_insecure(config, key)
+        {
             return Problem::at(
                 key,
-                "a loopback address, because this build neither encrypts nor asks who connects; \
-                 or listen.allow_insecure = true, where the network is trusted",
+                format!(
+                    "a loopback address, because {reason}; or listen.allow_insecure = true, where \
+                     the network is trusted"
+                ),
             );
         }
         let same =
@@ -82,6 +88,71 @@ fn check_listeners(config: &Config) -> Result<(), Problem> {
             "listen.kubemq",
             "an address here or at another listener: with all of them off nobody could reach the \
              node",
+        );
+    }
+    Ok(())
+}
+
+/// Why others could read along at a listener, if they could.
+fn why_insecure(config: &Config, listener: &str) -> Option<&'static str> {
+    match listener {
+        "listen.cluster" => Some("nodes do not encrypt what they tell each other"),
+        _ if !config.tls.is_on() => {
+            Some("nothing is encrypted without tls.cert_file and tls.key_file")
+        }
+        "listen.admin" if !config.tls.admin => Some("tls.admin = false leaves it unencrypted"),
+        _ => None,
+    }
+}
+
+fn check_security(config: &Config) -> Result<(), Problem> {
+    let tls = &config.tls;
+    match (&tls.cert_file, &tls.key_file, &tls.client_ca_file) {
+        (Some(_), None, _) => {
+            return Problem::at("tls.key_file", "a file, because tls.cert_file is set");
+        }
+        (None, Some(_), _) => {
+            return Problem::at("tls.cert_file", "a file, because tls.key_file is set");
+        }
+        (None, None, Some(_)) => {
+            return Problem::at("tls.cert_file", "a file, because tls.client_ca_file is set");
+        }
+        _ => {}
+    }
+    let authentication = &config.authentication;
+    let has_key = !authentication.key.is_empty();
+    match (authentication.algorithm, &authentication.key_file) {
+        (Some(_), Some(_)) if has_key => {
+            return Problem::at(
+                "authentication.key_file",
+                "\"\", because authentication.key is set",
+            );
+        }
+        (Some(algorithm), None) if !has_key => {
+            return Problem::at(
+                "authentication.key_file",
+                format!("a file, or authentication.key, to verify {algorithm} with"),
+            );
+        }
+        (None, key_file) if has_key || key_file.is_some() => {
+            return Problem::at(
+                "authentication.algorithm",
+                "that of the tokens, because there is a key for them",
+            );
+        }
+        _ => {}
+    }
+    if authentication.algorithm.is_none() && authentication.client_claim.is_some() {
+        return Problem::at(
+            "authentication.client_claim",
+            "\"\", because authentication.algorithm = off takes no tokens",
+        );
+    }
+    let authorization = &config.authorization;
+    if authorization.rules.is_some() && authorization.rules_file.is_some() {
+        return Problem::at(
+            "authorization.rules_file",
+            "\"\", because authorization.rules is set",
         );
     }
     Ok(())

@@ -26,12 +26,14 @@ mod units;
 #[cfg(test)]
 mod docs_test;
 #[cfg(test)]
+mod security_test;
+#[cfg(test)]
 mod tests;
 
 pub use checks::listeners;
 pub use layers::{FlagValue, Layers};
 pub use origin::Origin;
-pub use sections::{Config, Log, LogFormat};
+pub use sections::{Authentication, Authorization, Config, Log, LogFormat, TlsFiles};
 pub use units::{format_duration_ms, format_size};
 
 /// Every environment variable of the program begins with this.

@@ -1,6 +1,7 @@
 //! The typed configuration: the settings of each part as that part declares them, and the
 //! daemon's own. Defaults stand in the table of keys, as text, like every other value.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use flotilla_broker::BrokerConfig;
 use flotilla_cluster::ClusterConfig;
 use flotilla_gateway::KubemqConfig;
+use flotilla_gateway::access::Algorithm;
 
 /// Shards of a node alone: enough for the processors of one machine.
 const SHARDS_ALONE: u32 = 4;
@@ -25,6 +27,12 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// Where to listen.
     pub listen: Listen,
+    /// With what listeners are encrypted.
+    pub tls: TlsFiles,
+    /// How clients show who they are.
+    pub authentication: Authentication,
+    /// What they may do.
+    pub authorization: Authorization,
     /// Into how many shards names are divided; `None`: by the number of nodes.
     pub shards: Option<u32>,
     /// The other nodes, the log, the state and the groups on them.
@@ -48,8 +56,63 @@ pub struct Listen {
     pub admin: Option<SocketAddr>,
     /// Other nodes; `None`: the node stays alone.
     pub cluster: Option<SocketAddr>,
-    /// Allow an address that other hosts can reach although nothing is encrypted or authenticated.
+    /// Allow an address that other hosts can reach although what goes over it is not encrypted.
     pub allow_insecure: bool,
+}
+
+/// With what listeners are encrypted: files in PEM.
+#[derive(Clone, Debug, Default)]
+pub struct TlsFiles {
+    /// The node's certificate, and those between it and its authority. `None`: nothing is encrypted.
+    pub cert_file: Option<PathBuf>,
+    /// Its private key.
+    pub key_file: Option<PathBuf>,
+    /// Who vouches for clients. `None`: no certificate is asked of them.
+    pub client_ca_file: Option<PathBuf>,
+    /// Whether the admin interface is encrypted as well.
+    pub admin: bool,
+}
+
+impl TlsFiles {
+    /// Whether clients' connections are encrypted.
+    pub fn is_on(&self) -> bool {
+        self.cert_file.is_some()
+    }
+}
+
+/// How clients show who they are.
+#[derive(Clone, Default)]
+pub struct Authentication {
+    /// How their tokens are signed; `None`: they have none.
+    pub algorithm: Option<Algorithm>,
+    /// The secret, or the public key; empty: it is in the file.
+    pub key: String,
+    /// Where the key is.
+    pub key_file: Option<PathBuf>,
+    /// The claim that says which client a token is for.
+    pub client_claim: Option<String>,
+}
+
+impl fmt::Debug for Authentication {
+    /// The key is nobody's business.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authentication")
+            .field("algorithm", &self.algorithm)
+            .field("key_file", &self.key_file)
+            .field("client_claim", &self.client_claim)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What clients may do.
+#[derive(Clone, Debug, Default)]
+pub struct Authorization {
+    /// The rules as they are.
+    pub rules: Option<String>,
+    /// Where they are.
+    pub rules_file: Option<PathBuf>,
+    /// How often it is looked whether they have changed there.
+    pub reload_interval: Option<Duration>,
 }
 
 /// The admin interface.
@@ -88,6 +151,9 @@ impl Config {
             node_name: String::new(),
             shutdown_grace: Duration::ZERO,
             listen: Listen::default(),
+            tls: TlsFiles::default(),
+            authentication: Authentication::default(),
+            authorization: Authorization::default(),
             shards: None,
             cluster: ClusterConfig::new(PathBuf::new()),
             broker: BrokerConfig::default(),

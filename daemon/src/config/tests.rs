@@ -16,7 +16,7 @@ fn environment(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
     pairs.iter().map(os).collect()
 }
 
-fn from_toml(text: &str) -> Result<Config, DaemonError> {
+pub(super) fn from_toml(text: &str) -> Result<Config, DaemonError> {
     let mut layers = Layers::default();
     layers.add_toml(Path::new("flotilla.toml"), text)?;
     layers.build()
@@ -38,7 +38,7 @@ fn from_flag(key: &str, text: &str) -> Result<Config, DaemonError> {
     layers.build()
 }
 
-fn refusal(result: Result<Config, DaemonError>) -> String {
+pub(super) fn refusal(result: Result<Config, DaemonError>) -> String {
     let error = result.expect_err("the configuration was accepted");
     assert_eq!(error.exit_code(), 2);
     error.chain()
@@ -185,6 +185,9 @@ fn impossible_values_are_refused_with_key_value_source_and_what_is_allowed() {
         ("kubemq.version", "2.6", "three numbers"),
         ("kubemq.wait_max", "1500ms", "whole seconds"),
         ("log.format", "xml", "text or json"),
+        ("tls.admin", "maybe", "true or false"),
+        ("authentication.algorithm", "none", "ES256 or ES384"),
+        ("authorization.reload_interval", "1ms", "off, or a duration"),
         ("log.level", "loud", "error, warn, info"),
         (
             "listen.kubemq_rest",
@@ -365,10 +368,6 @@ fn values_that_contradict_each_other_are_refused() {
             "broker.actors_soft_max",
         ),
         ("[kubemq]\nwait_default = \"2h\"", "kubemq.wait_default"),
-        (
-            "[kubemq]\nvisibility_default = \"13h\"",
-            "kubemq.visibility_default",
-        ),
     ] {
         let text = refusal(from_toml(text));
         assert!(text.starts_with(key), "{key} in {text}");

@@ -7,6 +7,7 @@ mod broker;
 mod cluster;
 mod kubemq;
 mod node;
+mod security;
 mod storage;
 
 use std::net::SocketAddr;
@@ -45,6 +46,7 @@ impl Key {
 pub fn all() -> impl Iterator<Item = &'static Key> + Clone {
     [
         node::KEYS,
+        security::KEYS,
         cluster::KEYS,
         storage::KEYS,
         broker::KEYS,
