@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod checker;
 pub mod cluster;
+pub mod credentials;
 pub mod disk_watch;
 pub mod fault_tool;
 pub mod history;
