@@ -20,6 +20,29 @@ pub enum GatewayError {
         /// What may be given.
         allowed: &'static str,
     },
+    /// Configured routes that are none.
+    #[error("routes are JSON such as [{{\"Key\":\"k\",\"Routes\":\"events:a;queues:b\"}}]")]
+    RoutesSyntax {
+        /// What is wrong with it, and where.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A configured route with which the gateway could not work.
+    #[error("route {key:?}: {problem}")]
+    Route {
+        /// Of the route.
+        key: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// More routes than are kept.
+    #[error("there are {routes} routes, at most {allowed} are allowed")]
+    RoutesMax {
+        /// How many are configured.
+        routes: usize,
+        /// How many may be.
+        allowed: usize,
+    },
     /// The HTTP/2 server ended by itself.
     #[error("the {protocol} server failed")]
     Transport {

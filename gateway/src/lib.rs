@@ -21,5 +21,5 @@ mod server;
 mod transport;
 
 pub use error::GatewayError;
-pub use kubemq::{KubemqConfig, KubemqLimits};
+pub use kubemq::{KubemqConfig, KubemqLimits, Routes};
 pub use server::{Security, serve};

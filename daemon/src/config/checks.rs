@@ -15,7 +15,8 @@ pub struct Problem {
 }
 
 impl Problem {
-    fn at(key: &'static str, allowed: impl Into<String>) -> Result<(), Self> {
+    /// With this key.
+    pub fn at(key: &'static str, allowed: impl Into<String>) -> Result<(), Self> {
         let allowed = allowed.into();
         Err(Self { key, allowed })
     }
@@ -55,6 +56,14 @@ pub fn check(config: &Config) -> Result<(), Problem> {
                 "at most kubemq.visibility_max, {}s",
                 limits.visibility_seconds_max
             ),
+        );
+    }
+    if let Some((key, targets)) = config.kubemq.routes.longest()
+        && targets > config.kubemq.route_targets_max
+    {
+        return Problem::at(
+            "kubemq.route_targets_max",
+            format!("at least {targets}, because route {key:?} has as many targets"),
         );
     }
     Ok(())

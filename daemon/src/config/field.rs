@@ -42,6 +42,15 @@ pub enum Field {
     Listener {
         set: fn(&mut Config, Option<SocketAddr>),
     },
+    /// Texts by key, written as JSON; in a TOML file a table of them does as well.
+    Texts {
+        /// What is accepted, in words.
+        allowed: &'static str,
+        /// The names of key and text in the JSON objects.
+        members: (&'static str, &'static str),
+        /// Takes it, or says what is wrong.
+        set: fn(&mut Config, &str) -> Result<(), String>,
+    },
     /// Named for later builds but not served by this one: only the value that asks for nothing.
     NotServed { nothing: &'static str },
 }
@@ -126,6 +135,9 @@ impl Field {
             Self::Listener { set } => {
                 or_word(text, "", parse_address(text)).map(|address| set(config, address))
             }
+            Self::Texts { allowed, set, .. } => {
+                return set(config, text).map_err(|problem| format!("{allowed} ({problem})"));
+            }
             Self::NotServed { nothing } => (text == *nothing).then_some(()),
         };
         done.ok_or_else(|| self.allowed())
@@ -134,7 +146,7 @@ impl Field {
     /// What a user may write, as errors and the documentation say it.
     pub fn allowed(&self) -> String {
         match self {
-            Self::Text { allowed, .. } => (*allowed).to_owned(),
+            Self::Text { allowed, .. } | Self::Texts { allowed, .. } => (*allowed).to_owned(),
             Self::Flag { .. } => "true or false".to_owned(),
             Self::Amount { unit, min, max, .. } => unit.range(*min, *max),
             Self::Period { min_ms, max_ms, .. } => Unit::Ms.range(*min_ms, *max_ms),

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-use super::checks;
+use super::field::Field;
 use super::keys::{self, Key};
 use super::origin::Origin;
 use super::sections::Config;
-use super::{ENVIRONMENT_FILE, ENVIRONMENT_PREFIX};
+use super::{ENVIRONMENT_FILE, ENVIRONMENT_PREFIX, checks, routes_file};
 use crate::error::DaemonError;
 use crate::mutation;
 
@@ -120,7 +120,9 @@ impl Layers {
                     allowed,
                 })?;
         }
-        checks::check(&config).map_err(|problem| self.error_at(problem.key, problem.allowed))?;
+        routes_file::load(&mut config)
+            .and_then(|()| checks::check(&config))
+            .map_err(|problem| self.error_at(problem.key, problem.allowed))?;
         Ok(config)
     }
 
@@ -158,6 +160,7 @@ fn toml_text(key: &Key, value: &toml::Value, origin: &Origin) -> Result<String, 
             .map(one)
             .collect::<Option<Vec<_>>>()
             .map(|items| items.join(",")),
+        toml::Value::Table(table) => texts(key, table),
         value => one(value),
     };
     text.ok_or_else(|| DaemonError::Config {
@@ -166,6 +169,19 @@ fn toml_text(key: &Key, value: &toml::Value, origin: &Origin) -> Result<String, 
         origin: origin.clone(),
         allowed: key.field.allowed(),
     })
+}
+
+/// A table of texts as the other sources write it; `None` where the key takes none, or it has other values.
+fn texts(key: &Key, table: &toml::Table) -> Option<String> {
+    let Field::Texts { members, .. } = &key.field else {
+        return None;
+    };
+    let object = |(name, text): (&String, &toml::Value)| {
+        let text = text.as_str()?;
+        Some(serde_json::json!({ members.0: name, members.1: text }))
+    };
+    let objects: Option<serde_json::Value> = table.iter().map(object).collect();
+    Some(objects?.to_string())
 }
 
 /// Whether a container platform set this variable because a service there is called `flotilla…`:

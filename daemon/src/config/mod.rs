@@ -20,6 +20,7 @@ mod field;
 mod keys;
 mod layers;
 mod origin;
+mod routes_file;
 mod sections;
 mod units;
 

@@ -41,6 +41,8 @@ pub struct Config {
     pub broker: BrokerConfig,
     /// KubeMQ's protocol.
     pub kubemq: KubemqConfig,
+    /// Where its routes are kept; empty: they are among its settings.
+    pub kubemq_routes_file: PathBuf,
     /// The admin interface.
     pub admin: Admin,
     /// The process's own log lines.
@@ -158,6 +160,7 @@ impl Config {
             cluster: ClusterConfig::new(PathBuf::new()),
             broker: BrokerConfig::default(),
             kubemq: KubemqConfig::default(),
+            kubemq_routes_file: PathBuf::new(),
             admin: Admin::default(),
             log: Log::default(),
         }

@@ -374,3 +374,53 @@ fn values_that_contradict_each_other_are_refused() {
     }
     from_toml("[listen]\nadmin = \"127.0.0.1:0\"\nkubemq = \"127.0.0.1:0\"").unwrap();
 }
+
+const ROUTES: &str = r#"[{"Key":"k","Routes":"events:a;queues:b"}]"#;
+
+#[test]
+fn routes_are_a_table_or_json_or_a_file() {
+    let expected = flotilla_gateway::Routes::from_json(ROUTES).unwrap();
+    let table = from_toml("[kubemq.routes]\nk = \"events:a;queues:b\"").unwrap();
+    assert_eq!(table.kubemq.routes, expected);
+    let text = from_toml(&format!("[kubemq]\nroutes = '{ROUTES}'")).unwrap();
+    assert_eq!(text.kubemq.routes, expected);
+    let variable = from_environment("FLOTILLA_KUBEMQ_ROUTES", ROUTES).unwrap();
+    assert_eq!(variable.kubemq.routes, expected);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), ROUTES).unwrap();
+    let path = file.path().display().to_string();
+    let of_file = from_flag("kubemq.routes_file", &path).unwrap();
+    assert_eq!(of_file.kubemq.routes, expected);
+
+    let both = format!("[kubemq]\nroutes = '{ROUTES}'\nroutes_file = '{path}'");
+    let text = refusal(from_toml(&both));
+    assert!(text.contains("routes are in one place only"), "{text}");
+}
+
+#[test]
+fn a_route_with_which_nothing_could_be_sent_stops_the_start_and_is_named() {
+    let text = refusal(from_toml(
+        "[kubemq.routes]\nfirst = \"a\"\nsecond = \"b;routes:first\"",
+    ));
+    assert!(
+        text.contains(
+            "route \"second\": it names route \"first\", and a route may not name another"
+        ),
+        "{text}"
+    );
+    let text = refusal(from_toml("[kubemq.routes]\nk = 1"));
+    assert!(text.contains("allowed: targets by key"), "{text}");
+    let text = refusal(from_toml(
+        "[kubemq]\nroute_targets_max = 1\nroutes.k = \"a;b\"",
+    ));
+    assert!(
+        text.contains("at least 2, because route \"k\" has as many targets"),
+        "{text}"
+    );
+    let text = refusal(from_flag("kubemq.routes", "k=a"));
+    assert!(text.contains("expected value at line 1 column 1"), "{text}");
+    let text = refusal(from_flag("kubemq.routes_file", "/nowhere/routes.json"));
+    assert!(text.contains("it cannot be read: No such file"), "{text}");
+    let other = "[listen.kubemq]\nk = \"a\"";
+    assert!(refusal(from_toml(other)).contains("allowed: an IP address"));
+}

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use flotilla_model::LEASE_MESSAGES_MAX;
 
+use super::routing::Routes;
 use crate::error::GatewayError;
 use crate::transport::codec::MESSAGES_MAX;
 
@@ -48,6 +49,10 @@ pub struct KubemqConfig {
     pub transactions_per_stream_max: usize,
     /// Messages in one queue batch at most.
     pub batch_messages_max: usize,
+    /// What `routes:KEY` stands for in the channel of a send.
+    pub routes: Routes,
+    /// Targets of one send at most, those of its routes included.
+    pub route_targets_max: usize,
     /// Stored events of one subscription that are on their way at most.
     pub subscription_messages_max: u32,
     /// Bytes of them at most.
@@ -140,6 +145,8 @@ impl Default for KubemqConfig {
             request_batch_bytes_max: MIB,
             transactions_per_stream_max: 1_024,
             batch_messages_max: MESSAGES_MAX,
+            routes: Routes::default(),
+            route_targets_max: 64,
             subscription_messages_max: 1_024,
             subscription_bytes_max: 4 * MIB as u64,
             query_cache_entries_max: 10_000,
@@ -161,7 +168,7 @@ impl KubemqConfig {
     pub fn check(&self) -> Result<(), GatewayError> {
         let windows = 65_535..=WINDOW_BYTES_MAX;
         let limits = &self.limits;
-        let checks: [(&'static str, bool, String, &'static str); 20] = [
+        let checks: [(&'static str, bool, String, &'static str); 21] = [
             ("host", !self.host.is_empty(), self.host.clone(), "a name"),
             (
                 "version",
@@ -189,6 +196,7 @@ impl KubemqConfig {
                 self.batch_messages_max.to_string(),
                 "from 1 to 65536",
             ),
+            at_least_one("route_targets_max", self.route_targets_max),
             at_least_one(
                 "subscription_messages_max",
                 self.subscription_messages_max as usize,

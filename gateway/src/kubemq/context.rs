@@ -10,6 +10,8 @@ use super::config::KubemqConfig;
 use super::error::RequestError;
 use super::ping::Started;
 use super::requests::cache::QueryCache;
+use super::dispatch::Targets;
+use super::routing;
 use crate::access::{Action, Caller, Pattern};
 use crate::transport::inbound::BatchBounds;
 use crate::transport::lifecycle::Lifecycle;
@@ -44,6 +46,19 @@ impl Context {
     pub fn allowed(&self, client: &str, action: Action, name: Name) -> Result<Name, RequestError> {
         let is_allowed = self.caller.may(client, action, &name);
         self.refuse_unless(is_allowed).map(|()| name)
+    }
+
+    /// Where a message goes, if whoever calls may send there as this client: to all of it.
+    pub fn allowed_targets(
+        &self,
+        client: &str,
+        targets: Targets,
+    ) -> Result<Targets, RequestError> {
+        let is_allowed = targets
+            .names()
+            .iter()
+            .all(|name| self.caller.may(client, Action::Write, name));
+        self.refuse_unless(is_allowed).map(|()| targets)
     }
 
     /// Whether whoever calls may subscribe to a channel, or a pattern of them.
@@ -85,6 +100,12 @@ impl Context {
     /// When a receive is answered before its wait time is over.
     pub fn fill(&self) -> Fill {
         self.config.receive_linger.map_or(Fill::Full, Fill::Linger)
+    }
+
+    /// The targets of a send whose channel is a list of them, for a sender of this kind.
+    pub fn targets(&self, list: &str, own: Kind) -> Result<Vec<Name>, RequestError> {
+        let config = &self.config;
+        routing::targets(list, own, &config.routes, config.route_targets_max)
     }
 
     /// How many messages and content bytes of a queue fit a response: (messages, bytes).

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use flotilla_broker::{QueueDelivery, SignalDelivery, TopicDelivery};
@@ -195,6 +196,12 @@ fn queue_message_out(
 /// The protocol's times are signed; the last nanosecond of theirs is in the year 2262.
 pub fn nanoseconds(at: WallTime) -> i64 {
     i64::try_from(at.0).unwrap_or(i64::MAX)
+}
+
+/// The node's own time, for what no shard has stamped.
+pub fn now_ns() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+    since_epoch.map_or(0, |time| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX))
 }
 
 /// Tags as clients send them.

@@ -157,8 +157,10 @@ pub enum RequestError {
     #[error("the channel cannot be described: {what}")]
     Describe { what: String },
 
-    #[error("{what} is not served by this server")]
-    NotServed { what: &'static str },
+    #[error("route {key:?} is not configured")]
+    RouteUnknown { key: String },
+    #[error("the channel names more than {allowed} targets: name fewer of them")]
+    TargetsMax { allowed: usize },
     #[error(transparent)]
     Name(#[from] NameError),
     #[error(transparent)]
@@ -236,7 +238,6 @@ impl RequestError {
     /// The status of calls whose answer has no room for an error.
     pub fn status(&self) -> Status {
         let code = match self {
-            Self::NotServed { .. } => Code::Unimplemented,
             Self::AccessDenied => Code::PermissionDenied,
             Self::BatchEmpty => Code::Unknown,
             Self::Broker(BrokerError::Busy { .. } | BrokerError::StorageFull { .. }) => {
@@ -248,6 +249,12 @@ impl RequestError {
         };
         Status::new(code, self.to_string())
     }
+}
+
+/// What an error shows of a text that is not understood.
+pub fn shown(text: &str) -> String {
+    const CHARACTERS_MAX: usize = 64;
+    text.chars().take(CHARACTERS_MAX).collect()
 }
 
 impl From<RequestError> for Status {

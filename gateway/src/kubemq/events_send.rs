@@ -1,38 +1,36 @@
 //! SendEvent and SendEventsStream: plain events become signals, stored ones topic messages.
 
-use std::future::ready;
-use std::sync::Arc;
-
-use flotilla_broker::{Publish, Signal};
-use futures::FutureExt;
+use flotilla_model::command::QueuePolicy;
 use tonic::Status;
 
 use super::context::Context;
 use super::convert::{event_content, id_or_new};
+use super::dispatch::{Dispatch, Targets};
 use super::error::RequestError;
 use super::exchange::{Exchange, Worked};
 use super::protocol::{Event, Result as EventResult};
-use super::slices::in_slices;
-use super::validate;
-use crate::access::Action;
+use super::{routing, validate};
 
 /// What became of one event.
 struct Sent {
     event_id: String,
     store: bool,
+    /// The event was wrong, and went nowhere.
+    is_refused: bool,
     failure: Option<RequestError>,
 }
 
 /// Sends one event. Only what is wrong with the request itself, or calls for another try, fails the
 /// call; otherwise the result says it.
 pub async fn send(context: &Context, event: Event) -> Result<EventResult, Status> {
-    validate::event(&event)?;
     let mut sent = send_all(context, vec![event]).await;
     let Some(sent) = sent.pop() else {
         return Err(Status::internal("the event has no result"));
     };
     match &sent.failure {
-        Some(failure) if failure.fails_call() || !sent.store => Err(failure.status()),
+        Some(failure) if failure.is_unavailable() || sent.is_refused || !sent.store => {
+            Err(failure.status())
+        }
         _ => Ok(sent.result()),
     }
 }
@@ -51,61 +49,46 @@ impl Sent {
 
 /// Sends events, each kind in order.
 async fn send_all(context: &Context, events: Vec<Event>) -> Vec<Sent> {
+    let mut dispatch = Dispatch::new(context, events.len());
     let mut sent: Vec<Sent> = Vec::with_capacity(events.len());
-    let (mut signals, mut signal_places) = (Vec::new(), Vec::new());
-    let (mut publishes, mut publish_places) = (Vec::new(), Vec::new());
-    for (place, mut event) in events.into_iter().enumerate() {
+    for mut event in events {
         event.event_id = id_or_new(event.event_id);
-        let (event_id, store) = (event.event_id.clone(), event.store);
-        let name = validate::event(&event)
-            .and_then(|name| context.allowed(&event.client_id, Action::Write, name));
-        let failure = match name {
-            Ok(topic) if store => {
-                publish_places.push(place);
-                publishes.push(Publish {
-                    topic,
-                    message: event_content(event),
-                    // Ids of this protocol are not unique: they tell no repeat from a new event.
-                    dedup: None,
-                });
-                None
-            }
-            Ok(name) => {
-                signal_places.push(place);
-                signals.push(Signal {
-                    name,
-                    message: Arc::new(event_content(event)),
-                });
-                None
-            }
-            Err(refused) => Some(refused),
-        };
         sent.push(Sent {
-            event_id,
-            store,
-            failure,
+            event_id: event.event_id.clone(),
+            store: event.store,
+            is_refused: false,
+            failure: None,
         });
+        match targets(context, &event) {
+            // What comes from an event has no policy in queues.
+            Ok(targets) => {
+                let content = event_content(event);
+                dispatch
+                    .send(targets, content, QueuePolicy::default())
+                    .await;
+            }
+            Err(refused) => dispatch.refuse(refused),
+        }
     }
-    let items_max = context.broker.batch_items_max();
-    let (signalled, published) = tokio::join!(
-        in_slices(signals, items_max, |slice| context
-            .broker
-            .signal(slice)
-            .map(ready)),
-        in_slices(publishes, items_max, |slice| context
-            .broker
-            .begin_publish(slice)),
-    );
-    let signalled = signal_places
-        .into_iter()
-        .zip(signalled.into_iter().map(Result::err));
-    let published = publish_places
-        .into_iter()
-        .zip(published.into_iter().map(Result::err));
-    for (place, failure) in signalled.chain(published) {
-        sent[place].failure = failure.map(RequestError::from);
+    for (sent, fate) in sent.iter_mut().zip(dispatch.finish().await) {
+        sent.is_refused = fate.is_refused;
+        sent.failure = fate.into_failure();
     }
     sent
+}
+
+/// Where an event goes, if it may.
+fn targets(context: &Context, event: &Event) -> Result<Targets, RequestError> {
+    let targets = if routing::is_list(&event.channel) {
+        validate::client_id(&event.client_id)?;
+        let own = validate::event_kind(event);
+        let targets = context.targets(&event.channel, own)?;
+        validate::content(&event.metadata, &event.body)?;
+        Targets::Several(targets)
+    } else {
+        Targets::One(validate::event(event)?)
+    };
+    context.allowed_targets(&event.client_id, targets)
 }
 
 /// A stream of events: one result per stored event, in order; for a plain one only a failure.

@@ -4,6 +4,7 @@
 //!   service      one method per call of the protocol
 //!     |- ping, events_send, events_subscribe -> store_subscribe
 //!     |- queue_send <- upstream
+//!     |- dispatch: what events_send and queue_send hand to the broker, by what routing says
 //!     |- queue_receive, downstream, transaction, queues_info
 //!     |- requests: commands and queries -> channels, those that the server answers
 //!   shapes, validate, convert, error: what requests may be, must be, become, and are told
@@ -13,6 +14,7 @@ mod channels;
 mod config;
 mod context;
 mod convert;
+mod dispatch;
 mod downstream;
 mod error;
 mod events_send;
@@ -23,6 +25,7 @@ mod queue_receive;
 mod queue_send;
 mod queues_info;
 mod requests;
+mod routing;
 mod service;
 mod shapes;
 mod slices;
@@ -37,6 +40,7 @@ use std::sync::Arc;
 use flotilla_broker::Broker;
 
 pub use config::{KubemqConfig, KubemqLimits};
+pub use routing::Routes;
 
 use self::context::Context;
 use self::error::RequestError;

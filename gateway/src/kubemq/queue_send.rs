@@ -1,24 +1,25 @@
 //! Putting messages into queues: the work that the unary sends and the upstream share.
 
-use flotilla_broker::Enqueue;
 use flotilla_model::command::QueuePolicy;
-use flotilla_model::name::Name;
+use flotilla_model::name::Kind;
 use tonic::Status;
 
 use super::context::Context;
-use super::convert::{id_or_new, nanoseconds, policy_in, queue_content, sent_times};
+use super::convert::{id_or_new, nanoseconds, now_ns, policy_in, queue_content, sent_times};
+use super::dispatch::{Dispatch, Fate, Targets};
 use super::error::RequestError;
 use super::protocol::{
     QueueMessage, QueueMessagePolicy, QueueMessagesBatchRequest, QueueMessagesBatchResponse,
     SendQueueMessageResult,
 };
-use super::slices::in_slices;
-use super::validate;
+use super::{routing, validate};
 use crate::access::Action;
 
 /// What became of one message.
 pub struct Sent {
     pub result: SendQueueMessageResult,
+    /// The message was wrong, and went nowhere.
+    pub is_refused: bool,
     /// Why the result says that it failed.
     pub failure: Option<RequestError>,
 }
@@ -80,71 +81,74 @@ fn unavailable_for_all(sent: &[Sent]) -> Option<&RequestError> {
     is_for_all.then_some(failure)
 }
 
-/// Where a message goes, and how it is kept there. Who has it moved elsewhere must be allowed to send there.
-fn prepare(context: &Context, message: &QueueMessage) -> Result<(Name, QueuePolicy), RequestError> {
-    let queue = validate::queue_message(message, &context.config.limits)?;
+/// Sends messages, to any queues, in order.
+pub async fn send_all(context: &Context, messages: Vec<QueueMessage>) -> Vec<Sent> {
+    let mut dispatch = Dispatch::new(context, messages.len());
+    let mut asked: Vec<(String, Option<QueueMessagePolicy>)> = Vec::with_capacity(messages.len());
+    for mut message in messages {
+        message.message_id = id_or_new(message.message_id);
+        let prepared = prepare(context, &message);
+        asked.push((message.message_id.clone(), message.policy.take()));
+        match prepared {
+            Ok((targets, policy)) => {
+                dispatch.send(targets, queue_content(message), policy).await;
+            }
+            Err(refused) => dispatch.refuse(refused),
+        }
+    }
+    let fates = dispatch.finish().await;
+    let sent = asked.into_iter().zip(fates);
+    sent.map(|((message_id, policy), fate)| told(message_id, policy.as_ref(), fate))
+        .collect()
+}
+
+/// Where a message goes and under which policy, if it may. Who has it moved elsewhere must be allowed to send
+/// there.
+fn prepare(
+    context: &Context,
+    message: &QueueMessage,
+) -> Result<(Targets, QueuePolicy), RequestError> {
+    let limits = &context.config.limits;
+    let targets = if routing::is_list(&message.channel) {
+        validate::client_id(&message.client_id)?;
+        let targets = context.targets(&message.channel, Kind::Queue)?;
+        validate::queue_content(message, limits)?;
+        Targets::Several(targets)
+    } else {
+        Targets::One(validate::queue_message(message, limits)?)
+    };
     let client = &message.client_id;
-    let queue = context.allowed(client, Action::Write, queue)?;
+    let targets = context.allowed_targets(client, targets)?;
     let policy = policy_in(message.policy.as_ref())?;
     if let Some(dead_letter) = &policy.dead_letter {
         context.allowed(client, Action::Write, dead_letter.clone())?;
     }
-    Ok((queue, policy))
+    Ok((targets, policy))
 }
 
-/// Sends messages, to any queues, in order.
-pub async fn send_all(context: &Context, messages: Vec<QueueMessage>) -> Vec<Sent> {
-    let mut sent = Vec::with_capacity(messages.len());
-    let mut enqueues = Vec::with_capacity(messages.len());
-    let mut places: Vec<(usize, Option<QueueMessagePolicy>)> = Vec::with_capacity(messages.len());
-    for (place, mut message) in messages.into_iter().enumerate() {
-        message.message_id = id_or_new(message.message_id);
-        let message_id = message.message_id.clone();
-        let prepared = prepare(context, &message);
-        let failure = match prepared {
-            Ok((queue, policy)) => {
-                places.push((place, message.policy.take()));
-                enqueues.push(Enqueue {
-                    queue,
-                    message: queue_content(message),
-                    policy,
-                    // Ids of this protocol are not unique: they tell no repeat from a new message.
-                    dedup: None,
-                });
-                None
-            }
-            Err(refused) => Some(refused),
-        };
-        sent.push(Sent {
-            result: SendQueueMessageResult {
-                message_id,
-                ..SendQueueMessageResult::default()
-            },
-            failure,
-        });
+/// What a client is told of its message.
+fn told(message_id: String, policy: Option<&QueueMessagePolicy>, fate: Fate) -> Sent {
+    let mut result = SendQueueMessageResult {
+        message_id,
+        ..SendQueueMessageResult::default()
+    };
+    let (queued, stored, is_refused) = (fate.queued, fate.stored, fate.is_refused);
+    let failure = fate.into_failure();
+    if let Some(failure) = &failure {
+        result.is_error = true;
+        result.error = failure.to_string();
+    } else if let Some(at) = queued {
+        result.sent_at = nanoseconds(at);
+        (result.delayed_to, result.expiration_at) = sent_times(at, policy);
+    } else {
+        // No queue is among its targets, or nothing at all that stores it.
+        result.sent_at = stored.map_or_else(now_ns, nanoseconds);
     }
-    if !enqueues.is_empty() {
-        let begin = |slice| context.broker.begin_enqueue(slice);
-        let outcomes = in_slices(enqueues, context.broker.batch_items_max(), begin).await;
-        for ((place, policy), outcome) in places.into_iter().zip(outcomes) {
-            let Sent { result, failure } = &mut sent[place];
-            match outcome {
-                Ok(enqueued) => {
-                    result.sent_at = nanoseconds(enqueued.at);
-                    (result.delayed_to, result.expiration_at) =
-                        sent_times(enqueued.at, policy.as_ref());
-                }
-                Err(error) => *failure = Some(error.into()),
-            }
-        }
+    Sent {
+        result,
+        is_refused,
+        failure,
     }
-    for Sent { result, failure } in &mut sent {
-        if let Some(failure) = failure {
-            result.is_error = true;
-            result.error = failure.to_string();
-        }
-    }
-    sent
 }
 
 #[cfg(test)]
@@ -156,6 +160,7 @@ mod tests {
     fn sent(failure: Option<RequestError>) -> Sent {
         Sent {
             result: SendQueueMessageResult::default(),
+            is_refused: false,
             failure,
         }
     }

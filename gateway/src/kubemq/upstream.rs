@@ -128,6 +128,7 @@ mod tests {
                         message_id: message.message_id,
                         ..SendQueueMessageResult::default()
                     },
+                    is_refused: false,
                     failure: None,
                 })
                 .collect();

@@ -2,7 +2,7 @@
 
 use flotilla_broker::Start;
 use flotilla_model::ids::{Offset, WallTime};
-use flotilla_model::name::Name;
+use flotilla_model::name::{DEFAULT_NAMESPACE, Kind, Name};
 
 use super::config::KubemqLimits;
 use super::error::RequestError;
@@ -11,10 +11,6 @@ use super::protocol::{
     AckAllQueueMessagesRequest, Event, QueueMessage, QueueMessagePolicy, QueuesDownstreamRequest,
     ReceiveQueueMessagesRequest, StreamQueueMessagesRequest, Subscribe,
 };
-
-/// Item prefixes of a channel that names several targets; a bare name with one of them is a
-/// channel in other servers' routing only, so it must not become an ordinary channel here.
-const ROUTE_PREFIXES: [&str; 4] = ["events:", "events_store:", "queues:", "routes:"];
 
 /// Longest id of a request: it is kept until the answer is with the client, and echoed.
 pub const ID_BYTES_MAX: usize = 1_024;
@@ -31,17 +27,26 @@ pub enum Subscription {
 /// An event to send, and where it goes: a topic if it is to be stored, else a signal.
 pub fn event(event: &Event) -> Result<Name, RequestError> {
     client_id(&event.client_id)?;
-    no_routes(&event.channel)?;
-    channel(&event.channel)?;
-    no_wildcards(&event.channel)?;
-    if event.metadata.is_empty() && event.body.is_empty() {
+    let name = name(event_kind(event), &event.channel)?;
+    content(&event.metadata, &event.body)?;
+    Ok(name)
+}
+
+/// What a sender of this event sends to.
+pub fn event_kind(event: &Event) -> Kind {
+    if event.store {
+        Kind::Topic
+    } else {
+        Kind::Signal
+    }
+}
+
+/// An event or queue message has metadata or a body.
+pub fn content(metadata: &str, body: &[u8]) -> Result<(), RequestError> {
+    if metadata.is_empty() && body.is_empty() {
         return Err(RequestError::MessageEmpty);
     }
-    Ok(if event.store {
-        Name::topic(&event.channel)?
-    } else {
-        Name::signal(&event.channel)?
-    })
+    Ok(())
 }
 
 /// A subscription to events, stored or not.
@@ -69,15 +74,18 @@ pub fn subscription(request: &Subscribe) -> Result<Subscription, RequestError> {
 /// A message for a queue, and its queue.
 pub fn queue_message(message: &QueueMessage, limits: &KubemqLimits) -> Result<Name, RequestError> {
     client_id(&message.client_id)?;
-    no_routes(&message.channel)?;
     let queue = queue_name(&message.channel)?;
-    if message.metadata.is_empty() && message.body.is_empty() {
-        return Err(RequestError::MessageEmpty);
-    }
-    if let Some(asked) = &message.policy {
-        policy(asked, limits)?;
-    }
+    queue_content(message, limits)?;
     Ok(queue)
+}
+
+/// All of a queue message but where it goes.
+pub fn queue_content(message: &QueueMessage, limits: &KubemqLimits) -> Result<(), RequestError> {
+    content(&message.metadata, &message.body)?;
+    match &message.policy {
+        Some(asked) => policy(asked, limits),
+        None => Ok(()),
+    }
 }
 
 /// A unary receive or peek, and its queue.
@@ -174,19 +182,6 @@ pub fn client_id(client_id: &str) -> Result<(), RequestError> {
     Ok(())
 }
 
-fn no_routes(channel: &str) -> Result<(), RequestError> {
-    if channel.contains(';')
-        || ROUTE_PREFIXES
-            .iter()
-            .any(|prefix| channel.starts_with(prefix))
-    {
-        return Err(RequestError::NotServed {
-            what: "sending to several channels at once (smart routing)",
-        });
-    }
-    Ok(())
-}
-
 /// A channel, or a pattern of channels.
 pub fn channel(channel: &str) -> Result<(), RequestError> {
     if channel.is_empty() {
@@ -207,6 +202,16 @@ pub fn no_wildcards(channel: &str) -> Result<(), RequestError> {
         return Err(RequestError::ChannelWildcard);
     }
     Ok(())
+}
+
+/// A channel of this kind, by the rules of its pattern.
+pub fn name(kind: Kind, text: &str) -> Result<Name, RequestError> {
+    if kind == Kind::Queue {
+        return queue_name(text);
+    }
+    channel(text)?;
+    no_wildcards(text)?;
+    Ok(Name::new(DEFAULT_NAMESPACE, kind, text)?)
 }
 
 /// Queue names have one text for all that can be wrong with them.

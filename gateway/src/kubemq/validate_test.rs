@@ -131,21 +131,6 @@ fn tags_alone_make_no_message() {
 }
 
 #[test]
-fn several_targets_in_one_channel_are_refused_and_not_taken_for_a_name() {
-    for channel in ["a;b", "queues:q", "events:a", "events_store:a", "routes:k"] {
-        assert!(matches!(
-            event(&an_event("c", channel)),
-            Err(RequestError::NotServed { .. })
-        ));
-        assert!(matches!(
-            queue_message(&a_queue_message(channel), &KubemqLimits::default()),
-            Err(RequestError::NotServed { .. })
-        ));
-    }
-    assert!(event(&an_event("c", "orders:new")).is_ok());
-}
-
-#[test]
 fn every_bad_queue_name_has_one_text() {
     let text = "Error 120: invalid queue name value, cannot be empty, contains wildcards ,white spaces and end with dot";
     let limits = KubemqLimits::default();

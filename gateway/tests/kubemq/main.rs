@@ -18,6 +18,7 @@ mod queues;
 mod queues_info;
 mod requests;
 mod requeue;
+mod routing;
 #[path = "../shared/mod.rs"]
 mod shared;
 mod shutdown;

@@ -1,5 +1,10 @@
 //! The KubeMQ listener: what clients are told, and the bounds of their requests.
 
+use std::path::PathBuf;
+
+use flotilla_gateway::Routes;
+use flotilla_storage::error_chain;
+
 use super::*;
 
 pub(super) const KEYS: &[Key] = &[
@@ -206,6 +211,37 @@ pub(super) const KEYS: &[Key] = &[
         65_536,
         |c, n| {
             c.kubemq.batch_messages_max = n as usize;
+        },
+    ),
+    key(
+        "kubemq.routes",
+        "",
+        Field::Texts {
+            allowed: "targets by key, such as [{\"Key\":\"k\",\"Routes\":\"events:a;queues:b\"}], or \"\" for none",
+            members: ("Key", "Routes"),
+            set: |c, text| {
+                c.kubemq.routes = Routes::from_json(text).map_err(|error| error_chain(&error))?;
+                Ok(())
+            },
+        },
+    ),
+    text(
+        "kubemq.routes_file",
+        "",
+        "the path of a file with such routes, or \"\" for none",
+        |c, path| {
+            c.kubemq_routes_file = PathBuf::from(path);
+            true
+        },
+    ),
+    amount(
+        "kubemq.route_targets_max",
+        "64",
+        Unit::Count,
+        1,
+        4_096,
+        |c, n| {
+            c.kubemq.route_targets_max = n as usize;
         },
     ),
     amount(

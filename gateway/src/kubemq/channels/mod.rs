@@ -7,7 +7,7 @@ mod describe;
 mod search;
 
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_broker::{BrokerError, ObjectSummary};
@@ -16,7 +16,8 @@ use flotilla_model::name::{DEFAULT_NAMESPACE, Kind, Name};
 use self::describe::Channel;
 use self::search::Search;
 use super::context::Context;
-use super::error::RequestError;
+use super::convert::now_ns;
+use super::error::{RequestError, shown};
 use super::protocol::{Request, Response};
 use super::validate;
 use crate::access::Action;
@@ -73,16 +74,6 @@ impl ChannelType {
             Self::Queries => Kind::Request,
             Self::Queues => Kind::Queue,
         }
-    }
-
-    /// A channel of this type, by the rules of its pattern.
-    fn name(self, channel: &str) -> Result<Name, RequestError> {
-        if self == Self::Queues {
-            return validate::queue_name(channel);
-        }
-        validate::channel(channel)?;
-        validate::no_wildcards(channel)?;
-        Ok(Name::new(DEFAULT_NAMESPACE, self.kind(), channel)?)
     }
 }
 
@@ -191,15 +182,4 @@ async fn list(
 
 fn tag<'a>(tags: &'a HashMap<String, String>, key: &str) -> &'a str {
     tags.get(key).map_or("", String::as_str)
-}
-
-/// What an error shows of a text that is not understood.
-fn shown(text: &str) -> String {
-    const CHARACTERS_MAX: usize = 64;
-    text.chars().take(CHARACTERS_MAX).collect()
-}
-
-fn now_ns() -> i64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
-    since_epoch.map_or(0, |time| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX))
 }

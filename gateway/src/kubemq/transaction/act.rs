@@ -143,11 +143,11 @@ impl Hand {
         self.extend(visibility, Some(RequestError::SendFailed))
             .await?;
         let mut sent = send_all(&self.context, vec![message]).await;
+        let refused = sent.first().is_some_and(|one| one.is_refused);
         match sent.pop().and_then(|one| one.failure) {
             None => {}
-            Some(told @ (RequestError::ShuttingDown | RequestError::AccessDenied)) => {
-                return Err(told);
-            }
+            Some(RequestError::ShuttingDown) => return Err(RequestError::ShuttingDown),
+            Some(failure) if refused => return Err(failure),
             Some(failure) => {
                 let queue = &self.held.queue;
                 warn!(%queue, %failure, "a modified message could not be sent");

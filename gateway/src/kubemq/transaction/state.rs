@@ -25,7 +25,7 @@ use crate::kubemq::protocol::{
     QueueMessage, StreamQueueMessagesRequest, StreamQueueMessagesResponse,
     StreamRequestType as Type,
 };
-use crate::kubemq::validate;
+use crate::kubemq::{routing, validate};
 
 /// The transaction of a stream.
 pub struct Transaction {
@@ -287,7 +287,10 @@ impl Transaction {
             Type::SendModifiedMessage => {
                 let message = request.modified_message.ok_or(RequestError::NoMessage)?;
                 let held = held(RequestError::NothingToAck)?;
-                validate::queue_message(&message, limits)?;
+                // Where a list leads to is known when it is sent.
+                if !routing::is_list(&message.channel) {
+                    validate::queue_message(&message, limits)?;
+                }
                 (held, Act::Replace(Box::new(message)))
             }
             _ => return Err(RequestError::StreamType),
