@@ -5,11 +5,15 @@ use std::time::Duration;
 use flotilla_gateway::kubemq::protocol::{
     Empty, QueueMessage, QueuesDownstreamRequest, StreamQueueMessagesRequest,
 };
+use flotilla_model::name::Name;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tokio::sync::mpsc;
 use tonic::Streaming;
 
-use crate::support::{Client, Gateway, a_message, fill, leased, requests, seed, soon, unique};
+use crate::support::{
+    Client, Downstream, Gateway, a_message, fill, leased, requests, seed, soon, unique,
+};
 
 const MESSAGES: usize = 200;
 const STREAMS: usize = 24;
@@ -118,6 +122,7 @@ async fn downstream(client: &mut Client, hostile: &mut Hostile) {
             hostile.saw(&answer.messages);
         }
     }
+    leave(hostile, sender, responses).await;
 }
 
 async fn transaction(client: &mut Client, hostile: &mut Hostile) {
@@ -133,6 +138,15 @@ async fn transaction(client: &mut Client, hostile: &mut Hostile) {
         while let Some(answer) = answer(&mut responses).await {
             hostile.saw(answer.message.as_slice());
         }
+    }
+    leave(hostile, sender, responses).await;
+}
+
+/// Goes away at once, or says that it has no more requests: then the stream ends by itself.
+async fn leave<Q, R>(hostile: &mut Hostile, sender: mpsc::Sender<Q>, mut responses: Streaming<R>) {
+    drop(sender);
+    if hostile.random.random_bool(0.5) {
+        soon(async { while let Ok(Some(_)) = responses.message().await {} }).await;
     }
 }
 
@@ -163,5 +177,18 @@ async fn whatever_a_client_sends_nothing_stays_in_its_hands() {
             }
         })
         .await;
+        // All that is there can be received again.
+        let name = Name::queue(&queue).unwrap();
+        let left = gateway
+            .broker
+            .queue(&name)
+            .await
+            .map_or(0, |detail| detail.available);
+        if left == 0 {
+            continue;
+        }
+        let mut downstream = Downstream::open(&mut client).await;
+        let got = downstream.get(&queue, left as i32, true).await;
+        assert_eq!(got.messages.len() as u64, left);
     }
 }

@@ -11,6 +11,7 @@ mod channels;
 mod encrypting;
 mod encryption;
 mod events;
+mod fuzz;
 mod hands;
 mod hostile;
 mod limits;
