@@ -1,11 +1,10 @@
-//! Commands and queries: who gets a request, whose response counts, and what is kept for the next who asks.
+//! Commands and queries: who gets a request, and whose response counts.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use flotilla_broker::{Reply, Request as Asked, SubscribeRequests, WhenNobody};
-use flotilla_gateway::KubemqConfig;
 use flotilla_gateway::kubemq::protocol::request::RequestType;
 use flotilla_gateway::kubemq::protocol::subscribe::SubscribeType;
 use flotilla_gateway::kubemq::protocol::{Request, Response};
@@ -18,12 +17,12 @@ use crate::support::{Client, Gateway, a_subscribe, soon, unique};
 
 /// Longer than any test.
 const PATIENCE_MS: i32 = 60_000;
-const COMMANDS: i32 = SubscribeType::Commands as i32;
-const QUERIES: i32 = SubscribeType::Queries as i32;
+pub const COMMANDS: i32 = SubscribeType::Commands as i32;
+pub const QUERIES: i32 = SubscribeType::Queries as i32;
 /// For what must not happen.
 const QUIET: Duration = Duration::from_millis(300);
 
-fn a_request(kind: RequestType, channel: &str, timeout: i32) -> Request {
+pub fn a_request(kind: RequestType, channel: &str, timeout: i32) -> Request {
     Request {
         // As all clients of one release number their requests.
         request_id: "1".to_owned(),
@@ -39,11 +38,11 @@ fn a_request(kind: RequestType, channel: &str, timeout: i32) -> Request {
     }
 }
 
-fn a_query(channel: &str) -> Request {
+pub fn a_query(channel: &str) -> Request {
     a_request(RequestType::Query, channel, PATIENCE_MS)
 }
 
-fn a_response(request: &Request, text: &str) -> Response {
+pub fn a_response(request: &Request, text: &str) -> Response {
     Response {
         client_id: "responder".to_owned(),
         request_id: request.request_id.clone(),
@@ -59,7 +58,12 @@ fn a_response(request: &Request, text: &str) -> Response {
     }
 }
 
-async fn subscribe(client: &Client, kind: i32, pattern: &str, group: &str) -> Streaming<Request> {
+pub async fn subscribe(
+    client: &Client,
+    kind: i32,
+    pattern: &str,
+    group: &str,
+) -> Streaming<Request> {
     let mut request = a_subscribe(kind, pattern, "responder");
     request.group = group.to_owned();
     let subscribed = soon(client.clone().subscribe_to_requests(request)).await;
@@ -67,16 +71,16 @@ async fn subscribe(client: &Client, kind: i32, pattern: &str, group: &str) -> St
 }
 
 /// Asks, in a task of its own.
-fn ask(client: &Client, request: Request) -> JoinHandle<Result<Response, Status>> {
+pub fn ask(client: &Client, request: Request) -> JoinHandle<Result<Response, Status>> {
     let mut client = client.clone();
     tokio::spawn(async move { Ok(client.send_request(request).await?.into_inner()) })
 }
 
-async fn answered(asking: JoinHandle<Result<Response, Status>>) -> Response {
+pub async fn answered(asking: JoinHandle<Result<Response, Status>>) -> Response {
     soon(asking).await.unwrap().unwrap()
 }
 
-async fn next(requests: &mut Streaming<Request>) -> Request {
+pub async fn next(requests: &mut Streaming<Request>) -> Request {
     soon(requests.message()).await.unwrap().unwrap()
 }
 
@@ -86,12 +90,12 @@ async fn is_silent(requests: &mut Streaming<Request>) -> bool {
         .is_err()
 }
 
-async fn say(client: &Client, response: Response) {
+pub async fn say(client: &Client, response: Response) {
     client.clone().send_response(response).await.unwrap();
 }
 
 /// Answers one request with a text.
-async fn serve(client: &Client, requests: &mut Streaming<Request>, text: &str) {
+pub async fn serve(client: &Client, requests: &mut Streaming<Request>, text: &str) {
     let request = next(requests).await;
     say(client, a_response(&request, text)).await;
 }
@@ -384,108 +388,6 @@ async fn queries_come_from_other_protocols_and_go_to_them() {
     assert!(response.executed);
     assert_eq!(response.request_id, "1");
     assert_eq!(response.body, "that");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_query_with_a_key_is_answered_from_what_is_kept_for_its_channel_and_its_time() {
-    let gateway = Gateway::start().await;
-    let client = gateway.client().await;
-    let (channel, other) = (unique("cached"), unique("cached"));
-    let mut requests = subscribe(&client, QUERIES, &channel, "").await;
-    let mut others = subscribe(&client, QUERIES, &other, "").await;
-    let query = |channel: &str, id: &str| Request {
-        request_id: id.to_owned(),
-        cache_key: "k".to_owned(),
-        cache_ttl: 2,
-        ..a_query(channel)
-    };
-    let asking = ask(&client, query(&channel, "1"));
-    serve(&client, &mut requests, "kept").await;
-    let first = answered(asking).await;
-    assert!(!first.cache_hit);
-
-    let hit = answered(ask(&client, query(&channel, "2"))).await;
-    let expected = Response {
-        request_id: "2".to_owned(),
-        cache_hit: true,
-        ..first
-    };
-    assert_eq!(hit, expected);
-    let asking = ask(&client, query(&other, "3"));
-    serve(&client, &mut others, "of the other channel").await;
-    assert_eq!(answered(asking).await.body, "of the other channel");
-    // Without a key everything is asked, and a command always is.
-    let asking = ask(&client, a_query(&channel));
-    serve(&client, &mut requests, "asked").await;
-    assert_eq!(answered(asking).await.body, "asked");
-    let mut commands = subscribe(&client, COMMANDS, &channel, "").await;
-    let command = Request {
-        request_type_data: RequestType::Command as i32,
-        ..query(&channel, "4")
-    };
-    let asking = ask(&client, command);
-    serve(&client, &mut commands, "done").await;
-    assert!(!answered(asking).await.cache_hit);
-
-    tokio::time::sleep(Duration::from_millis(2_100)).await;
-    let asking = ask(&client, query(&channel, "5"));
-    serve(&client, &mut requests, "new").await;
-    assert_eq!(answered(asking).await.body, "new");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn refusals_are_not_kept_nor_is_anything_where_the_cache_is_off() {
-    let off = KubemqConfig {
-        query_cache_entries_max: 0,
-        ..KubemqConfig::default()
-    };
-    for (config, is_executed) in [(KubemqConfig::default(), false), (off, true)] {
-        let gateway = Gateway::with(config).await;
-        let client = gateway.client().await;
-        let channel = unique("not-kept");
-        let mut requests = subscribe(&client, QUERIES, &channel, "").await;
-        for _ in 0..2 {
-            let query = Request {
-                cache_key: "k".to_owned(),
-                cache_ttl: 60,
-                ..a_query(&channel)
-            };
-            let asking = ask(&client, query);
-            let request = next(&mut requests).await;
-            let response = Response {
-                executed: is_executed,
-                ..a_response(&request, "x")
-            };
-            say(&client, response).await;
-            assert!(!answered(asking).await.cache_hit);
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_is_internal_with_the_protocols_text() {
-    let gateway = Gateway::start().await;
-    let mut client = gateway.client().await;
-    let refusal = |status: Status| {
-        assert_eq!(status.code(), Code::Internal);
-        status.message().to_owned()
-    };
-    let untimed = a_request(RequestType::Query, "a", -1);
-    let text = refusal(client.send_request(untimed).await.unwrap_err());
-    assert_eq!(
-        text,
-        "Error 109: invalid set timeout value, cannot be 0 or negative"
-    );
-    let response = Response {
-        request_id: String::new(),
-        reply_channel: "1-2-3".to_owned(),
-        ..a_response(&a_query("a"), "x")
-    };
-    let text = refusal(client.send_response(response).await.unwrap_err());
-    assert_eq!(text, "Error 117: invalid request id, cannot be empty");
-    let events = a_subscribe(SubscribeType::Events as i32, "a", "c");
-    let text = refusal(client.subscribe_to_requests(events).await.unwrap_err());
-    assert_eq!(text, "Error 207: invalid subscribe type");
 }
 
 #[tokio::test(flavor = "multi_thread")]
