@@ -66,6 +66,10 @@ pub struct BrokerConfig {
     pub signal_names_max: usize,
     /// Such a name is forgotten after this long without use.
     pub signal_name_idle: Duration,
+    /// Topics of the cluster at most; `None`: no limit.
+    pub topics_max: Option<u64>,
+    /// Queues of the cluster at most; `None`: no limit.
+    pub queues_max: Option<u64>,
     /// Names that have metric series of their own; the rest is in the sums only.
     pub metric_names_max: usize,
 }
@@ -103,6 +107,8 @@ impl Default for BrokerConfig {
             request_responders_max: 100_000,
             signal_names_max: 10_000,
             signal_name_idle: Duration::from_secs(3_600),
+            topics_max: None,
+            queues_max: None,
             metric_names_max: 100,
         }
     }

@@ -25,6 +25,7 @@ use crate::hub::request::hub::RequestHub;
 use crate::ingress::{Refused, ShardIngress, Work};
 use crate::metrics::Metrics;
 use crate::metrics::sample::LastSample;
+use crate::name_limits::NameLimits;
 use crate::queue::actor::QueueActor;
 use crate::queue::sessions::Sessions;
 use crate::topic::actor::TopicActor;
@@ -50,6 +51,7 @@ pub(crate) struct Core {
     pub sample: LastSample,
     pub hubs: HubLinks<Sent>,
     pub requests: RequestHub,
+    pub name_limits: NameLimits,
     /// How often another node has begun to talk to a hub.
     conversations: AtomicU64,
     hub: OnceLock<Addr<HubActor>>,
@@ -100,6 +102,7 @@ impl Core {
             sample: LastSample::default(),
             hubs: HubLinks::new(away_bounds(&config)),
             requests: RequestHub::new(&config),
+            name_limits: NameLimits::new(&config),
             conversations: AtomicU64::new(0),
             hub: OnceLock::new(),
             has_peers: AtomicBool::new(false),

@@ -26,6 +26,7 @@ mod hub;
 mod ingress;
 mod leader;
 mod metrics;
+mod name_limits;
 mod nodes;
 mod objects;
 mod observer;

@@ -54,6 +54,7 @@ impl Observer for ShardObserver {
                         Kind::Signal | Kind::Request | Kind::Command => {}
                     }
                     core.metrics.forget(name);
+                    core.name_limits.forget(name);
                 }
                 // The shards empty their outboxes themselves, and the cluster minds its metadata.
                 Change::Outbox { .. } | Change::Metadata => {}

@@ -50,6 +50,7 @@ impl Broker {
         settings: TopicSettings,
     ) -> Result<(), BrokerError> {
         check_kind(&topic, Kind::Topic)?;
+        self.inner.core.admit(&topic).await?;
         let command = Command::ConfigureTopic {
             topic: topic.clone(),
             settings,
@@ -64,6 +65,7 @@ impl Broker {
         settings: QueueSettings,
     ) -> Result<(), BrokerError> {
         check_kind(&queue, Kind::Queue)?;
+        self.inner.core.admit(&queue).await?;
         let command = Command::ConfigureQueue {
             queue: queue.clone(),
             settings,
@@ -79,7 +81,9 @@ impl Broker {
             });
         }
         let command = Command::Delete { name: name.clone() };
-        self.run_plain(&name, command).await
+        self.run_plain(&name, command).await?;
+        self.inner.core.name_limits.forget(&name);
+        Ok(())
     }
 
     /// The durable cursors of a topic, with those who read through them.

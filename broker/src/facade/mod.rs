@@ -188,6 +188,7 @@ impl Broker {
         let core = &self.inner.core;
         core.check_open()?;
         check_kind(&request.topic, Kind::Topic)?;
+        core.admit(&request.topic).await?;
         TopicSubscription::open(core, request).await
     }
 

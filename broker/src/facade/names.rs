@@ -1,12 +1,9 @@
 //! Names by themselves: making them before anything is sent to them, and forgetting them.
 
-use flotilla_model::command::Command;
-use flotilla_model::name::{Kind, Name};
+use flotilla_model::name::Name;
 
 use crate::api::error::BrokerError;
 use crate::facade::Broker;
-use crate::objects;
-use crate::peers::ask::Question;
 
 impl Broker {
     /// Creates a topic or queue as the first message to it would; one that is there stays as it is. Any
@@ -15,7 +12,7 @@ impl Broker {
     pub async fn create(&self, name: Name) -> Result<(), BrokerError> {
         self.inner.core.check_open()?;
         if name.kind().is_stored() {
-            self.create_stored(name).await
+            self.inner.core.create(&name).await
         } else {
             self.inner.core.introduce_name_everywhere(name).await
         }
@@ -36,25 +33,5 @@ impl Broker {
         Err(BrokerError::NotFound {
             what: name.to_string(),
         })
-    }
-
-    async fn create_stored(&self, name: Name) -> Result<(), BrokerError> {
-        let here = || objects::unclaimed(&self.inner.core, &name);
-        let unclaimed = self.at_leader(&name, here, Question::Unclaimed(name.clone()));
-        let Some(defaults) = unclaimed.await? else {
-            return Ok(());
-        };
-        let command = if name.kind() == Kind::Queue {
-            Command::ConfigureQueue {
-                queue: name.clone(),
-                settings: defaults.queue,
-            }
-        } else {
-            Command::ConfigureTopic {
-                topic: name.clone(),
-                settings: defaults.topic,
-            }
-        };
-        self.run_plain(&name, command).await
     }
 }

@@ -20,6 +20,7 @@ use crate::convert::unexpected;
 use crate::core::{Core, check_kind};
 use crate::facade::submitted::{Chunk, Place, Submitted};
 use crate::ingress::{SUBMISSION_WORKS_MAX, Work};
+use crate::name_limits::Refused;
 
 /// Messages are encoded into blocks of this size, or of the batch's if that is smaller.
 const BLOCK_BYTES: usize = 64 * 1024;
@@ -141,7 +142,8 @@ impl Enqueue {
 /// are stored in that order.
 pub(super) async fn submit<I: Item>(core: &Arc<Core>, batch: Vec<I>) -> Submitted<I::Stored> {
     let mut submitted = Submitted::new(core, I::KIND, I::stored, batch.len());
-    let chunks = chunks(core, &batch, &mut submitted.results);
+    let refused = core.admit_all(I::KIND, batch.iter().map(Item::name)).await;
+    let chunks = chunks(core, &batch, &refused, &mut submitted.results);
     // The chunks have copies: whoever waits must not hold the messages twice.
     drop(batch);
     let mut refused: Vec<(ShardId, BrokerError)> = Vec::new();
@@ -180,6 +182,7 @@ pub(super) fn check_count(core: &Core, over: bool) -> Result<(), BrokerError> {
 fn chunks<I: Item>(
     core: &Core,
     batch: &[I],
+    refused: &Refused,
     results: &mut [Result<I::Stored, BrokerError>],
 ) -> Vec<Chunk> {
     let over = batch.len() > core.config.batch_items_max;
@@ -193,6 +196,7 @@ fn chunks<I: Item>(
         let bytes = item.message().encoded_len();
         let checked = core.check_open().and_then(|()| {
             check_kind(name, I::KIND)?;
+            refused.check(name)?;
             core.check_size(bytes as u64)?;
             check_count(core, over)
         });

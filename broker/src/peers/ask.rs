@@ -12,6 +12,7 @@ use flotilla_model::name::{Kind, Name};
 use crate::api::topic::Start;
 use crate::core::Core;
 use crate::fault::Fault;
+use crate::name_limits;
 use crate::objects;
 use crate::peers::conversation::Broken;
 use crate::peers::error::WireFault;
@@ -58,6 +59,10 @@ pub(crate) enum Question {
     IntroduceName(Name),
     ForgetName(Name),
     Unclaimed(Name),
+    Count {
+        shard: ShardId,
+        kind: Kind,
+    },
 }
 
 impl Core {
@@ -116,6 +121,7 @@ pub(crate) async fn answer(core: &Arc<Core>, request: Bytes) -> Result<Bytes, St
         }
         Question::ForgetName(name) => frame(core.forget_name(&name).await.map_err(Fault::from)),
         Question::Unclaimed(name) => frame(objects::unclaimed(core, checked(&name)?).await),
+        Question::Count { shard, kind } => frame(name_limits::count(core, shard, kind).await),
     };
     framed.map_err(|error| error.to_string())
 }

@@ -102,6 +102,9 @@ impl Session {
         how: Settlement,
     ) -> Result<Settled, BrokerError> {
         self.core.check_open()?;
+        if let Settlement::Move { to } = &how {
+            self.core.admit(to).await?;
+        }
         let command = Command::Settle {
             queue: queue.clone(),
             session: self.state.id,

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// More names than any machine has memory for.
+const NAMES_MAX: u64 = 1_000_000_000;
+
 pub(super) const KEYS: &[Key] = &[
     amount(
         "broker.message_size_max",
@@ -225,6 +228,20 @@ pub(super) const KEYS: &[Key] = &[
         |c, n| {
             c.broker.request_responders_max = n as usize;
         },
+    ),
+    limit(
+        "broker.topics_max",
+        "unlimited",
+        Unit::Count,
+        NAMES_MAX,
+        |c, n| c.broker.topics_max = n,
+    ),
+    limit(
+        "broker.queues_max",
+        "unlimited",
+        Unit::Count,
+        NAMES_MAX,
+        |c, n| c.broker.queues_max = n,
     ),
     amount(
         "broker.signal_names_max",
