@@ -53,6 +53,8 @@ pub struct KubemqConfig {
     pub routes: Routes,
     /// Targets of one send at most, those of its routes included.
     pub route_targets_max: usize,
+    /// Lists of channels that are made at a time at most; further ones wait, within their time.
+    pub channel_lists_max: usize,
     /// Stored events of one subscription that are on their way at most.
     pub subscription_messages_max: u32,
     /// Bytes of them at most.
@@ -147,6 +149,7 @@ impl Default for KubemqConfig {
             batch_messages_max: MESSAGES_MAX,
             routes: Routes::default(),
             route_targets_max: 64,
+            channel_lists_max: 4,
             subscription_messages_max: 1_024,
             subscription_bytes_max: 4 * MIB as u64,
             query_cache_entries_max: 10_000,
@@ -168,7 +171,7 @@ impl KubemqConfig {
     pub fn check(&self) -> Result<(), GatewayError> {
         let windows = 65_535..=WINDOW_BYTES_MAX;
         let limits = &self.limits;
-        let checks: [(&'static str, bool, String, &'static str); 21] = [
+        let checks: [(&'static str, bool, String, &'static str); 22] = [
             ("host", !self.host.is_empty(), self.host.clone(), "a name"),
             (
                 "version",
@@ -197,6 +200,7 @@ impl KubemqConfig {
                 "from 1 to 65536",
             ),
             at_least_one("route_targets_max", self.route_targets_max),
+            at_least_one("channel_lists_max", self.channel_lists_max),
             at_least_one(
                 "subscription_messages_max",
                 self.subscription_messages_max as usize,

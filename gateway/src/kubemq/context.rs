@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use flotilla_broker::{AccessRefusal, Broker, Fill};
 use flotilla_model::name::{Kind, Name};
+use tokio::sync::Semaphore;
 
 use super::config::KubemqConfig;
+use super::dispatch::Targets;
 use super::error::RequestError;
 use super::ping::Started;
 use super::requests::cache::QueryCache;
-use super::dispatch::Targets;
 use super::routing;
 use crate::access::{Action, Caller, Pattern};
 use crate::transport::inbound::BatchBounds;
@@ -22,6 +23,8 @@ pub struct Context {
     pub broker: Broker,
     pub config: Arc<KubemqConfig>,
     pub query_cache: Arc<QueryCache>,
+    /// Who may go through all channels now.
+    pub channel_lists: Arc<Semaphore>,
     pub lifecycle: Arc<Lifecycle>,
     pub started: Started,
     pub caller: Caller,

@@ -38,6 +38,7 @@ mod validate;
 use std::sync::Arc;
 
 use flotilla_broker::Broker;
+use tokio::sync::Semaphore;
 
 pub use config::{KubemqConfig, KubemqLimits};
 pub use routing::Routes;
@@ -73,10 +74,12 @@ pub(crate) fn service(
     };
     let request_bytes_max = config.request_bytes_max;
     let query_cache = QueryCache::new(config.query_cache_entries_max, config.query_cache_bytes_max);
+    let channel_lists = Semaphore::new(config.channel_lists_max);
     let context = Arc::new(Context {
         broker,
         config: Arc::new(config),
         query_cache: Arc::new(query_cache),
+        channel_lists: Arc::new(channel_lists),
         lifecycle,
         started: Started::now(),
         caller: Caller::default(),

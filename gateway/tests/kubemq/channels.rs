@@ -1,5 +1,6 @@
 //! Channel management: what the server answers itself.
 
+use flotilla_broker::BrokerConfig;
 use flotilla_gateway::KubemqConfig;
 use flotilla_gateway::kubemq::protocol::request::RequestType;
 use flotilla_gateway::kubemq::protocol::{Request, Response};
@@ -203,4 +204,54 @@ async fn a_list_longer_than_clients_read_is_refused_with_a_hint() {
         "the list has more than 1500 bytes: search for fewer channels"
     );
     assert_eq!(list(&mut client, "queries", "[12]$").await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_beyond_those_that_are_made_at_a_time_wait_for_their_turn() {
+    let gateway = Gateway::with(KubemqConfig {
+        channel_lists_max: 1,
+        ..KubemqConfig::default()
+    })
+    .await;
+    let mut client = gateway.client().await;
+    change(&mut client, "create-channel", "queues", "q").await;
+    let listing = (0..20).map(|_| {
+        let mut client = client.clone();
+        async move { list(&mut client, "queues", "").await }
+    });
+    for found in futures::future::join_all(listing).await {
+        assert_eq!(names(&found), ["q"]);
+    }
+}
+
+/// The protocol has no text for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_beyond_the_limit_is_refused_in_words_on_every_call_that_makes_one() {
+    let gateway = Gateway::on_broker(BrokerConfig {
+        topics_max: Some(1),
+        queues_max: Some(1),
+        ..BrokerConfig::default()
+    })
+    .await;
+    let mut client = gateway.client().await;
+    fill(&mut client, "q", 2).await;
+    store(&mut client, "t", 2).await;
+    let queues = "there are 1 queues, which is the most that are allowed";
+    let topics = "there are 1 topics, which is the most that are allowed";
+    let sent = client.send_queue_message(a_message("other", 1)).await;
+    let sent = sent.unwrap().into_inner();
+    assert_eq!((sent.is_error, &sent.error[..]), (true, queues));
+    let result = client.send_event(an_event("other", 1, true)).await;
+    let result = result.unwrap().into_inner();
+    assert_eq!((result.sent, &result.error[..]), (false, topics));
+    for (kind, text) in [("queues", queues), ("events_store", topics)] {
+        let error = change(&mut client, "create-channel", kind, "other").await;
+        assert_eq!(error, text);
+    }
+    // What stores nothing is not counted.
+    let result = client.send_event(an_event("other", 1, false)).await;
+    assert!(result.unwrap().into_inner().sent);
+    let error = change(&mut client, "delete-channel", "queues", "q").await;
+    assert_eq!(error, "");
+    fill(&mut client, "other", 1).await;
 }

@@ -248,3 +248,113 @@ async fn requests_without_ids_get_new_ones() {
     ids.dedup();
     assert_eq!(ids.len(), 4);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_beyond_the_setting_is_refused_in_words_and_the_stream_goes_on() {
+    let gateway = Gateway::with(KubemqConfig {
+        batch_messages_max: 2,
+        ..KubemqConfig::default()
+    })
+    .await;
+    let mut client = gateway.client().await;
+    let queue = unique("q");
+    let messages = |count| (0..count).map(|number| a_message(&queue, number)).collect();
+    let text = "the batch has 3 messages, at most 2 are allowed";
+    let batch = |count| QueueMessagesBatchRequest {
+        batch_id: "b".to_owned(),
+        messages: messages(count),
+    };
+    let refused = client.send_queue_messages_batch(batch(3)).await;
+    assert_eq!(refused.unwrap_err().message(), text);
+    let taken = client.send_queue_messages_batch(batch(2)).await.unwrap();
+    assert!(!taken.get_ref().have_errors);
+    let requests = [3, 2].map(|count| QueuesUpstreamRequest {
+        request_id: count.to_string(),
+        messages: messages(count),
+    });
+    let answers = client
+        .queues_upstream(futures::stream::iter(requests))
+        .await;
+    let mut answers = answers.unwrap().into_inner();
+    let refused = soon(answers.message()).await.unwrap().unwrap();
+    assert_eq!((refused.is_error, &refused.error[..]), (true, text));
+    let taken = soon(answers.message()).await.unwrap().unwrap();
+    assert_eq!((taken.is_error, taken.results.len()), (false, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_beyond_those_under_way_wait_and_are_answered_in_order() {
+    const REQUESTS: usize = 50;
+    let gateway = Gateway::with(KubemqConfig {
+        requests_in_flight_max: 1,
+        ..KubemqConfig::default()
+    })
+    .await;
+    let mut client = gateway.client().await;
+    let queue = unique("q");
+    let requests = (0..REQUESTS).map(|number| QueuesUpstreamRequest {
+        request_id: number.to_string(),
+        messages: vec![a_message(&queue, number)],
+    });
+    let requests: Vec<_> = requests.collect();
+    let answers = client
+        .queues_upstream(futures::stream::iter(requests))
+        .await;
+    let mut answers = answers.unwrap().into_inner();
+    for number in 0..REQUESTS {
+        let answer = soon(answers.message()).await.unwrap().unwrap();
+        assert_eq!(answer.ref_request_id, number.to_string());
+    }
+    assert_eq!(soon(answers.message()).await.unwrap(), None);
+    let mut downstream = Downstream::open(&mut client).await;
+    downstream.send(Type::Get, a_get(&queue, 1, 0, false)).await;
+    downstream.send(Type::Get, a_get(&queue, 1, 0, false)).await;
+    for _ in 0..2 {
+        assert_eq!(downstream.answer().await.messages.len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_beyond_the_streams_of_a_connection_waits_until_one_ends() {
+    let gateway = Gateway::with(KubemqConfig {
+        streams_per_connection_max: 1,
+        ..KubemqConfig::default()
+    })
+    .await;
+    let mut client = gateway.client().await;
+    client.ping(Empty {}).await.unwrap();
+    let downstream = Downstream::open(&mut client).await;
+    let mut waiting = tokio::spawn({
+        let mut client = client.clone();
+        async move { client.ping(Empty {}).await }
+    });
+    let early = tokio::time::timeout(Duration::from_millis(200), &mut waiting).await;
+    assert!(early.is_err(), "a second stream of the connection");
+    gateway.client().await.ping(Empty {}).await.unwrap();
+    drop(downstream);
+    soon(waiting).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_larger_than_the_setting_is_refused_with_both_sizes() {
+    let gateway = Gateway::with(KubemqConfig {
+        request_bytes_max: 64 << 10,
+        ..KubemqConfig::default()
+    })
+    .await;
+    let mut client = gateway.client().await;
+    let mut message = a_message(&unique("q"), 1);
+    message.body = Bytes::from(vec![b'x'; 65 << 10]);
+    let refused = client
+        .send_queue_message(message.clone())
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::OutOfRange);
+    assert!(
+        refused.message().contains("the limit is: 65536 bytes"),
+        "{refused}"
+    );
+    message.body.truncate(63 << 10);
+    let sent = client.send_queue_message(message).await.unwrap();
+    assert!(!sent.get_ref().is_error);
+}

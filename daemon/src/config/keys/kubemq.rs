@@ -245,6 +245,16 @@ pub(super) const KEYS: &[Key] = &[
         },
     ),
     amount(
+        "kubemq.channel_lists_max",
+        "4",
+        Unit::Count,
+        1,
+        1_024,
+        |c, n| {
+            c.kubemq.channel_lists_max = n as usize;
+        },
+    ),
+    amount(
         "kubemq.subscription_messages_max",
         "1024",
         Unit::Count,

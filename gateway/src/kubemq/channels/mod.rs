@@ -152,6 +152,9 @@ async fn list(
     kind: ChannelType,
     search: &Search,
 ) -> Result<Bytes, RequestError> {
+    // Each of them may hold what fills a response, and asks all shards. Who waits too long is told so.
+    let turn = context.channel_lists.acquire().await;
+    let _turn = turn.map_err(|_| RequestError::ShuttingDown)?;
     let bytes_max = context.config.response_bytes_max;
     let now_ms = now_ns() / 1_000_000;
     let may = |action, name: &Name| context.caller.may(client, action, name);
