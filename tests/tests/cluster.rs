@@ -26,6 +26,8 @@ const COMMITTED_AFTER: Duration = Duration::from_secs(3);
 const THEMES_AT_A_TIME: usize = 2;
 /// Messages where the tests of one server send a thousand: each waits for two disks here.
 const MANY: &str = "200";
+/// What `test_routing.py` sends to.
+const ROUTES: &str = r#"[{"Key":"audit","Routes":"events_store:audit.log;queues:audit.jobs"}]"#;
 const PROGRESS: usize = 50;
 const PROGRESS_LIMIT: Duration = Duration::from_secs(30);
 
@@ -136,13 +138,16 @@ fn requests_channels_and_transactions_of_the_sdks_work_on_every_node() {
         (Sdk::V4_1_5, "test_new_cq.py", 2),
         (Sdk::V4_1_5, "test_channels.py", 3),
         (Sdk::V3_6_0, "test_channels.py", 1),
+        (Sdk::V2_4_0, "test_routing.py", 2),
+        (Sdk::V4_1_5, "test_routing.py", 3),
     ]);
 }
 
 /// Runs files of the SDKs' tests, each against one node of the same cluster.
 fn run_themes(themes: &[(Sdk, &str, u32)]) {
     let work = WorkDir::new("themes");
-    let fleet = Fleet::form(&work, &Layout::of(3));
+    let layout = Layout::of(3).set("FLOTILLA_KUBEMQ_ROUTES", ROUTES);
+    let fleet = Fleet::form(&work, &layout);
     let next = Mutex::new(themes.iter().copied());
     let take = || next.lock().unwrap_or_else(PoisonError::into_inner).next();
     std::thread::scope(|scope| {

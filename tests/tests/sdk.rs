@@ -7,6 +7,9 @@ use flotilla_tests::python::{Sdk, run_pytest};
 use flotilla_tests::server::{Options, Server};
 use flotilla_tests::workdir::WorkDir;
 
+/// What `test_routing.py` sends to.
+const ROUTES: &str = r#"[{"Key":"audit","Routes":"events_store:audit.log;queues:audit.jobs"}]"#;
+
 fn run(sdk: Sdk, file: &str) {
     let (_work, server) = start();
     run_pytest(sdk, file, &server.kubemq().to_string(), &[]);
@@ -19,6 +22,7 @@ fn start() -> (WorkDir, Server) {
     let options = Options::new(&work.join("data"), &work.join("server.log"));
     let server = options
         .set("FLOTILLA_STORAGE_RESERVE", "16MiB")
+        .set("FLOTILLA_KUBEMQ_ROUTES", ROUTES)
         .start()
         .unwrap_or_else(|error| panic!("{error}"));
     (work, server)
@@ -97,6 +101,26 @@ fn kubemq_3_6_0_channels() {
 #[test]
 fn kubemq_4_1_5_channels() {
     run(Sdk::V4_1_5, "test_channels.py");
+}
+
+#[test]
+fn kubemq_1_1_0_routing() {
+    run(Sdk::V1_1_0, "test_routing.py");
+}
+
+#[test]
+fn kubemq_2_4_0_routing() {
+    run(Sdk::V2_4_0, "test_routing.py");
+}
+
+#[test]
+fn kubemq_3_6_0_routing() {
+    run(Sdk::V3_6_0, "test_routing.py");
+}
+
+#[test]
+fn kubemq_4_1_5_routing() {
+    run(Sdk::V4_1_5, "test_routing.py");
 }
 
 #[test]
