@@ -1,7 +1,5 @@
 //! What clients of different nodes have to do with each other, and what they notice of faults.
 
-use flotilla_tests::admin;
-use flotilla_tests::cluster::fleet::number_of;
 use flotilla_tests::cluster::{Fleet, Layout};
 use flotilla_tests::workdir::WorkDir;
 use flotilla_tests::workload::calls::{Calls, until_ok};
@@ -27,25 +25,6 @@ fn form(name: &str) -> (WorkDir, Fleet) {
     let work = WorkDir::new(name);
     let fleet = Fleet::form(&work, &Layout::of(3));
     (work, fleet)
-}
-
-/// The number of the node that leads a topic or queue.
-fn leader_of(fleet: &Fleet, path: &str) -> u32 {
-    let deadline = Instant::now() + SOON;
-    loop {
-        let led = fleet.running().into_iter().find_map(|number| {
-            let answer = admin::get(fleet.node(number).admin(), path).ok()?;
-            let detail: serde_json::Value = serde_json::from_str(&answer.1).ok()?;
-            let status = fleet.status(number)?;
-            let shard = detail.get("shard")?.as_u64()?;
-            let group = status.shards.iter().find(|group| group.id == shard)?;
-            number_of(&status, group.leader?)
-        });
-        match led {
-            Some(number) => return number,
-            None => assert!(Instant::now() < deadline, "{path}\n{}", fleet.describe()),
-        }
-    }
 }
 
 #[test]
@@ -107,7 +86,7 @@ fn a_subscription_goes_on_at_the_next_leader_and_its_client_notices_nothing() {
         .send_event(nodes[0], "resumed", "0", true)
         .expect("a stored event");
     for round in 0..2 {
-        let leader = leader_of(&fleet, "/api/v1/topics/resumed");
+        let leader = fleet.leader_of("/api/v1/topics/resumed");
         let others: Vec<u32> = (1..=3).filter(|node| *node != leader).collect();
         let listener = calls
             .listen(fleet.node(others[0]).kubemq(), "resumed", "", true)
@@ -150,7 +129,7 @@ fn a_waiting_receiver_is_served_by_the_next_leader() {
     assert_eq!(received.map(|messages| messages.len()), Ok(1));
     // The leader is asked to end, then killed.
     for gracefully in [true, false] {
-        let leader = leader_of(&fleet, "/api/v1/queues/waited");
+        let leader = fleet.leader_of("/api/v1/queues/waited");
         let others: Vec<u32> = (1..=3).filter(|node| *node != leader).collect();
         let (receiver, sender) = (
             fleet.node(others[0]).kubemq(),
@@ -202,7 +181,7 @@ fn what_a_consumer_of_a_dead_node_held_is_given_to_another_one_in_time() {
     calls
         .send_to_queue(nodes[0], "held", "held", 0)
         .expect("a message");
-    let leader = leader_of(&fleet, "/api/v1/queues/held");
+    let leader = fleet.leader_of("/api/v1/queues/held");
     let others: Vec<u32> = (1..=3).filter(|node| *node != leader).collect();
     let holder = calls.hold(fleet.node(others[0]).kubemq(), "held", 5000);
     let holder = holder.expect("the message");
@@ -237,7 +216,7 @@ fn timers_hold_whatever_happens_to_wall_clocks_and_leaders() {
     let received = calls.receive(fleet.kubemq()[1], "timed", 5);
     assert_eq!(received.map(|messages| messages.len()), Ok(1));
     for round in 0..3 {
-        let leader = leader_of(&fleet, "/api/v1/queues/timed");
+        let leader = fleet.leader_of("/api/v1/queues/timed");
         let others: Vec<u32> = (1..=3).filter(|node| *node != leader).collect();
         let client = fleet.node(others[0]).kubemq();
         let sending = Instant::now();

@@ -196,6 +196,26 @@ impl Fleet {
         number_of(&status, group.leader?)
     }
 
+    /// The number of the node that leads a topic or queue: the path is that of the admin interface.
+    pub fn leader_of(&self, path: &str) -> u32 {
+        let deadline = Instant::now() + LED_WITHIN;
+        loop {
+            let led = self.running().into_iter().find_map(|number| {
+                let answer = admin::get(self.node(number).admin(), path).ok()?;
+                let detail: Value = serde_json::from_str(&answer.1).ok()?;
+                let status = self.status(number)?;
+                let shard = detail.get("shard")?.as_u64()?;
+                let group = status.shards.iter().find(|group| group.id == shard)?;
+                number_of(&status, group.leader?)
+            });
+            match led {
+                Some(number) => return number,
+                None => assert!(Instant::now() < deadline, "{path}\n{}", self.describe()),
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
     /// The node that leads most shards. Waits for one: after a fault writes may be taken again before
     /// every node has heard who leads.
     pub fn busiest_leader(&self) -> u32 {

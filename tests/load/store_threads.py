@@ -1,0 +1,88 @@
+"""Stores events with eight threads of the SDK's own client (2.4.0 or 4.1.5), and notes what was acknowledged.
+
+A thread makes a new client after an error, as an application would. A thread that does not come back from a
+call when all is over fails the script.
+"""
+
+import argparse
+import threading
+
+from common import Journal, Nodes, Stop, end, note
+
+try:
+    from kubemq.pubsub import Client, EventStoreMessage
+except ImportError:
+    from kubemq.events.lowlevel.event import Event
+    from kubemq.events.lowlevel.sender import Sender
+
+    Client = None
+
+THREADS = 8
+BACK_WITHIN_SECONDS = 20
+
+
+class Sending:
+    """One client, new or old."""
+
+    def __init__(self, address, name, channel):
+        self.name, self.channel = name, channel
+        if Client:
+            self.client = Client(address=address, client_id=name)
+        else:
+            self.client = Sender(address)
+
+    def store(self, body):
+        if Client:
+            result = self.client.send_event_store(
+                EventStoreMessage(channel=self.channel, body=body, metadata="m")
+            )
+        else:
+            result = self.client.send_event(
+                Event(
+                    channel=self.channel, client_id=self.name, metadata="m", body=body, store=True
+                )
+            )
+        if result is None or not result.sent:
+            raise RuntimeError("not stored: %s" % (result and result.error))
+
+
+def store(thread, arguments, journal, stop):
+    nodes, sending, number = Nodes(arguments.address, thread), None, 0
+    while not stop:
+        try:
+            if sending is None:
+                address = nodes.wait_for_one(stop)
+                sending = Sending(address, "thread-%d" % thread, arguments.channel)
+            number += 1
+            name = "%d-%d" % (thread, number)
+            sending.store(name.encode())
+            journal.write("A %s" % name)
+        except Exception as error:
+            note(type(error).__name__, str(error)[:200])
+            sending = None
+            stop.pause(0.05)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--address", required=True)
+    parser.add_argument("--channel", required=True)
+    parser.add_argument("--journal", required=True)
+    arguments = parser.parse_args()
+    journal, stop = Journal(arguments.journal, sync=False), Stop()
+    threads = [
+        threading.Thread(target=store, args=(number, arguments, journal, stop), daemon=True)
+        for number in range(THREADS)
+    ]
+    for thread in threads:
+        thread.start()
+    stop.event.wait()
+    for thread in threads:
+        thread.join(BACK_WITHIN_SECONDS)
+        if thread.is_alive():
+            raise SystemExit("a call has not come back after %d s" % BACK_WITHIN_SECONDS)
+    end()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Takes messages of a queue through the old SDK's transactions (2.4.0), and notes how long it had each of them.
+
+`H NAME FROM UNTIL END`, in microseconds of a clock that all processes share: from the moment when the message
+was here until the acknowledgement was asked for, or the transaction was lost; END is when the acknowledgement
+was confirmed, 0 if it was not.
+"""
+
+import argparse
+import random
+import time
+
+from common import Journal, Nodes, Stop, end, note
+from kubemq.queue.message_queue import MessageQueue
+
+VISIBILITY_SECONDS = 60
+WORK_SECONDS_MAX = 0.02
+NOTHING = "Error 138"
+
+
+def now():
+    return time.monotonic_ns() // 1000
+
+
+def work(transaction, journal):
+    """Takes and acknowledges one message, if there is one."""
+    while transaction.stream:
+        # It is free once the end of the stream has been seen.
+        time.sleep(0.001)
+    response = transaction.receive(VISIBILITY_SECONDS, 1)
+    if response.is_error:
+        if response.error.startswith(NOTHING):
+            return
+        raise RuntimeError(response.error)
+    since = now()
+    name = response.message.Body.decode()
+    time.sleep(random.random() * WORK_SECONDS_MAX)
+    until, confirmed = now(), 0
+    try:
+        response = transaction.ack_message(response.message.Attributes.Sequence)
+        if response.is_error:
+            raise RuntimeError(response.error)
+        confirmed = now()
+    finally:
+        journal.write("H %s %d %d %d" % (name, since, until, confirmed))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--address", required=True)
+    parser.add_argument("--home", type=int, required=True)
+    parser.add_argument("--queue", required=True)
+    parser.add_argument("--journal", required=True)
+    arguments = parser.parse_args()
+    journal, stop = Journal(arguments.journal, sync=False), Stop()
+    nodes, transaction = Nodes(arguments.address, arguments.home), None
+    while not stop:
+        try:
+            if transaction is None:
+                address = nodes.wait_for_one(stop)
+                queue = MessageQueue(arguments.queue, "worker", address, 1, 1)
+                transaction = queue.create_transaction()
+            work(transaction, journal)
+        except Exception as error:
+            note(type(error).__name__, str(error)[:200])
+            transaction = None
+            stop.pause(0.05)
+    end()
+
+
+if __name__ == "__main__":
+    main()

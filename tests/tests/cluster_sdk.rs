@@ -1,0 +1,265 @@
+//! Processes of the SDKs at a cluster whose nodes, and who themselves, are killed.
+
+use flotilla_tests::admin;
+use flotilla_tests::cluster::{Fleet, Layout};
+use flotilla_tests::python::{Script, Sdk};
+use flotilla_tests::workdir::WorkDir;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+const FINISH_LIMIT: Duration = Duration::from_secs(30);
+/// For what goes on beside a death, which costs a few seconds.
+const PROGRESS_LIMIT: Duration = Duration::from_secs(30);
+const QUEUE: &str = "worked";
+const QUEUE_PATH: &str = "/api/v1/queues/worked";
+/// Of what each phase of a test must bring.
+const PROGRESS: usize = 40;
+/// Of a command.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// What the way there and back may add to it, on a machine that is busy with five processes.
+const LATE_MAX: Duration = Duration::from_secs(2);
+
+/// A process that notes what happens to it.
+struct Noting {
+    script: Script,
+    journal: PathBuf,
+}
+
+impl Noting {
+    fn start(
+        work: &WorkDir,
+        sdk: Sdk,
+        script: &str,
+        name: &str,
+        options: &[(&str, String)],
+    ) -> Self {
+        let journal = work.join(&format!("{name}.journal"));
+        let mut arguments = vec!["--journal".to_owned(), journal.display().to_string()];
+        for (option, value) in options {
+            arguments.extend([(*option).to_owned(), value.clone()]);
+        }
+        let log = work.join(&format!("{name}.log"));
+        let script = Script::start(sdk, script, &arguments, &log).expect("Python starts");
+        Self { script, journal }
+    }
+
+    /// The lines of this kind, without it.
+    fn lines(&self, kind: &str) -> Vec<String> {
+        let text = std::fs::read_to_string(&self.journal).unwrap_or_default();
+        // What is being written has no end yet.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let of_kind = |line: &str| Some(line.strip_prefix(kind)?.strip_prefix(' ')?.to_owned());
+        whole.lines().filter_map(of_kind).collect()
+    }
+
+    /// Ends it and gives the lines of a kind.
+    fn finish(self, kind: &str) -> Vec<String> {
+        let Self { script, journal } = self;
+        script.finish(FINISH_LIMIT);
+        let text = std::fs::read_to_string(journal).unwrap_or_default();
+        let of_kind = |line: &str| Some(line.strip_prefix(kind)?.strip_prefix(' ')?.to_owned());
+        text.lines().filter_map(of_kind).collect()
+    }
+}
+
+fn all(addresses: &[SocketAddr]) -> String {
+    let texts: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+    texts.join(",")
+}
+
+fn wait_until(what: &str, fleet: &Fleet, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PROGRESS_LIMIT;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}\n{}", fleet.describe());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits for more lines of a kind, of all of them together.
+fn wait_for_more(what: &str, fleet: &Fleet, from: &[Noting], kind: &str) {
+    let count = || from.iter().map(|one| one.lines(kind).len()).sum::<usize>();
+    let wanted = count() + PROGRESS;
+    wait_until(what, fleet, || count() >= wanted);
+}
+
+/// How long somebody had a message: see `load/transactions.py`.
+#[derive(Debug)]
+struct Hold {
+    from: u64,
+    until: u64,
+    confirmed: u64,
+}
+
+fn holds(lines: &[String]) -> BTreeMap<String, Vec<Hold>> {
+    let mut holds: BTreeMap<String, Vec<Hold>> = BTreeMap::new();
+    for line in lines {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [name, from, until, confirmed] = words[..] else {
+            panic!("a line of four words: {line:?}");
+        };
+        let moment = |text: &str| text.parse().expect("a moment");
+        holds.entry(name.to_owned()).or_default().push(Hold {
+            from: moment(from),
+            until: moment(until),
+            confirmed: moment(confirmed),
+        });
+    }
+    for holds in holds.values_mut() {
+        holds.sort_unstable_by_key(|hold| hold.from);
+    }
+    holds
+}
+
+#[test]
+fn transactions_lose_and_double_nothing_while_leaders_of_their_queue_are_killed() {
+    let work = WorkDir::new("sdk-leader");
+    let mut fleet = Fleet::form(&work, &Layout::of(3));
+    let addresses = all(&fleet.kubemq());
+    let start = |script: &str, name: &str, home: usize| {
+        let options = [
+            ("--address", addresses.clone()),
+            ("--home", home.to_string()),
+            ("--queue", QUEUE.to_owned()),
+        ];
+        Noting::start(
+            &work,
+            Sdk::V2_4_0,
+            script,
+            &format!("{name}-{home}"),
+            &options,
+        )
+    };
+    let senders = [0, 1].map(|home| start("queue_sender.py", "sender", home));
+    let workers = [0, 1, 2].map(|home| start("transactions.py", "worker", home));
+    for _ in 0..2 {
+        wait_for_more("messages are taken", &fleet, &senders, "A");
+        wait_for_more("messages are worked on", &fleet, &workers, "H");
+        let leader = fleet.leader_of(QUEUE_PATH);
+        fleet.node_mut(leader).kill();
+        wait_for_more("messages are taken without a node", &fleet, &senders, "A");
+        wait_for_more(
+            "messages are worked on without a node",
+            &fleet,
+            &workers,
+            "H",
+        );
+        fleet.restart(leader);
+    }
+    let sent: BTreeSet<String> = senders
+        .into_iter()
+        .flat_map(|one| one.finish("A"))
+        .collect();
+    wait_until("the queue is empty", &fleet, || {
+        let answer = admin::get(fleet.node(1).admin(), QUEUE_PATH);
+        let (_, detail) = answer.unwrap_or_default();
+        let detail: serde_json::Value = serde_json::from_str(&detail).unwrap_or_default();
+        detail["messages"] == 0
+    });
+    let lines: Vec<String> = workers
+        .into_iter()
+        .flat_map(|one| one.finish("H"))
+        .collect();
+    let holds = holds(&lines);
+    let lost: Vec<&String> = sent
+        .iter()
+        .filter(|name| !holds.contains_key(*name))
+        .collect();
+    assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
+    for (name, holds) in &holds {
+        for pair in holds.windows(2) {
+            let [before, after] = pair else { continue };
+            assert_eq!(
+                before.confirmed, 0,
+                "{name} came back when it was removed: {pair:?}"
+            );
+            assert!(
+                after.from >= before.until,
+                "{name} had two holders: {pair:?}"
+            );
+        }
+    }
+    let repeated = holds.values().filter(|holds| holds.len() > 1).count();
+    println!("{} messages, {repeated} more than once", holds.len());
+    fleet.terminate();
+}
+
+#[test]
+fn commands_are_answered_or_fail_in_time_while_responders_and_nodes_are_killed() {
+    let work = WorkDir::new("sdk-requests");
+    let mut fleet = Fleet::form(&work, &Layout::of(3));
+    let nodes = fleet.kubemq();
+    let channel = ("--channel", "asked".to_owned());
+    let respond = |name: &str, node: usize| {
+        let options = [("--address", nodes[node].to_string()), channel.clone()];
+        Noting::start(&work, Sdk::V4_1_5, "responder.py", name, &options)
+    };
+    let (first, second) = (respond("first", 0), respond("second", 1));
+    let options = [
+        ("--address", all(&nodes)),
+        ("--home", "2".to_owned()),
+        ("--timeout", TIMEOUT.as_secs().to_string()),
+        channel.clone(),
+    ];
+    let asker = [Noting::start(
+        &work,
+        Sdk::V4_1_5,
+        "asker.py",
+        "asker",
+        &options,
+    )];
+    let answered = |fleet: &Fleet, what: &str| {
+        wait_for_more(what, fleet, &asker, "O");
+        let oks = || {
+            asker[0]
+                .lines("O")
+                .iter()
+                .filter(|line| line.ends_with(" ok"))
+                .count()
+        };
+        let wanted = oks() + PROGRESS;
+        wait_until(what, fleet, || oks() >= wanted);
+    };
+    let takes_part = |fleet: &Fleet, one: &Noting| {
+        wait_until("each member is asked", fleet, || !one.lines("T").is_empty());
+    };
+    takes_part(&fleet, &first);
+    takes_part(&fleet, &second);
+    answered(&fleet, "both answer");
+
+    drop(first);
+    answered(&fleet, "the second answers when the first is killed");
+    let third = respond("third", 0);
+    takes_part(&fleet, &third);
+    fleet.node_mut(2).kill();
+    answered(
+        &fleet,
+        "the third answers when the node of the second is killed",
+    );
+    let before = asker[0].lines("O").len();
+    let server_said = |line: &String| line.ends_with(" ok") || line.contains("Error 301");
+    let wrong: Vec<String> = asker[0].lines("O");
+    let wrong: Vec<&String> = wrong.iter().filter(|line| !server_said(line)).collect();
+    assert!(wrong.is_empty(), "the node that is asked lives: {wrong:?}");
+
+    fleet.restart(2);
+    fleet.node_mut(3).kill();
+    answered(&fleet, "it asks elsewhere when its own node is killed");
+    let [asker] = asker;
+    let outcomes = asker.finish("O");
+    for line in &outcomes {
+        let (ms, _) = line.split_once(' ').expect("two words");
+        let took = Duration::from_millis(ms.parse().expect("milliseconds"));
+        assert!(took <= TIMEOUT + LATE_MAX, "a call took {took:?}: {line}");
+    }
+    // A call that is lost with the node costs one error, and each try to go on there another one.
+    println!(
+        "{} outcomes, {before} before the asker's node was killed",
+        outcomes.len()
+    );
+    second.finish("T");
+    third.finish("T");
+    fleet.restart(3);
+    fleet.terminate();
+}
