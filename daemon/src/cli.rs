@@ -64,6 +64,9 @@ pub struct ServeArguments {
     /// Where KubeMQ clients connect (listen.kubemq).
     #[arg(long, value_name = "IP:PORT")]
     kubemq: Option<String>,
+    /// Where KubeMQ clients connect over HTTP: REST and WebSocket (listen.kubemq_rest).
+    #[arg(long, value_name = "IP:PORT")]
+    kubemq_rest: Option<String>,
     /// Where operators connect (listen.admin).
     #[arg(long, value_name = "IP:PORT")]
     admin: Option<String>,
@@ -117,6 +120,7 @@ impl ServeArguments {
             ("--data-dir", "node.data_dir", self.data_dir),
             ("--node-name", "node.name", self.node_name),
             ("--kubemq", "listen.kubemq", self.kubemq),
+            ("--kubemq-rest", "listen.kubemq_rest", self.kubemq_rest),
             ("--admin", "listen.admin", self.admin),
             ("--cluster", "listen.cluster", self.cluster),
             ("--advertise", "cluster.advertise", self.advertise),

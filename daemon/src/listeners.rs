@@ -10,6 +10,8 @@ use crate::error::DaemonError;
 pub struct Listeners {
     /// KubeMQ's gRPC.
     pub kubemq: Option<TcpListener>,
+    /// KubeMQ's REST and WebSocket.
+    pub kubemq_rest: Option<TcpListener>,
     /// Admin REST, metrics, health.
     pub admin: Option<TcpListener>,
     /// Other nodes.
@@ -19,13 +21,15 @@ pub struct Listeners {
 impl Listeners {
     /// Binds what the configuration asks for.
     pub fn bind(config: &Config, layers: &Layers) -> Result<Self, DaemonError> {
-        let [kubemq, admin, cluster] = config::listeners(config).map(|(key, address)| {
-            address
-                .map(|address| bind(key, address, layers))
-                .transpose()
-        });
+        let [kubemq, kubemq_rest, admin, cluster] =
+            config::listeners(config).map(|(key, address)| {
+                address
+                    .map(|address| bind(key, address, layers))
+                    .transpose()
+            });
         Ok(Self {
             kubemq: kubemq?,
+            kubemq_rest: kubemq_rest?,
             admin: admin?,
             cluster: cluster?,
         })
@@ -35,6 +39,7 @@ impl Listeners {
     pub fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
         [
             ("kubemq", &self.kubemq),
+            ("kubemq_rest", &self.kubemq_rest),
             ("admin", &self.admin),
             ("cluster", &self.cluster),
         ]
@@ -80,6 +85,11 @@ mod tests {
         layers
             .add_flags([
                 flag("--kubemq", "listen.kubemq", kubemq),
+                flag(
+                    "--kubemq-rest",
+                    "listen.kubemq_rest",
+                    "127.0.0.1:0".to_owned(),
+                ),
                 flag("--admin", "listen.admin", "127.0.0.1:0".to_owned()),
                 flag("--cluster", "listen.cluster", "127.0.0.1:0".to_owned()),
             ])
@@ -92,7 +102,7 @@ mod tests {
         let (config, layers) = configured("localhost:0".to_owned());
         let listeners = Listeners::bind(&config, &layers).unwrap();
         let addresses = listeners.addresses();
-        assert_eq!(addresses.len(), 3);
+        assert_eq!(addresses.len(), 4);
         assert!(addresses.iter().all(|(_, address)| address.port() != 0));
     }
 
@@ -101,7 +111,7 @@ mod tests {
         let (config, layers) = configured(String::new());
         let listeners = Listeners::bind(&config, &layers).unwrap();
         assert!(listeners.kubemq.is_none());
-        assert_eq!(listeners.addresses()[0].0, "admin");
+        assert_eq!(listeners.addresses()[0].0, "kubemq_rest");
     }
 
     #[test]

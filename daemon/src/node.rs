@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use flotilla_admin_api::Admin;
 use flotilla_broker::Broker;
 use flotilla_cluster::Cluster;
+use flotilla_gateway::Listeners;
 use rustls::ServerConfig;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -93,6 +94,14 @@ impl Drop for EndReport {
     }
 }
 
+/// A listener for the runtime of the gateways.
+fn served(listener: TcpListener) -> Result<tokio::net::TcpListener, DaemonError> {
+    tokio::net::TcpListener::from_std(listener).map_err(|source| DaemonError::Runtime {
+        action: "serve a listener of clients",
+        source,
+    })
+}
+
 /// What clients and operators are connected to.
 pub struct Running {
     admin: Option<AdminThread>,
@@ -130,31 +139,31 @@ impl Running {
     pub fn start_gateways(
         &mut self,
         kubemq: Option<TcpListener>,
+        kubemq_rest: Option<TcpListener>,
         node: &Node,
         config: &Config,
         security: flotilla_gateway::Security,
     ) -> Result<(), DaemonError> {
-        let Some(listener) = kubemq else {
+        if kubemq.is_none() && kubemq_rest.is_none() {
             return Ok(());
+        }
+        let listeners = Listeners {
+            grpc: kubemq.map(served).transpose()?,
+            rest: kubemq_rest.map(served).transpose()?,
         };
-        let listener =
-            tokio::net::TcpListener::from_std(listener).map_err(|source| DaemonError::Runtime {
-                action: "serve the kubemq listener",
-                source,
-            })?;
         let mut stop = self.stop_gateways.subscribe();
         let stopped = async move {
             // An error means that the sender is gone: the node is ending all the same.
             let _ = stop.wait_for(|stop| *stop).await;
         };
         let serving = flotilla_gateway::serve(
-            listener,
+            listeners,
             node.broker.clone(),
             config.kubemq.clone(),
             security,
             stopped,
         );
-        let end = EndReport::new("the kubemq listener", &self.report_end);
+        let end = EndReport::new("the listener of clients", &self.report_end);
         self.kubemq = Some(tokio::spawn(async move {
             end.because(match serving.await {
                 Ok(()) => "it stopped".to_owned(),
@@ -186,7 +195,7 @@ impl Running {
             if let Some(kubemq) = self.kubemq
                 && let Err(error) = kubemq.await
             {
-                error!(%error, "the kubemq listener did not end cleanly");
+                error!(%error, "the listeners of clients did not end cleanly");
             }
             info!("clients are disconnected");
             node.broker.shutdown().await;

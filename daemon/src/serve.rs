@@ -135,7 +135,13 @@ async fn serve(
         never = show_start(&config.cluster.progress, &admin) => match never {},
     };
     admin.serve_broker(node.broker().clone());
-    running.start_gateways(listeners.kubemq, &node, config, security.clients)?;
+    running.start_gateways(
+        listeners.kubemq,
+        listeners.kubemq_rest,
+        &node,
+        config,
+        security.clients,
+    )?;
     for reason in node.broker().health().reasons {
         // It takes the requests that it can serve; whoever starts nodes must hear of the others.
         warn!(reason, "not all of the node is in service");

@@ -4,7 +4,7 @@
 //! connection (streams, transactions, replies not yet written) and decides nothing about messages.
 //!
 //! ```text
-//!   server      one listener for both gRPC protocols
+//!   server      one listener for both gRPC protocols, one for REST and WebSocket
 //!   access      who may come in, and what they may do there
 //!     |- kubemq       for unmodified KubeMQ clients
 //!     |- native       Flotilla's own: batches on streams
@@ -21,5 +21,5 @@ mod server;
 mod transport;
 
 pub use error::GatewayError;
-pub use kubemq::{KubemqConfig, KubemqLimits, Routes};
-pub use server::{Security, serve};
+pub use kubemq::{KubemqConfig, KubemqLimits, RestConfig, Routes};
+pub use server::{Listeners, Security, serve};

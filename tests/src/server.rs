@@ -261,6 +261,11 @@ impl Server {
         self.listener("kubemq")
     }
 
+    /// REST and WebSocket, if the options switch them on.
+    pub fn kubemq_rest(&self) -> SocketAddr {
+        self.listener("kubemq_rest")
+    }
+
     pub fn admin(&self) -> SocketAddr {
         self.listener("admin")
     }

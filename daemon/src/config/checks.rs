@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use flotilla_storage::SyncPolicy;
 
 use super::sections::Config;
+use super::units::format_size;
 
 /// A key whose value does not go with another's.
 pub struct Problem {
@@ -23,9 +24,10 @@ impl Problem {
 }
 
 /// The listeners of this build, by key.
-pub fn listeners(config: &Config) -> [(&'static str, Option<SocketAddr>); 3] {
+pub fn listeners(config: &Config) -> [(&'static str, Option<SocketAddr>); 4] {
     [
         ("listen.kubemq", config.listen.kubemq),
+        ("listen.kubemq_rest", config.listen.kubemq_rest),
         ("listen.admin", config.listen.admin),
         ("listen.cluster", config.listen.cluster),
     ]
@@ -40,6 +42,16 @@ pub fn check(config: &Config) -> Result<(), Problem> {
         return Problem::at(
             "broker.actors_soft_max",
             format!("at most broker.actors_max, {}", config.broker.actors_max),
+        );
+    }
+    let rest = &config.kubemq.rest;
+    if rest.bodies_bytes_max < rest.body_bytes_max {
+        return Problem::at(
+            "kubemq.rest_bodies_size_max",
+            format!(
+                "at least kubemq.rest_body_size_max, {}",
+                format_size(rest.body_bytes_max as u64)
+            ),
         );
     }
     let limits = &config.kubemq.limits;
@@ -92,7 +104,8 @@ fn check_listeners(config: &Config) -> Result<(), Problem> {
         }
     }
     // Nobody works with a node through its links alone.
-    if config.listen.kubemq.is_none() && config.listen.admin.is_none() {
+    let listen = &config.listen;
+    if listen.kubemq.is_none() && listen.kubemq_rest.is_none() && listen.admin.is_none() {
         return Problem::at(
             "listen.kubemq",
             "an address here or at another listener: with all of them off nobody could reach the \

@@ -54,6 +54,8 @@ pub struct Config {
 pub struct Listen {
     /// KubeMQ's gRPC.
     pub kubemq: Option<SocketAddr>,
+    /// KubeMQ's REST and WebSocket.
+    pub kubemq_rest: Option<SocketAddr>,
     /// Admin REST, metrics, health.
     pub admin: Option<SocketAddr>,
     /// Other nodes; `None`: the node stays alone.

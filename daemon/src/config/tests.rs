@@ -49,6 +49,10 @@ fn nothing_said_is_one_node_on_loopback_with_synced_writes() {
     let config = Layers::default().build().unwrap();
     assert_eq!(config.data_dir, PathBuf::from("./data"));
     assert_eq!(config.listen.kubemq.unwrap().to_string(), "127.0.0.1:50000");
+    assert_eq!(
+        config.listen.kubemq_rest.unwrap().to_string(),
+        "127.0.0.1:9090"
+    );
     assert_eq!(config.listen.admin.unwrap().to_string(), "127.0.0.1:8080");
     assert_eq!(config.cluster.log.sync, SyncPolicy::Always);
     assert_eq!(config.cluster.log.segment_bytes, 64 << 20);
@@ -189,11 +193,7 @@ fn impossible_values_are_refused_with_key_value_source_and_what_is_allowed() {
         ("authentication.algorithm", "none", "ES256 or ES384"),
         ("authorization.reload_interval", "1ms", "off, or a duration"),
         ("log.level", "loud", "error, warn, info"),
-        (
-            "listen.kubemq_rest",
-            "127.0.0.1:9090",
-            "not served by this build",
-        ),
+        ("listen.kubemq_rest", "9090", "an IP address and port"),
         (
             "listen.lonelyps",
             "127.0.0.1:3003",
@@ -362,7 +362,15 @@ fn values_that_contradict_each_other_are_refused() {
         ),
         ("[storage]\nsync = \"10ms\"", "storage.sync"),
         ("[listen]\nadmin = \"127.0.0.1:50000\"", "listen.admin"),
-        ("[listen]\nadmin = \"\"\nkubemq = \"\"", "listen.kubemq"),
+        (
+            "[listen]\nadmin = \"\"\nkubemq = \"\"\nkubemq_rest = \"\"",
+            "listen.kubemq",
+        ),
+        ("[listen]\nkubemq_rest = \"127.0.0.1:8080\"", "listen.admin"),
+        (
+            "[kubemq]\nrest_body_size_max = \"1GiB\"",
+            "kubemq.rest_bodies_size_max",
+        ),
         (
             "[broker]\nactors_soft_max = 200000",
             "broker.actors_soft_max",
@@ -373,6 +381,7 @@ fn values_that_contradict_each_other_are_refused() {
         assert!(text.starts_with(key), "{key} in {text}");
     }
     from_toml("[listen]\nadmin = \"127.0.0.1:0\"\nkubemq = \"127.0.0.1:0\"").unwrap();
+    from_toml("[listen]\nadmin = \"\"\nkubemq = \"\"").unwrap();
 }
 
 const ROUTES: &str = r#"[{"Key":"k","Routes":"events:a;queues:b"}]"#;

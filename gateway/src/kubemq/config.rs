@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use flotilla_model::LEASE_MESSAGES_MAX;
 
+use super::rest::RestConfig;
 use super::routing::Routes;
 use crate::error::GatewayError;
 use crate::transport::codec::MESSAGES_MAX;
 
 const MIB: usize = 1024 * 1024;
 
-/// Settings of the KubeMQ gRPC listener.
+/// Settings of the KubeMQ listeners.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KubemqConfig {
     /// What `Ping` names as its host: the node. Not empty.
@@ -73,6 +74,8 @@ pub struct KubemqConfig {
     pub connection_window_bytes: u32,
     /// How long a shutdown waits for connections to end.
     pub shutdown_wait_max: Duration,
+    /// The REST and WebSocket listener.
+    pub rest: RestConfig,
 }
 
 /// Bounds of the values in single requests.
@@ -159,6 +162,7 @@ impl Default for KubemqConfig {
             stream_window_bytes: 2 * MIB as u32,
             connection_window_bytes: 8 * MIB as u32,
             shutdown_wait_max: Duration::from_secs(5),
+            rest: RestConfig::default(),
         }
     }
 }
@@ -183,6 +187,8 @@ impl KubemqConfig {
             at_least_one("response_bytes_max", self.response_bytes_max),
             at_least_one("downstream_bytes_max", self.downstream_bytes_max),
             at_least_one("connections_max", self.connections_max),
+            at_least_one("rest.body_bytes_max", self.rest.body_bytes_max),
+            at_least_one("rest.connections_max", self.rest.connections_max),
             at_least_one(
                 "streams_per_connection_max",
                 self.streams_per_connection_max as usize,

@@ -13,7 +13,8 @@ use super::error::RequestError;
 use super::ping::Started;
 use super::requests::cache::QueryCache;
 use super::routing;
-use crate::access::{Action, Caller, Pattern};
+use crate::access::{Access, Action, Caller, Pattern};
+use crate::transport::gate::Entry;
 use crate::transport::inbound::BatchBounds;
 use crate::transport::lifecycle::Lifecycle;
 
@@ -34,6 +35,16 @@ pub struct Context {
 const QUEUE_MESSAGE_OVERHEAD_BYTES: usize = 192;
 
 impl Context {
+    /// Who is let in to a listener, where everybody may make the call of this path.
+    pub fn entry(&self, access: Access, open_call: &'static str) -> Entry {
+        Entry {
+            lifecycle: Arc::clone(&self.lifecycle),
+            access,
+            broker: self.broker.clone(),
+            open_call: Some(open_call),
+        }
+    }
+
     /// The same for one who calls; `None`: nobody is asked.
     pub fn of_caller(self: &Arc<Self>, caller: Option<&Caller>) -> Arc<Self> {
         match caller {

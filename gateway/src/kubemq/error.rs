@@ -167,6 +167,12 @@ pub enum RequestError {
     Broker(BrokerError),
 }
 
+/// What an error shows of a text that is not understood.
+pub fn shown(text: &str) -> String {
+    const CHARACTERS_MAX: usize = 64;
+    text.chars().take(CHARACTERS_MAX).collect()
+}
+
 /// What a settlement is called in error texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {

@@ -99,16 +99,36 @@ impl Exchange for EventsExchange {
     type Answer = EventResult;
 
     async fn work_on(context: &Context, events: Vec<Event>) -> Worked<EventResult> {
-        let mut worked = Worked {
-            answers: Vec::new(),
-            ending: false,
-        };
-        for sent in send_all(context, events).await {
-            worked.ending |= sent.failure == Some(RequestError::ShuttingDown);
-            if sent.store || sent.failure.is_some() {
-                worked.answers.push(sent.result());
-            }
-        }
-        worked
+        work_on(context, events, |sent| sent.store || sent.failure.is_some()).await
     }
+}
+
+/// A stream of events with one result for each, in order.
+pub struct EveryEventExchange;
+
+impl Exchange for EveryEventExchange {
+    type Request = Event;
+    type Answer = EventResult;
+
+    async fn work_on(context: &Context, events: Vec<Event>) -> Worked<EventResult> {
+        work_on(context, events, |_| true).await
+    }
+}
+
+async fn work_on(
+    context: &Context,
+    events: Vec<Event>,
+    is_answered: fn(&Sent) -> bool,
+) -> Worked<EventResult> {
+    let mut worked = Worked {
+        answers: Vec::new(),
+        ending: false,
+    };
+    for sent in send_all(context, events).await {
+        worked.ending |= sent.failure == Some(RequestError::ShuttingDown);
+        if is_answered(&sent) {
+            worked.answers.push(sent.result());
+        }
+    }
+    worked
 }

@@ -1,7 +1,7 @@
-//! The KubeMQ gRPC protocol, for unmodified KubeMQ clients.
+//! The KubeMQ protocol, for unmodified KubeMQ clients: over gRPC, and over HTTP as REST and WebSocket.
 //!
 //! ```text
-//!   service      one method per call of the protocol
+//!   service, rest      one method or path per call of the protocol
 //!     |- ping, events_send, events_subscribe -> store_subscribe
 //!     |- queue_send <- upstream
 //!     |- dispatch: what events_send and queue_send hand to the broker, by what routing says
@@ -25,6 +25,7 @@ mod queue_receive;
 mod queue_send;
 mod queues_info;
 mod requests;
+pub(crate) mod rest;
 mod routing;
 mod service;
 mod shapes;
@@ -41,9 +42,10 @@ use flotilla_broker::Broker;
 use tokio::sync::Semaphore;
 
 pub use config::{KubemqConfig, KubemqLimits};
+pub use rest::RestConfig;
 pub use routing::Routes;
 
-use self::context::Context;
+pub(crate) use self::context::Context;
 use self::error::RequestError;
 use self::ping::Started;
 use self::protocol::kubemq_server::KubemqServer;
@@ -59,23 +61,15 @@ const PING: &str = "/kubemq.kubemq/Ping";
 /// A message may be delivered with more around it than it was sent with; its size was checked then.
 const RESPONSE_HEADROOM_BYTES: usize = 1024 * 1024;
 
-/// The protocol's service, for a listener with these settings.
-pub(crate) fn service(
+/// What the calls of all listeners with these settings share.
+pub(crate) fn context(
     broker: Broker,
     config: KubemqConfig,
     lifecycle: Arc<Lifecycle>,
-    access: Access,
-) -> Gate<KubemqServer<Service>> {
-    let entry = Entry {
-        lifecycle: Arc::clone(&lifecycle),
-        access,
-        broker: broker.clone(),
-        open_call: Some(PING),
-    };
-    let request_bytes_max = config.request_bytes_max;
+) -> Arc<Context> {
     let query_cache = QueryCache::new(config.query_cache_entries_max, config.query_cache_bytes_max);
     let channel_lists = Semaphore::new(config.channel_lists_max);
-    let context = Arc::new(Context {
+    Arc::new(Context {
         broker,
         config: Arc::new(config),
         query_cache: Arc::new(query_cache),
@@ -83,7 +77,13 @@ pub(crate) fn service(
         lifecycle,
         started: Started::now(),
         caller: Caller::default(),
-    });
+    })
+}
+
+/// The protocol's gRPC service.
+pub(crate) fn service(context: Arc<Context>, access: Access) -> Gate<KubemqServer<Service>> {
+    let entry = context.entry(access, PING);
+    let request_bytes_max = context.config.request_bytes_max;
     let service = KubemqServer::new(Service::new(context))
         .max_decoding_message_size(request_bytes_max)
         .max_encoding_message_size(request_bytes_max.saturating_add(RESPONSE_HEADROOM_BYTES));

@@ -33,7 +33,8 @@ use crate::access::Access;
 #[derive(Clone)]
 pub struct Written(Arc<Mutex<Option<Hook>>>);
 
-type Hook = Box<dyn FnOnce() + Send>;
+/// Work for the moment when an answer was written.
+pub type Hook = Box<dyn FnOnce() + Send>;
 
 impl Written {
     /// With work for the moment when all was written. If that never comes, it is dropped undone.
@@ -46,7 +47,8 @@ impl Written {
         Self(Arc::new(Mutex::new(None)))
     }
 
-    fn take(&self) -> Option<Hook> {
+    /// The work, for whoever sees the answer being written.
+    pub fn take(&self) -> Option<Hook> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -63,7 +65,7 @@ pub struct Entry {
 
 impl Entry {
     /// Finds out who calls, and leaves it with the request.
-    fn identify<B>(&self, request: &mut http::Request<B>) -> Result<(), Status> {
+    pub fn identify<B>(&self, request: &mut http::Request<B>) -> Result<(), Status> {
         if self.access.is_open() || self.open_call == Some(request.uri().path()) {
             return Ok(());
         }

@@ -21,6 +21,7 @@ mod queues;
 mod queues_info;
 mod requests;
 mod requeue;
+mod rest;
 mod routing;
 #[path = "../shared/mod.rs"]
 mod shared;

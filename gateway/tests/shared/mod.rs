@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use flotilla_broker::{Broker, BrokerConfig};
 use flotilla_cluster::{Cluster, ClusterConfig};
-use flotilla_gateway::{GatewayError, KubemqConfig, Security, serve};
+use flotilla_gateway::{GatewayError, KubemqConfig, Listeners, Security, serve};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -20,6 +20,9 @@ const SOON: Duration = Duration::from_secs(20);
 /// A gateway with a broker and its storage.
 pub struct Gateway {
     pub address: SocketAddr,
+    /// REST and WebSocket; one protocol only has them.
+    #[allow(dead_code)]
+    pub rest: SocketAddr,
     pub broker: Broker,
     stop: Option<oneshot::Sender<()>>,
     serving: JoinHandle<Result<(), GatewayError>>,
@@ -71,13 +74,20 @@ impl Gateway {
         let broker = Broker::start(cluster, broker).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let rest_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let rest = rest_listener.local_addr().unwrap();
+        let listeners = Listeners {
+            grpc: Some(listener),
+            rest: Some(rest_listener),
+        };
         let (stop, stopped) = oneshot::channel();
-        let serving = serve(listener, broker.clone(), config, security, async move {
+        let serving = serve(listeners, broker.clone(), config, security, async move {
             let _ = stopped.await;
         });
         let serving = tokio::spawn(serving);
         Self {
             address,
+            rest,
             broker,
             stop: Some(stop),
             serving,

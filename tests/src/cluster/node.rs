@@ -12,6 +12,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 const KUBEMQ_PORT: u16 = 50_000;
+const KUBEMQ_REST_PORT: u16 = 9090;
 const ADMIN_PORT: u16 = 8080;
 pub const CLUSTER_PORT: u16 = 7600;
 
@@ -57,6 +58,10 @@ impl Node {
             // The test's network is reached by nobody else.
             .set("FLOTILLA_LISTEN_ALLOW_INSECURE", "true")
             .set("FLOTILLA_LISTEN_KUBEMQ", format!("{address}:{KUBEMQ_PORT}"))
+            .set(
+                "FLOTILLA_LISTEN_KUBEMQ_REST",
+                format!("{address}:{KUBEMQ_REST_PORT}"),
+            )
             .set("FLOTILLA_LISTEN_ADMIN", format!("{address}:{ADMIN_PORT}"))
             .set(
                 "FLOTILLA_LISTEN_CLUSTER",
@@ -106,6 +111,10 @@ impl Node {
 
     pub fn kubemq(&self) -> SocketAddr {
         SocketAddr::from((self.place().address(), KUBEMQ_PORT))
+    }
+
+    pub fn kubemq_rest(&self) -> SocketAddr {
+        SocketAddr::from((self.place().address(), KUBEMQ_REST_PORT))
     }
 
     pub fn admin(&self) -> SocketAddr {

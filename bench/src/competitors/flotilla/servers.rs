@@ -85,6 +85,7 @@ impl Servers {
             .env("FLOTILLA_NODE_DATA_DIR", data)
             .env("FLOTILLA_NODE_NAME", format!("node-{}", node.number))
             .env("FLOTILLA_LISTEN_KUBEMQ", node.clients.to_string())
+            .env("FLOTILLA_LISTEN_KUBEMQ_REST", "")
             .env("FLOTILLA_LISTEN_ADMIN", "");
         if self.nodes.len() == 1 {
             // It stays alone.

@@ -1,4 +1,4 @@
-//! The KubeMQ listener: what clients are told, and the bounds of their requests.
+//! The KubeMQ listeners: what clients are told, and the bounds of their requests.
 
 use std::path::PathBuf;
 
@@ -152,6 +152,36 @@ pub(super) const KEYS: &[Key] = &[
         1_000_000,
         |c, n| {
             c.kubemq.connections_max = n as usize;
+        },
+    ),
+    amount(
+        "kubemq.rest_body_size_max",
+        "16MiB",
+        Unit::Bytes,
+        KIB,
+        GIB,
+        |c, n| {
+            c.kubemq.rest.body_bytes_max = n as usize;
+        },
+    ),
+    amount(
+        "kubemq.rest_bodies_size_max",
+        "128MiB",
+        Unit::Bytes,
+        KIB,
+        64 * GIB,
+        |c, n| {
+            c.kubemq.rest.bodies_bytes_max = n as usize;
+        },
+    ),
+    amount(
+        "kubemq.rest_connections_max",
+        "1000",
+        Unit::Count,
+        1,
+        1_000_000,
+        |c, n| {
+            c.kubemq.rest.connections_max = n as usize;
         },
     ),
     period(

@@ -34,6 +34,9 @@ pub(super) const KEYS: &[Key] = &[
     listener("listen.kubemq", "127.0.0.1:50000", |c, address| {
         c.listen.kubemq = address
     }),
+    listener("listen.kubemq_rest", "127.0.0.1:9090", |c, address| {
+        c.listen.kubemq_rest = address
+    }),
     listener("listen.admin", "127.0.0.1:8080", |c, address| {
         c.listen.admin = address
     }),
@@ -43,7 +46,6 @@ pub(super) const KEYS: &[Key] = &[
     flag("listen.allow_insecure", "false", |c, on| {
         c.listen.allow_insecure = on
     }),
-    not_served("listen.kubemq_rest", ""),
     not_served("listen.lonelyps", ""),
     not_served("listen.messagedb", ""),
     amount(

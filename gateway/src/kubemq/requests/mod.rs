@@ -23,3 +23,4 @@ mod validate;
 pub use self::answer::answer;
 pub use self::send::send;
 pub use self::subscribe::subscribe;
+pub use self::validate::subscription as check_subscription;

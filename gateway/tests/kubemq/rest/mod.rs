@@ -1,0 +1,6 @@
+//! REST and WebSocket over a real broker, asked as plain HTTP.
+
+mod calls;
+mod limits;
+mod sockets;
+mod support;
