@@ -22,7 +22,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Runs a test against a node of its own: the broker on a runtime of many threads, the handlers on
 /// an actix system, as in the program.
-fn with_node<T, F>(run: T)
+pub(crate) fn with_node<T, F>(run: T)
 where
     T: FnOnce(Client) -> F,
     F: Future<Output = ()>,
@@ -47,6 +47,7 @@ where
     });
     let admin = Admin::new(AdminConfig {
         version: "test".to_owned(),
+        node_name: "node-1".to_owned(),
         body_bytes_max: 65_536,
         connections_max: 8,
         topic_defaults: TopicSettings::default(),
@@ -68,9 +69,9 @@ where
 }
 
 /// Sends requests through the routes.
-struct Client {
-    admin: Admin,
-    broker: Broker,
+pub(crate) struct Client {
+    pub(crate) admin: Admin,
+    pub(crate) broker: Broker,
 }
 
 impl Client {
@@ -97,7 +98,7 @@ impl Client {
         answer
     }
 
-    async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         self.ok(Method::GET, path, None).await
     }
 
@@ -107,7 +108,7 @@ impl Client {
         (status.as_u16(), code.to_owned())
     }
 
-    async fn publish(&self, topic: &str, count: usize) {
+    pub(crate) async fn publish(&self, topic: &str, count: usize) {
         let batch = (0..count).map(|_| Publish {
             topic: Name::topic(topic).unwrap(),
             message: Message::default(),

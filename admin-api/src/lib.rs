@@ -13,6 +13,7 @@
 
 mod error;
 mod handlers;
+mod kubemq_metrics;
 mod metrics;
 mod process;
 mod query;
@@ -24,6 +25,8 @@ mod view;
 
 #[cfg(test)]
 mod broker_test;
+#[cfg(test)]
+mod kubemq_test;
 #[cfg(test)]
 mod openapi_test;
 #[cfg(test)]

@@ -40,7 +40,12 @@ pub struct PageQuery {
 impl PageQuery {
     /// The page's size, if it is one.
     pub fn limit(&self) -> Result<u32, AdminError> {
-        let limit = self.limit.unwrap_or(PAGE_ITEMS);
+        self.limit_or(PAGE_ITEMS)
+    }
+
+    /// The same where the client gets another one if it does not say.
+    pub fn limit_or(&self, items: u32) -> Result<u32, AdminError> {
+        let limit = self.limit.unwrap_or(items);
         if !(1..=PAGE_ITEMS_MAX).contains(&limit) {
             return Err(AdminError::Invalid {
                 what: format!("limit is {limit}, allowed are 1 to {PAGE_ITEMS_MAX}"),

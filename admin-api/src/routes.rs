@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, Route, error, web};
 
 use crate::error::AdminError;
 use crate::handlers::objects::{self, Queues, Topics};
-use crate::handlers::{cluster, groups, health, node};
+use crate::handlers::{cluster, groups, health, node, stats};
 
 /// The hand-written OpenAPI document; a test holds it against [`RESOURCES`].
 pub const OPENAPI: &str = include_str!("openapi.json");
@@ -35,6 +35,30 @@ pub const RESOURCES: &[Resource] = &[
     Resource {
         path: "/metrics",
         methods: &[(Method::GET, || web::get().to(health::metrics))],
+    },
+    Resource {
+        path: "/health",
+        methods: &[(Method::GET, || web::get().to(stats::health))],
+    },
+    Resource {
+        path: "/ready",
+        methods: &[(Method::GET, || web::get().to(stats::ready))],
+    },
+    Resource {
+        path: "/v1/stats/queues",
+        methods: &[(Method::GET, || web::get().to(stats::queues))],
+    },
+    Resource {
+        path: "/v1/stats/events_stores",
+        methods: &[(Method::GET, || web::get().to(stats::events_stores))],
+    },
+    Resource {
+        path: "/v1/stats/channels",
+        methods: &[(Method::GET, || web::get().to(stats::channels))],
+    },
+    Resource {
+        path: "/v1/stats/clients",
+        methods: &[(Method::GET, || web::get().to(stats::clients))],
     },
     Resource {
         path: "/api/v1/topics",

@@ -14,6 +14,8 @@ use crate::metrics::AdminMetrics;
 pub struct AdminConfig {
     /// The program's version, for `/metrics`.
     pub version: String,
+    /// What people call the node.
+    pub node_name: String,
     /// Longest request body.
     pub body_bytes_max: usize,
     /// Most connections at a time; more wait to be accepted.

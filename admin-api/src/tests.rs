@@ -14,6 +14,7 @@ const BODY_BYTES_MAX: usize = 256;
 fn starting() -> Admin {
     Admin::new(AdminConfig {
         version: "1.2.3".to_owned(),
+        node_name: "node-1".to_owned(),
         body_bytes_max: BODY_BYTES_MAX,
         connections_max: 8,
         topic_defaults: TopicSettings::default(),

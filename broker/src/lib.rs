@@ -44,6 +44,7 @@ pub use api::admin::{
 };
 pub use api::cluster::{ClusterDetail, NodeDetail, ShardDetail};
 pub use api::error::BrokerError;
+pub use api::figures::{Figures, KindFigures, NameFigures, QueueFigures};
 pub use api::queue::{Enqueue, Enqueued, Fill, QueueDelivery, Receive, Received, Settled};
 pub use api::request::{
     Answer, CallId, NotAToken, REQUEST_EXTRA_BYTES_MAX, REQUEST_TIMEOUT_MAX, Reply, ReplyToken,

@@ -118,6 +118,7 @@ async fn serve(
     let mut signals = Signals::listen()?;
     let admin = Admin::new(AdminConfig {
         version: VERSION.to_owned(),
+        node_name: config.node_name.clone(),
         body_bytes_max: config.admin.body_bytes_max,
         connections_max: config.admin.connections_max,
         topic_defaults: config.cluster.topic.clone(),

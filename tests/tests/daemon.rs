@@ -141,6 +141,7 @@ fn a_port_in_use_is_refused_with_its_key_and_address() {
     let address = taken.local_addr().expect("a bound address").to_string();
     for (variable, key) in [
         ("FLOTILLA_LISTEN_KUBEMQ", "listen.kubemq"),
+        ("FLOTILLA_LISTEN_KUBEMQ_REST", "listen.kubemq_rest"),
         ("FLOTILLA_LISTEN_ADMIN", "listen.admin"),
     ] {
         let (_, text) = refusal(&options(&work).set(variable, &address));
@@ -184,6 +185,12 @@ fn health_readiness_and_metrics_answer() {
         "/metrics",
         "/api/v1/nodes",
         "/api/v1/damage",
+        "/health",
+        "/ready",
+        "/v1/stats/queues",
+        "/v1/stats/events_stores",
+        "/v1/stats/channels",
+        "/v1/stats/clients",
     ] {
         let (code, body) = admin::get(server.admin(), path).expect("the admin port");
         assert_eq!(code, 200, "{path}: {body}");

@@ -6,8 +6,12 @@ use flotilla_broker::{Broker, BrokerError};
 use tracing::error;
 
 use crate::error::AdminError;
+use crate::kubemq_metrics;
 use crate::state::Admin;
 use crate::view::{AliveView, ReadyView};
+
+/// The labels of the listeners that clients of KubeMQ connect to.
+const KUBEMQ_LISTENERS: [&str; 2] = ["kubemq", "kubemq_rest"];
 
 /// Whether the process should be left alone; a starting node is alive.
 pub async fn alive(admin: web::Data<Admin>) -> HttpResponse {
@@ -36,14 +40,19 @@ pub async fn ready(admin: web::Data<Admin>) -> HttpResponse {
 /// Everything in Prometheus text.
 pub async fn metrics(admin: web::Data<Admin>) -> Result<HttpResponse, AdminError> {
     let ready = readiness(&admin).ready;
-    let mut text = admin.metrics().text(ready).map_err(|source| {
+    let failed = |source: prometheus::Error| {
         error!(error = %source, "failed to write metrics");
         AdminError::Broker(BrokerError::Unavailable {
             reason: "the metrics could not be written".to_owned(),
         })
-    })?;
+    };
+    let mut text = admin.metrics().text(ready).map_err(failed)?;
     if let Some(broker) = admin.broker_started() {
         text.push_str(&broker.metrics_text());
+        let clients = KUBEMQ_LISTENERS.map(|listener| broker.clients(listener));
+        let node = &admin.config().node_name;
+        let figures = broker.figures();
+        text.push_str(&kubemq_metrics::text(node, &figures, clients.iter().sum()).map_err(failed)?);
     }
     Ok(HttpResponse::Ok()
         .insert_header(ContentType(

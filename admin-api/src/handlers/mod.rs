@@ -5,3 +5,4 @@ pub mod groups;
 pub mod health;
 pub mod node;
 pub mod objects;
+pub mod stats;

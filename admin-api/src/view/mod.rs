@@ -2,6 +2,7 @@
 
 mod cluster;
 mod health;
+pub mod stats;
 mod verification;
 
 use flotilla_broker::{DamagedRange, GroupDetail, ObjectSummary, Page, QueueDetail, TopicDetail};

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod cluster;
 pub mod error;
+pub mod figures;
 pub mod queue;
 pub mod request;
 pub mod signal;

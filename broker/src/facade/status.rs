@@ -5,6 +5,7 @@ use flotilla_model::ids::ShardId;
 use flotilla_storage::LogHealth;
 
 use crate::api::admin::{DamagedRange, Health, ShardHealth};
+use crate::api::figures::Figures;
 use crate::facade::Broker;
 use crate::metrics::{self, AccessRefusal};
 
@@ -87,6 +88,16 @@ impl Broker {
     /// All metrics in the Prometheus text format. Cheap: nothing is read from disk for it.
     pub fn metrics_text(&self) -> String {
         metrics::scrape_text(&self.inner.core)
+    }
+
+    /// What this node has counted, to be shown under other names. As cheap.
+    pub fn figures(&self) -> Figures {
+        metrics::figures::of(&self.inner.core)
+    }
+
+    /// How many clients of a protocol are connected.
+    pub fn clients(&self, protocol: &str) -> u64 {
+        self.inner.core.metrics.clients(protocol)
     }
 
     /// A client connected. `protocol` is a short label such as `kubemq`.

@@ -6,6 +6,7 @@
 mod access;
 mod below;
 mod cluster;
+pub(crate) mod figures;
 mod names;
 mod requests;
 pub(crate) mod sample;
@@ -14,6 +15,7 @@ mod text;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use flotilla_model::name::{Kind, Name};
 use prometheus::core::Collector;
@@ -33,6 +35,8 @@ struct KindCounters {
     bytes_in: IntCounter,
     messages_out: IntCounter,
     bytes_out: IntCounter,
+    /// The sum over all reasons.
+    refused: AtomicU64,
 }
 
 struct Inner {
@@ -145,6 +149,7 @@ impl Metrics {
         self.0.named.count(name, |series| {
             series.messages_in.fetch_add(messages, Ordering::Relaxed);
             series.bytes_in.fetch_add(bytes, Ordering::Relaxed);
+            series.last_in_ms.store(now_ms(), Ordering::Relaxed);
         });
         self.changed();
     }
@@ -160,6 +165,7 @@ impl Metrics {
         self.0.named.count(name, |series| {
             series.messages_out.fetch_add(messages, Ordering::Relaxed);
             series.bytes_out.fetch_add(bytes, Ordering::Relaxed);
+            series.last_out_ms.store(now_ms(), Ordering::Relaxed);
         });
         self.changed();
     }
@@ -173,6 +179,7 @@ impl Metrics {
     pub fn refused(&self, kind: Kind, error: &BrokerError) {
         let labels = [kind_label(kind), reason_label(error)];
         self.0.refused.with_label_values(&labels).inc();
+        self.kind(kind).refused.fetch_add(1, Ordering::Relaxed);
     }
 
     pub fn signals_sent(&self, messages: u64, bytes: u64, dropped: u64) {
@@ -208,6 +215,11 @@ impl Metrics {
 
     pub fn client_disconnected(&self, protocol: &str) {
         self.0.clients.with_label_values(&[protocol]).dec();
+    }
+
+    pub fn clients(&self, protocol: &str) -> u64 {
+        let clients = self.0.clients.with_label_values(&[protocol]).get();
+        u64::try_from(clients).unwrap_or(0)
     }
 
     /// A deleted name gives its series to another.
@@ -301,8 +313,17 @@ impl Families {
             bytes_in: self.bytes_in.get_metric_with_label_values(&label)?,
             messages_out: self.messages_out.get_metric_with_label_values(&label)?,
             bytes_out: self.bytes_out.get_metric_with_label_values(&label)?,
+            refused: AtomicU64::new(0),
         })
     }
+}
+
+/// The wall clock, for display.
+fn now_ms() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+    since_epoch.map_or(0, |time| {
+        u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+    })
 }
 
 fn register<C: Collector + Clone + 'static>(

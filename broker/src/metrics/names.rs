@@ -14,6 +14,9 @@ pub(crate) struct Series {
     pub bytes_in: AtomicU64,
     pub messages_out: AtomicU64,
     pub bytes_out: AtomicU64,
+    /// In ms since the Unix epoch; 0: never.
+    pub last_in_ms: AtomicU64,
+    pub last_out_ms: AtomicU64,
 }
 
 /// The names that have series.

@@ -73,6 +73,12 @@ impl Metrics {
         }
     }
 
+    /// Replies that came to those who asked.
+    pub fn replies(&self) -> u64 {
+        let counters = &self.0.requests;
+        counters.replied.get() + counters.answered.with_label_values(&["refused"]).get()
+    }
+
     pub fn reply_dropped(&self) {
         self.0.requests.replies_dropped.inc();
     }
