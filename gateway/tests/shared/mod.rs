@@ -67,6 +67,8 @@ impl Gateway {
         let data = tempfile::tempdir().unwrap();
         let mut cluster = ClusterConfig::new(data.path());
         cluster.shards = 2;
+        // What else is on the machine's disk is not what is tested.
+        cluster.log.reserve_bytes = Some(16 << 20);
         change(&mut cluster);
         let cluster = Cluster::start(cluster, tokio::runtime::Handle::current())
             .await
