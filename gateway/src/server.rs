@@ -135,12 +135,7 @@ async fn serve_grpc(
         .http2_keepalive_interval(Some(config.keepalive_interval))
         .http2_keepalive_timeout(Some(config.keepalive_wait_max));
     let router = server
-        .add_service(native::service(
-            broker,
-            config,
-            lifecycle,
-            access.clone(),
-        ))
+        .add_service(native::service(broker, config, lifecycle, access.clone()))
         .add_service(kubemq::service(Arc::clone(&context), access));
     router
         .serve_with_incoming_shutdown(connections, lifecycle.ending())

@@ -140,6 +140,7 @@ fn requests_channels_and_transactions_of_the_sdks_work_on_every_node() {
         (Sdk::V3_6_0, "test_channels.py", 1),
         (Sdk::V2_4_0, "test_routing.py", 2),
         (Sdk::V4_1_5, "test_routing.py", 3),
+        (Sdk::V4_1_5, "test_rest.py", 2),
     ]);
 }
 
@@ -156,10 +157,15 @@ fn run_themes(themes: &[(Sdk, &str, u32)]) {
                 while let Some((sdk, file, node)) = take() {
                     let address = |node| fleet.node(node).kubemq().to_string();
                     // Of another node, for those who answer.
-                    let peer = address(node % 3 + 1);
+                    let other = node % 3 + 1;
+                    let peer = address(other);
+                    let rest = |node| fleet.node(node).kubemq_rest().to_string();
+                    let (rest, rest_peer) = (rest(node), rest(other));
                     let environment = [
                         ("FLOTILLA_TEST_COUNT", MANY),
                         ("FLOTILLA_PEER_ADDRESS", peer.as_str()),
+                        ("FLOTILLA_REST_ADDRESS", rest.as_str()),
+                        ("FLOTILLA_REST_PEER_ADDRESS", rest_peer.as_str()),
                     ];
                     run_pytest(sdk, file, &address(node), &environment);
                 }

@@ -12,7 +12,9 @@ const ROUTES: &str = r#"[{"Key":"audit","Routes":"events_store:audit.log;queues:
 
 fn run(sdk: Sdk, file: &str) {
     let (_work, server) = start();
-    run_pytest(sdk, file, &server.kubemq().to_string(), &[]);
+    let rest = server.kubemq_rest().to_string();
+    let environment = [("FLOTILLA_REST_ADDRESS", rest.as_str())];
+    run_pytest(sdk, file, &server.kubemq().to_string(), &environment);
     let status = server.terminate().expect("a graceful end");
     assert!(status.success(), "the server ended with {status}");
 }
@@ -23,6 +25,7 @@ fn start() -> (WorkDir, Server) {
     let server = options
         .set("FLOTILLA_STORAGE_RESERVE", "16MiB")
         .set("FLOTILLA_KUBEMQ_ROUTES", ROUTES)
+        .set("FLOTILLA_LISTEN_KUBEMQ_REST", "127.0.0.1:0")
         .start()
         .unwrap_or_else(|error| panic!("{error}"));
     (work, server)
@@ -156,6 +159,11 @@ fn kubemq_4_1_5_requeue() {
 #[test]
 fn kubemq_4_1_5_streams() {
     run(Sdk::V4_1_5, "test_new_streams.py");
+}
+
+#[test]
+fn kubemq_4_1_5_with_rest_and_websocket() {
+    run(Sdk::V4_1_5, "test_rest.py");
 }
 
 #[test]

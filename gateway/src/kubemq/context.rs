@@ -63,11 +63,7 @@ impl Context {
     }
 
     /// Where a message goes, if whoever calls may send there as this client: to all of it.
-    pub fn allowed_targets(
-        &self,
-        client: &str,
-        targets: Targets,
-    ) -> Result<Targets, RequestError> {
+    pub fn allowed_targets(&self, client: &str, targets: Targets) -> Result<Targets, RequestError> {
         let is_allowed = targets
             .names()
             .iter()
