@@ -175,7 +175,7 @@ impl KubemqConfig {
     pub fn check(&self) -> Result<(), GatewayError> {
         let windows = 65_535..=WINDOW_BYTES_MAX;
         let limits = &self.limits;
-        let checks: [(&'static str, bool, String, &'static str); 22] = [
+        let checks: [(&'static str, bool, String, &'static str); 24] = [
             ("host", !self.host.is_empty(), self.host.clone(), "a name"),
             (
                 "version",

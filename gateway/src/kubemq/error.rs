@@ -257,12 +257,6 @@ impl RequestError {
     }
 }
 
-/// What an error shows of a text that is not understood.
-pub fn shown(text: &str) -> String {
-    const CHARACTERS_MAX: usize = 64;
-    text.chars().take(CHARACTERS_MAX).collect()
-}
-
 impl From<RequestError> for Status {
     fn from(error: RequestError) -> Self {
         error.status()

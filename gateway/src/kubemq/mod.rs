@@ -52,7 +52,7 @@ use self::protocol::kubemq_server::KubemqServer;
 use self::requests::cache::QueryCache;
 use self::service::Service;
 use crate::access::{Access, Caller};
-use crate::transport::gate::{Entry, Gate};
+use crate::transport::gate::Gate;
 use crate::transport::lifecycle::Lifecycle;
 
 /// Whoever calls this is not asked who it is: it is how the state of a server is asked for.

@@ -1,6 +1,7 @@
 //! Flipped bits, cut files, lost files and lost indexes: reported precisely, never served, and the
 //! rest stays readable.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
@@ -141,9 +142,17 @@ proptest! {
     }
 }
 
+/// Makes zeros of a part of a file.
+fn wipe(bench: &Bench, path: &std::path::Path, part: Range<usize>) {
+    let bytes = bench.disk.read_file(path).unwrap();
+    for (at, byte) in part.clone().zip(&bytes[part]) {
+        bench.disk.flip(path, at as u64, *byte);
+    }
+}
+
 /// A log that ended with its last entry: nothing that was written later proves that it had been durable.
 /// Gives where that entry's frame stands and ends.
-fn killed_after_the_last_entry(bench: &mut Bench) -> (PathBuf, std::ops::Range<usize>) {
+fn killed_after_the_last_entry(bench: &mut Bench) -> (PathBuf, Range<usize>) {
     bench.log().shutdown().unwrap();
     bench.log = None;
     std::fs::remove_dir_all(bench.config.index_dir()).unwrap();
@@ -164,9 +173,7 @@ fn killed_after_the_last_entry(bench: &mut Bench) -> (PathBuf, std::ops::Range<u
     }
     let bytes = bench.disk.read_file(&path).unwrap();
     let begin = bytes[..end].windows(4).rposition(|part| part == b"FLg1");
-    for at in end..bytes.len() {
-        bench.disk.flip(&path, at as u64, bytes[at]);
-    }
+    wipe(bench, &path, end..bytes.len());
     (path, begin.unwrap()..end)
 }
 
@@ -201,21 +208,17 @@ fn a_flipped_bit_in_the_very_last_header_makes_the_group_suspect() {
 
 #[test]
 fn what_a_crash_tore_off_the_very_last_entry_is_cut() {
-    let first_sector = |frame: &std::ops::Range<usize>| frame.start.next_multiple_of(512);
-    let holes: [fn(&std::ops::Range<usize>, usize) -> std::ops::Range<usize>; 3] = [
-        |frame, sector| frame.start..sector,
-        |_, sector| sector..sector + 512,
-        |frame, sector| sector..frame.end,
-    ];
-    for hole in holes {
+    for hole in 0..3 {
         let mut bench = filled();
         let (path, frame) = killed_after_the_last_entry(&mut bench);
-        let bytes = bench.disk.read_file(&path).unwrap();
-        let hole = hole(&frame, first_sector(&frame));
+        let sector = frame.start.next_multiple_of(512);
+        let hole = match hole {
+            0 => frame.start..sector,
+            1 => sector..sector + 512,
+            _ => sector..frame.end,
+        };
         assert!(hole.end <= frame.end, "{hole:?} in {frame:?}");
-        for at in hole.clone() {
-            bench.disk.flip(&path, at as u64, bytes[at]);
-        }
+        wipe(&bench, &path, hole.clone());
         let report = bench.open().unwrap();
         assert_eq!(report.damage, [], "{hole:?}");
         assert!(report.cut_bytes > 0);

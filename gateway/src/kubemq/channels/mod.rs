@@ -109,7 +109,7 @@ async fn work(context: &Context, request: &Request) -> Result<Bytes, RequestErro
     let kind = ChannelType::of(tag(&request.tags, "channel_type"));
     let channel = tag(&request.tags, "channel");
     let target = |kind: ChannelType| {
-        let name = kind.name(channel)?;
+        let name = validate::name(kind.kind(), channel)?;
         context.allowed(&request.client_id, Action::Write, name)
     };
     match operation {
