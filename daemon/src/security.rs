@@ -34,11 +34,7 @@ impl Security {
         Ok(Self {
             clients: flotilla_gateway::Security {
                 access: access.map_err(DaemonError::Access)?,
-                tls: tls.as_ref().map(|tls| {
-                    let mut tls = tls.clone();
-                    tls.alpn_protocols = vec![b"h2".to_vec()];
-                    Arc::new(tls)
-                }),
+                tls: tls.clone().map(Arc::new),
             },
             admin_tls: tls.filter(|_| config.tls.admin),
         })

@@ -39,14 +39,18 @@ pub struct Listeners {
 pub struct Security {
     /// Who may come in, and what they may do.
     pub access: Access,
-    /// With which certificate connections are encrypted, and of whom one is asked for.
+    /// With which certificate connections are encrypted, and of whom one is asked for. Which protocol is spoken
+    /// under it is the listener's business.
     pub tls: Option<Arc<ServerConfig>>,
 }
 
 impl Security {
-    /// What encrypts the connections of a listener, if anything does.
-    pub(crate) fn acceptor(&self) -> Option<TlsAcceptor> {
-        self.tls.clone().map(TlsAcceptor::from)
+    /// What encrypts the connections of a listener that speaks this protocol, if anything does.
+    pub(crate) fn acceptor(&self, protocol: &[u8]) -> Option<TlsAcceptor> {
+        let mut tls = ServerConfig::clone(self.tls.as_ref()?);
+        // Who offers only others is refused in the handshake, and not with bytes that it cannot read.
+        tls.alpn_protocols = vec![protocol.to_vec()];
+        Some(TlsAcceptor::from(Arc::new(tls)))
     }
 }
 
@@ -122,7 +126,7 @@ async fn serve_grpc(
         protocol: LISTENER,
         connections_max: config.connections_max,
         handshake_wait_max: config.handshake_wait_max,
-        tls: security.acceptor(),
+        tls: security.acceptor(b"h2"),
     };
     let access = security.access;
     let connections = connection::accept(listener, broker.clone(), admission);

@@ -56,8 +56,7 @@ pub fn encrypted(server: &Identity, clients: Option<&Authority>) -> Security {
         }
     };
     let config = builder.with_single_cert(certificates(&server.certificate), key(&server.key));
-    let mut config = config.expect("a certificate with its key");
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    let config = config.expect("a certificate with its key");
     Security {
         tls: Some(Arc::new(config)),
         ..Security::default()
@@ -70,6 +69,15 @@ pub async fn connect(
     authority: &Authority,
     client: Option<&Identity>,
 ) -> Result<Channel, Error> {
+    let connector = Encrypting {
+        address,
+        tls: connector(authority, client, b"h2"),
+    };
+    let endpoint = Endpoint::from_static("http://localhost");
+    endpoint.connect_with_connector(connector).await
+}
+
+fn connector(authority: &Authority, client: Option<&Identity>, protocol: &[u8]) -> TlsConnector {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("versions")
@@ -80,13 +88,21 @@ pub async fn connect(
             .with_client_auth_cert(certificates(&client.certificate), key(&client.key))
             .expect("a certificate with its key"),
     };
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
+    TlsConnector::from(Arc::new(config))
+}
+
+/// A socket of a client that trusts an authority and speaks a protocol.
+pub async fn socket(
+    address: SocketAddr,
+    authority: &Authority,
+    protocol: &[u8],
+) -> io::Result<TlsStream<TcpStream>> {
     let connector = Encrypting {
         address,
-        tls: TlsConnector::from(Arc::new(config)),
+        tls: connector(authority, None, protocol),
     };
-    let endpoint = Endpoint::from_static("http://localhost");
-    endpoint.connect_with_connector(connector).await
+    connector.socket().await
 }
 
 #[derive(Clone)]
@@ -107,11 +123,15 @@ impl Service<http::Uri> for Encrypting {
     }
 
     fn call(&mut self, _: http::Uri) -> Self::Future {
-        let (address, tls) = (self.address, self.tls.clone());
-        Box::pin(async move {
-            let stream = TcpStream::connect(address).await?;
-            let name = ServerName::try_from("localhost").expect("a name");
-            Ok(TokioIo::new(tls.connect(name, stream).await?))
-        })
+        let connector = self.clone();
+        Box::pin(async move { Ok(TokioIo::new(connector.socket().await?)) })
+    }
+}
+
+impl Encrypting {
+    async fn socket(&self) -> io::Result<TlsStream<TcpStream>> {
+        let stream = TcpStream::connect(self.address).await?;
+        let name = ServerName::try_from("localhost").expect("a name");
+        self.tls.connect(name, stream).await
     }
 }

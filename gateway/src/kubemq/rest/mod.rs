@@ -57,7 +57,7 @@ pub async fn serve(listener: TcpListener, context: Arc<Context>, security: Secur
         protocol: LISTENER,
         connections_max: config.rest.connections_max,
         handshake_wait_max: config.handshake_wait_max,
-        tls: security.acceptor(),
+        tls: security.acceptor(b"http/1.1"),
     };
     let connections = connection::accept(listener, context.broker.clone(), admission);
     tokio::pin!(connections);
