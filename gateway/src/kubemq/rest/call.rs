@@ -5,10 +5,10 @@ use std::sync::Arc;
 use hyper::Request;
 use hyper::body::Incoming;
 
-use super::body::Taken;
+use super::body::{BodyRoom, Taken};
 use super::error::RestError;
 use super::route::{Call, Said, envelope};
-use super::{Rest, json, query};
+use super::{json, query};
 use crate::kubemq::context::Context;
 use crate::kubemq::protocol::{QueuesInfoRequest, QueuesInfoResponse};
 use crate::kubemq::{events_send, ping, queue_receive, queue_send, queues_info, requests};
@@ -16,56 +16,57 @@ use crate::transport::gate::Written;
 
 /// Makes a call.
 pub async fn answer(
-    rest: &Rest,
     context: &Arc<Context>,
+    room: &BodyRoom,
     call: Call,
     request: Request<Incoming>,
 ) -> Result<Said, RestError> {
     match call {
         Call::SendEvent => {
-            let (event, _room) = read(rest, request).await?;
+            let (event, _taken) = read(context, room, request).await?;
             told(&events_send::send(context, event).await?)
         }
         Call::SendRequest => {
-            let (asked, _room) = read(rest, request).await?;
+            let (asked, _taken) = read(context, room, request).await?;
             told(&requests::send(context, asked).await?)
         }
         Call::SendResponse => {
-            let (response, _room) = read(rest, request).await?;
+            let (response, _taken) = read(context, room, request).await?;
             requests::answer(context, response)?;
             Ok(Said::Told(envelope::<()>(None)?, None))
         }
         Call::QueueSend => {
-            let (message, _room) = read(rest, request).await?;
+            let (message, _taken) = read(context, room, request).await?;
             told(&queue_send::send(context, message).await?)
         }
         Call::QueueSendBatch => {
-            let (batch, _room) = read(rest, request).await?;
+            let (batch, _taken) = read(context, room, request).await?;
             told(&queue_send::send_batch(context, batch).await?)
         }
         Call::QueueReceive => {
-            let (wanted, _room) = read(rest, request).await?;
+            let (wanted, _taken) = read(context, room, request).await?;
             let mut received = queue_receive::receive(Arc::clone(context), wanted).await?;
             let written = received.extensions_mut().remove::<Written>();
             let data = json::shown(received.get_ref());
             Ok(Said::Told(envelope(Some(data))?, written))
         }
         Call::QueueAckAll => {
-            let (wanted, _room) = read(rest, request).await?;
+            let (wanted, _taken) = read(context, room, request).await?;
             told(&queue_receive::ack_all(context, wanted).await?)
         }
-        Call::QueueInfo => told(&info(rest, context, request).await?),
+        Call::QueueInfo => told(&info(context, room, request).await?),
         Call::Ping => told(&ping::answer(&context.config, &context.started)),
     }
 }
 
 /// A body as the message that it must be.
 async fn read<M: json::Value>(
-    rest: &Rest,
+    context: &Context,
+    room: &BodyRoom,
     request: Request<Incoming>,
 ) -> Result<(M, Taken), RestError> {
-    let reading = rest.room.read(request.into_body());
-    rest.context.until_ending(reading).await?
+    let reading = room.read(request.into_body());
+    context.until_ending(reading).await?
 }
 
 fn told<M: json::Value>(message: &M) -> Result<Said, RestError> {
@@ -74,13 +75,13 @@ fn told<M: json::Value>(message: &M) -> Result<Said, RestError> {
 
 /// Which queues are asked for stands in the body if there is one, else in the query.
 async fn info(
-    rest: &Rest,
     context: &Context,
+    room: &BodyRoom,
     request: Request<Incoming>,
 ) -> Result<QueuesInfoResponse, RestError> {
     let by_query = query::queues_info(request.uri().query().unwrap_or_default());
-    let reading = rest.room.read_bytes(request.into_body());
-    let (body, _room) = context.until_ending(reading).await??;
+    let reading = room.read_bytes(request.into_body());
+    let (body, _taken) = context.until_ending(reading).await??;
     let wanted: QueuesInfoRequest = if body.is_empty() {
         by_query
     } else {

@@ -124,7 +124,7 @@ async fn serve(rest: Arc<Rest>, mut request: Request<Incoming>) -> Result<Said, 
     rest.entry.identify(&mut request)?;
     let context = rest.context.of_caller(request.extensions().get());
     match route {
-        Route::Call(wanted) => call::answer(&rest, &context, wanted, request).await,
+        Route::Call(wanted) => call::answer(&context, &rest.room, wanted, request).await,
         Route::Socket(wanted) => {
             let upgraded = socket::open(&context, wanted, request).await?;
             Ok(Said::Upgraded(upgraded))
