@@ -1,8 +1,16 @@
 //! An authority, and certificates of it, made for one test.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair,
 };
+
+/// One that has its authority's name passes for self-signed with some clients.
+fn named(name: &str) -> DistinguishedName {
+    let mut named = DistinguishedName::new();
+    named.push(DnType::CommonName, name);
+    named
+}
 
 /// Somebody who vouches for others.
 pub struct Authority {
@@ -18,6 +26,7 @@ pub struct Identity {
 impl Authority {
     pub fn new() -> Self {
         let mut params = CertificateParams::default();
+        params.distinguished_name = named("an authority of tests");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
         let issuer = CertifiedIssuer::self_signed(params, key).expect("a certificate");
@@ -43,6 +52,7 @@ impl Authority {
     }
 
     fn sign(&self, mut params: CertificateParams, purpose: ExtendedKeyUsagePurpose) -> Identity {
+        params.distinguished_name = named("a subject of tests");
         params.extended_key_usages = vec![purpose];
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
