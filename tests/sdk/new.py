@@ -18,8 +18,8 @@ from kubemq.queues import QueueMessage
 from support import ADDRESS, Inbox, body_of, unique
 
 
-def pubsub(client_id=None):
-    return PubSubClient(address=ADDRESS, client_id=client_id or unique("client"))
+def pubsub(client_id=None, address=ADDRESS):
+    return PubSubClient(address=address, client_id=client_id or unique("client"))
 
 
 def queues(client_id=None):
@@ -29,10 +29,10 @@ def queues(client_id=None):
 class Subscription:
     """A subscription with the inbox it fills, on a client of its own."""
 
-    def __init__(self, client_id=None):
+    def __init__(self, client_id=None, address=ADDRESS):
         self.inbox = Inbox()
         self.token = CancellationToken()
-        self.client = pubsub(client_id)
+        self.client = pubsub(client_id, address)
 
     def events(self, channel, group=None):
         self.client.subscribe_to_events(

@@ -37,10 +37,10 @@ class PatientToken:
 class Subscription:
     """A subscription with the inbox it fills."""
 
-    def __init__(self, request):
+    def __init__(self, request, address):
         self.inbox = Inbox()
         self.token = PatientToken()
-        Subscriber(ADDRESS).subscribe_to_events(
+        Subscriber(address).subscribe_to_events(
             request, self.inbox.add, self.inbox.add_error, self.token
         )
 
@@ -62,7 +62,7 @@ def number_of_event(event):
     return int(event.metadata[1:])
 
 
-def subscribe_to_events(channel, group="", client_id=None):
+def subscribe_to_events(channel, group="", client_id=None, address=ADDRESS):
     return Subscription(
         SubscribeRequest(
             subscribe_type=SubscribeType.Events,
@@ -71,11 +71,12 @@ def subscribe_to_events(channel, group="", client_id=None):
             events_store_type=EventsStoreType.Undefined,
             events_store_type_value=0,
             group=group,
-        )
+        ),
+        address,
     )
 
 
-def subscribe_to_store(channel, start, value=0, group="", client_id=None):
+def subscribe_to_store(channel, start, value=0, group="", client_id=None, address=ADDRESS):
     return Subscription(
         SubscribeRequest(
             subscribe_type=SubscribeType.EventsStore,
@@ -84,7 +85,8 @@ def subscribe_to_store(channel, start, value=0, group="", client_id=None):
             events_store_type=start,
             events_store_type_value=value,
             group=group,
-        )
+        ),
+        address,
     )
 
 

@@ -15,7 +15,8 @@ from kubemq.grpc import kubemq_pb2 as pb
 from kubemq.grpc import kubemq_pb2_grpc
 
 ADDRESS = os.environ["FLOTILLA_ADDRESS"]
-# Where those connect who answer what is asked at ADDRESS: in a cluster another node.
+# Where those connect who answer what is asked at ADDRESS, who share a group with others there, and who
+# come back later: in a cluster another node.
 PEER_ADDRESS = os.environ.get("FLOTILLA_PEER_ADDRESS", ADDRESS)
 # For anything that should come at once; a loaded machine may be slow.
 SECONDS_MAX = 30

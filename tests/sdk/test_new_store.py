@@ -7,6 +7,7 @@ from new import EventStoreStartPosition as Start
 from new import Subscription, pubsub, store_event
 from support import (
     COUNT,
+    PEER_ADDRESS,
     number_of,
     pb,
     raw_stub,
@@ -103,8 +104,9 @@ def test_a_known_client_goes_on_where_it_was():
     store_events(channel, range(300, 400))
 
     def again():
-        # Until the server has seen the end of the one before, this one stands beside it.
-        subscription = Subscription(client_id).store(channel, Start.StartFromFirst)
+        # Until the server has seen the end of the one before, this one stands beside it. It comes back to
+        # another node, if there is one.
+        subscription = Subscription(client_id, PEER_ADDRESS).store(channel, Start.StartFromFirst)
         if subscription.inbox.wait(1)[0].sequence == 1:
             subscription.__exit__()
             return None
@@ -122,8 +124,8 @@ def test_a_group_shares_one_place_and_each_event_goes_to_one_member():
     start = Start.StartFromFirst
     with (
         Subscription().store(channel, start, "g") as first,
-        Subscription().store(channel, start, "g") as second,
-        Subscription().store(channel, start, "other") as other,
+        Subscription(address=PEER_ADDRESS).store(channel, start, "g") as second,
+        Subscription(address=PEER_ADDRESS).store(channel, start, "other") as other,
         Subscription().store(channel, start) as alone,
     ):
         store_events(channel, range(COUNT, COUNT + 200))

@@ -3,7 +3,7 @@
 import time
 
 from old import Sender, event, number_of_event, probe, subscribe_to_events
-from support import ADDRESS, COUNT, number_of, settle, unique, until
+from support import ADDRESS, COUNT, PEER_ADDRESS, number_of, settle, unique, until
 
 
 def go_live(sender, channel, *subscriptions):
@@ -67,7 +67,7 @@ def test_wildcards_match_whole_tokens():
     }
     with (
         subscribe_to_events(patterns["exact"]) as exact,
-        subscribe_to_events(patterns["one"]) as one,
+        subscribe_to_events(patterns["one"], address=PEER_ADDRESS) as one,
         subscribe_to_events(patterns["rest"]) as rest,
         subscribe_to_events(patterns["middle"]) as middle,
     ):
@@ -90,8 +90,8 @@ def test_a_group_shares_events_and_others_get_them_all():
     channel, sender = unique("events"), Sender(ADDRESS)
     with (
         subscribe_to_events(channel, "g") as first,
-        subscribe_to_events(channel, "g") as second,
-        subscribe_to_events(channel, "other") as other,
+        subscribe_to_events(channel, "g", address=PEER_ADDRESS) as second,
+        subscribe_to_events(channel, "other", address=PEER_ADDRESS) as other,
         subscribe_to_events(channel) as alone,
     ):
         go_live(sender, channel, first, second, other, alone)
@@ -117,7 +117,7 @@ def test_one_group_name_on_two_patterns_is_two_groups():
     channel = root + ".a"
     with (
         subscribe_to_events(channel, "g") as exact,
-        subscribe_to_events(root + ".*", "g") as pattern,
+        subscribe_to_events(root + ".*", "g", address=PEER_ADDRESS) as pattern,
     ):
         go_live(sender, channel, exact, pattern)
         send_stream(sender, channel, range(50))

@@ -3,7 +3,7 @@
 import time
 
 from old import EventsStoreType, Sender, event, number_of_event, probe, subscribe_to_store
-from support import ADDRESS, COUNT, number_of, settle, unique, until
+from support import ADDRESS, COUNT, PEER_ADDRESS, number_of, settle, unique, until
 
 
 def store(channel, numbers):
@@ -134,8 +134,8 @@ def test_at_time_delta_counts_back_from_now():
         assert sequences(subscription) == list(range(1, 21))
 
 
-def resume(channel, client_id, group=""):
-    """Subscribes again under a known name, from the first event.
+def resume(channel, client_id):
+    """Subscribes again under a known name, from the first event, at another node if there is one.
 
     The server may not have seen the end of the subscription before: then this one stands beside it
     and begins with the first event, so it is tried again.
@@ -143,7 +143,7 @@ def resume(channel, client_id, group=""):
 
     def attempt():
         subscription = subscribe_to_store(
-            channel, EventsStoreType.StartFromFirst, 0, group, client_id
+            channel, EventsStoreType.StartFromFirst, client_id=client_id, address=PEER_ADDRESS
         )
         first = subscription.inbox.wait(1)[0]
         if first.sequence == 1:
@@ -174,7 +174,7 @@ def test_a_group_shares_one_place_and_each_event_goes_to_one_member():
     start = EventsStoreType.StartFromFirst
     with (
         subscribe_to_store(channel, start, group=group) as first,
-        subscribe_to_store(channel, start, group=group) as second,
+        subscribe_to_store(channel, start, group=group, address=PEER_ADDRESS) as second,
         subscribe_to_store(channel, start) as alone,
     ):
         until(lambda: len(sequences(first)) + len(sequences(second)) >= COUNT)
@@ -197,7 +197,7 @@ def test_a_group_goes_on_where_it_was_with_another_member():
     def collect():
         # What was in flight to the member that left may come again; it must not come for ever.
         with subscribe_to_store(
-            channel, EventsStoreType.StartFromFirst, group=group
+            channel, EventsStoreType.StartFromFirst, group=group, address=PEER_ADDRESS
         ) as subscription:
             subscription.inbox.wait(1)
             settle([subscription.inbox], 0.3)
