@@ -1,12 +1,10 @@
 """Queues through the newest SDK's clients."""
 
-import asyncio
 import threading
 import time
 
-from kubemq import AsyncQueuesClient
 from new import QueueMessage, queue_client, queue_message, queues
-from support import ADDRESS, COUNT, number_of, unique, until
+from support import COUNT, number_of, unique, until
 
 
 def receive(client, channel, count, wait=10, auto_ack=False):
@@ -139,6 +137,20 @@ def test_a_part_acknowledged_and_the_rest_rejected():
         response = receive(client, channel, 5)
         assert numbers(response.messages) == [0, 2, 4, 6, 8]
         response.ack_all()
+        assert_empty(client, channel)
+
+
+def test_asking_for_the_state_of_a_transaction_changes_nothing():
+    """This SDK asks the server, and answers from what it knows itself."""
+    with queue_client() as (client, channel):
+        send(client, channel, 3)
+        response = receive(client, channel, 3)
+        response.messages[0].ack()
+        assert response.get_active_offsets() == []
+        assert response.get_transaction_status() is False
+        response.messages[1].nack()
+        response.messages[2].ack()
+        assert numbers(receive(client, channel, 1, auto_ack=True).messages) == [1]
         assert_empty(client, channel)
 
 
@@ -339,28 +351,3 @@ def test_many_clients_share_the_work():
             worker.join()
         assert sorted(received) == list(range(COUNT))
         assert_empty(client, channel)
-
-
-def test_the_async_client_sends_receives_and_acknowledges():
-    channel = unique("queue")
-
-    async def run():
-        async with AsyncQueuesClient(address=ADDRESS, client_id=unique("async")) as client:
-            # One send alone: this SDK loses what is sent while its stream is being opened.
-            assert not (await client.send_queue_message(queue_message(channel, 0))).is_error
-            for start in range(1, COUNT, 50):
-                results = await asyncio.gather(
-                    *(
-                        client.send_queue_message(queue_message(channel, number))
-                        for number in range(start, min(start + 50, COUNT))
-                    )
-                )
-                assert not any(result.is_error for result in results)
-            response = await client.receive_queue_messages(channel, COUNT, 10)
-            assert sorted(numbers(response.messages)) == list(range(COUNT))
-            for message in response.messages:
-                await message.async_ack()
-            empty = await client.receive_queue_messages(channel, 1, 1)
-            assert not empty.is_error and empty.messages == []
-
-    asyncio.run(run())

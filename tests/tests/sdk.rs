@@ -152,6 +152,11 @@ fn kubemq_4_1_5_queues() {
 }
 
 #[test]
+fn kubemq_4_1_5_async() {
+    run(Sdk::V4_1_5, "test_new_async.py");
+}
+
+#[test]
 fn kubemq_4_1_5_requeue() {
     run(Sdk::V4_1_5, "test_new_requeue.py");
 }
