@@ -2,7 +2,7 @@
 
 import grpc
 import pytest
-from raw import Downstream, Type, fill, message
+from raw import Downstream, Transaction, Type, fill, message
 from support import pb, raw_stub, status_of, unique
 
 INTERNAL = grpc.StatusCode.INTERNAL
@@ -36,6 +36,13 @@ E120 = (
     " and end with dot"
 )
 E122 = "Error 122: max messages should be between 1 and max message setting in kubemq config  "
+E124 = "Error 124: no active message to ack"
+E125 = "Error 125: ack sequence cannot be 0 or negative"
+E126 = "Error 126: no active message to send"
+E127 = "Error 127: invalid visibility time, cannot be negative or exceed setting in kubemq config"
+E128 = "Error 128: subscription to queue is already active"
+E131 = "Error 131: invalid queue message"
+E132 = "Error 132: invalid stream queue messages request type"
 E133 = (
     "Error 133: invalid expiration seconds, exceed max expiration seconds setting in kubemq config"
 )
@@ -48,6 +55,8 @@ E136 = (
     "Error 136: invalid wait timeout, value cannot be negative or exceed max wait timeout seconds"
     " setting in kubemq config"
 )
+E137 = "Error 137: no active message to reject"
+E138 = "Error 138: no new message in queue, wait time expired"
 E207 = "Error 207: invalid subscribe type"
 
 BAD_EVENTS = [
@@ -228,3 +237,56 @@ def test_a_get_without_client_or_channel_is_refused(downstream):
         response = downstream.answer()
         assert response.RequestTypeData == Type.Get
         assert (response.IsError, response.Error) == (True, text)
+
+
+@pytest.fixture
+def transaction(stub):
+    stream = Transaction(stub)
+    yield stream
+    stream.cancel()
+
+
+def test_a_refused_request_of_a_transaction_leaves_its_stream_open(stub, transaction):
+    queue = unique("queue")
+    fill(stub, queue, 1)
+    receive = dict(Channel=queue, VisibilitySeconds=60, WaitTimeSeconds=10)
+    kinds = Transaction
+    nothing_held = [
+        (kinds.RECEIVE, dict(receive, client_id=""), E101),
+        (kinds.RECEIVE, dict(receive, Channel="a.*"), E120),
+        (kinds.RECEIVE, dict(receive, VisibilitySeconds=-1), E127),
+        (kinds.RECEIVE, dict(receive, VisibilitySeconds=43_201), E127),
+        (kinds.RECEIVE, dict(receive, WaitTimeSeconds=-1), E136),
+        (kinds.RECEIVE, dict(receive, WaitTimeSeconds=3_601), E136),
+        (kinds.ACK, dict(RefSequence=1), E124),
+        (kinds.REJECT, dict(RefSequence=1), E137),
+        (kinds.RESEND, dict(Channel="other"), E126),
+        (kinds.REPLACE, dict(), E131),
+        (kinds.REPLACE, dict(ModifiedMessage=message(queue)), E124),
+        (0, dict(), E132),
+        (7, dict(), E132),
+    ]
+    for kind, fields, text in nothing_held:
+        assert transaction.ask(kind, **fields) == text, fields
+    assert transaction.ask(kinds.RECEIVE, **receive) == ""
+    one_held = [
+        (kinds.RECEIVE, receive, E128),
+        (kinds.ACK, dict(RefSequence=0), E125),
+        (kinds.ACK, dict(RefSequence=2), E125),
+        (kinds.REJECT, dict(RefSequence=2), E125),
+        (kinds.EXTEND, dict(VisibilitySeconds=-1), E127),
+        (kinds.EXTEND, dict(VisibilitySeconds=43_201), E127),
+        (kinds.RESEND, dict(Channel="a b"), E120),
+        (kinds.REPLACE, dict(), E131),
+        (kinds.REPLACE, dict(ModifiedMessage=message("a b")), E120),
+    ]
+    for kind, fields, text in one_held:
+        assert transaction.ask(kind, **fields) == text, fields
+    assert transaction.ask(kinds.ACK, RefSequence=1) == ""
+    assert transaction.answer() is None, "the stream has ended with its last answer"
+
+
+def test_a_transaction_without_a_message_in_time_ends(transaction):
+    ask = dict(Channel=unique("queue"), VisibilitySeconds=60, WaitTimeSeconds=1)
+    assert transaction.ask(Transaction.RECEIVE, **ask) == E138
+    assert transaction.answer() is None, "the stream has ended with its last answer"
