@@ -4,7 +4,7 @@ import pytest
 from cq import IS_NEWEST, cq_client
 from kubemq.pubsub import Client as PubSubClient
 from kubemq.queues import Client as QueuesClient
-from support import ADDRESS, PEER_ADDRESS, pb, raw_stub, unique
+from support import ADDRESS, PEER_ADDRESS, pb, raw_stub, unique, until
 
 CLIENTS = {
     "events": PubSubClient,
@@ -81,6 +81,12 @@ def test_a_queue_is_listed_with_its_figures():
         assert found.incoming.messages == 3
         assert found.incoming.waiting == 3
         assert found.is_active
+        assert not send(QueueMessage(channel=channel, body=b"x", expiration_in_seconds=1)).is_error
+        expired = until(
+            lambda: [c for c in client.list_queues_channels(channel) if c.incoming.expired],
+            what="the expiry",
+        )
+        assert [(c.incoming.expired, c.incoming.waiting) for c in expired] == [(1, 3)]
 
 
 @pytest.mark.parametrize("kind", CLIENTS)

@@ -101,6 +101,45 @@ def test_ids_that_collide_lose_nothing():
     assert sorted(received) == [*range(100), *range(1000, 1100)]
 
 
+def same_id(number, policy=None):
+    message = queue_message(number, policy)
+    message.message_id = "1"
+    return message
+
+
+def test_messages_of_one_id_are_all_delayed_and_all_come():
+    name = unique("queue")
+    policy = QueueMessagePolicy(DelaySeconds=1)
+    for client_id, first in (("one", 0), ("two", 5)):
+        q = queue(name, client_id)
+        for number in range(first, first + 5):
+            assert not q.send_queue_message(same_id(number, policy)).is_error
+        batch = [same_id(number, policy) for number in range(first + 10, first + 15)]
+        answer = q.send_queue_messages_batch(batch)
+        assert not answer.have_errors
+        assert [result.MessageID for result in answer.result] == ["1"] * 5
+    q.wait_time_seconds_queue_messages = 20
+    response = q.receive_queue_messages(20)
+    assert sorted(numbers(response)) == list(range(20))
+    assert {message.MessageID for message in response.messages} == {"1"}
+
+
+def test_dead_letters_of_one_id_all_come():
+    q, dead = queue(), queue(unique("dead"), wait_seconds=20)
+    policy = QueueMessagePolicy(MaxReceiveCount=1, MaxReceiveQueue=dead.queue_name)
+    assert not q.send_queue_messages_batch([same_id(n, policy) for n in range(5)]).have_errors
+    transaction = q.create_transaction()
+    for number in range(5):
+        message = transaction.receive(60, 10).message
+        assert number_of(message.Body) == number
+        rejected = transaction.rejected_message(message.Attributes.Sequence)
+        assert not rejected.is_error, rejected.error
+        until(lambda: not transaction.stream, what="the end of the stream")
+    letters = dead.receive_queue_messages(5)
+    assert numbers(letters) == list(range(5))
+    assert {message.MessageID for message in letters.messages} == {"1"}
+
+
 def test_a_delayed_message_comes_when_it_is_due():
     q = queue()
     late = q.send_queue_message(queue_message(1, QueueMessagePolicy(DelaySeconds=3)))
@@ -141,6 +180,38 @@ def test_expiry_is_counted_after_the_delay():
     assert abs(result.expiration_at - result.sent_at - 5 * 10**9) < 10**9
     q.wait_time_seconds_queue_messages = 10
     assert numbers(q.receive_queue_messages(1)) == [1]
+
+
+def test_a_delayed_message_that_nobody_takes_before_it_expires_is_gone():
+    q = queue()
+    policy = QueueMessagePolicy(DelaySeconds=1, ExpirationSeconds=1)
+    result = q.send_queue_message(queue_message(1, policy))
+    q.send_queue_message(queue_message(2))
+    assert numbers(q.peek_queue_message(2)) == [2], "it is not due"
+    until(lambda: time.time_ns() > result.expiration_at + 10**8, what="the expiry")
+    assert numbers(q.peek_queue_message(2)) == [2]
+    assert numbers(q.receive_queue_messages(2)) == [2]
+
+
+def test_large_messages_come_in_answers_that_every_client_takes():
+    """The newest clients refuse answers above 4 MiB."""
+    q = queue()
+    for number in range(6):
+        message = queue_message(number)
+        message.body = b"%d:" % number + b"x" * 1_000_000
+        assert not q.send_queue_message(message).is_error
+
+    def taken(response):
+        assert not response.is_error, response.error
+        assert 0 < sum(len(message.Body) for message in response.messages) < 4 << 20
+        return [int(message.Metadata[1:]) for message in response.messages]
+
+    peeked = taken(q.peek_queue_message(6))
+    assert peeked == list(range(len(peeked)))
+    received = []
+    while len(received) < 6:
+        received += taken(q.receive_queue_messages(6))
+    assert received == list(range(6))
 
 
 def test_a_peek_takes_nothing():

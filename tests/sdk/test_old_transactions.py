@@ -117,6 +117,35 @@ def test_a_message_rejected_too_often_goes_to_the_dead_letter_queue():
     assert numbers(q, 1) == []
 
 
+def test_a_last_delivery_that_runs_out_of_time_makes_a_dead_letter():
+    q, dead = queue(), queue(unique("dead"), wait_seconds=20)
+    fill(q, 1, QueueMessagePolicy(MaxReceiveCount=1, MaxReceiveQueue=dead.queue_name))
+    held(q.create_transaction(), visibility=1)
+    [letter] = dead.receive_queue_messages(1).messages
+    assert number_of(letter.Body) == 0
+    attributes = letter.Attributes
+    assert (attributes.ReRouted, attributes.ReRoutedFromQueue) == (True, q.queue_name)
+    assert attributes.ReceiveCount == 1
+    assert numbers(q, 1) == []
+
+
+def test_a_last_delivery_to_a_client_that_left_makes_a_dead_letter():
+    q, dead = queue(), queue(unique("dead"), wait_seconds=20)
+    fill(q, 1, QueueMessagePolicy(MaxReceiveCount=2, MaxReceiveQueue=dead.queue_name))
+    for delivery in (1, 2):
+        # Of its own: the end of a stream may be told when the next one is open.
+        transaction = queue(q.queue_name).create_transaction()
+        message = held(transaction, visibility=600)
+        assert message.Attributes.ReceiveCount == delivery
+        transaction.close_stream()
+    [letter] = dead.receive_queue_messages(1).messages
+    assert number_of(letter.Body) == 0
+    attributes = letter.Attributes
+    assert (attributes.ReRouted, attributes.ReRoutedFromQueue) == (True, q.queue_name)
+    assert attributes.ReceiveCount == 1
+    assert numbers(q, 1) == []
+
+
 def test_an_extended_message_stays_in_hand():
     q = queue()
     fill(q, 1)
