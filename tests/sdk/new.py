@@ -15,7 +15,7 @@ from kubemq.pubsub import (
 from kubemq.pubsub.events_store_subscription import EventStoreStartPosition
 from kubemq.queues import Client as QueuesClient
 from kubemq.queues import QueueMessage
-from support import ADDRESS, Inbox, body_of, unique
+from support import ADDRESS, Inbox, numbered, unique
 
 
 def pubsub(client_id=None, address=ADDRESS):
@@ -79,34 +79,15 @@ class Subscription:
 
 
 def event(channel, number):
-    return EventMessage(
-        channel=channel,
-        id="event-%d" % number,
-        metadata="m%d" % number,
-        body=body_of(number),
-        tags={"number": str(number), "ключ": "значение"},
-    )
+    return EventMessage(**numbered("event", channel, number))
 
 
 def store_event(channel, number):
-    return EventStoreMessage(
-        channel=channel,
-        id="event-%d" % number,
-        metadata="m%d" % number,
-        body=body_of(number),
-        tags={"number": str(number), "ключ": "значение"},
-    )
+    return EventStoreMessage(**numbered("event", channel, number))
 
 
 def queue_message(channel, number, **policy):
-    return QueueMessage(
-        channel=channel,
-        id="id-%d" % number,
-        metadata="m%d" % number,
-        body=body_of(number),
-        tags={"number": str(number), "ключ": "значение"},
-        **policy,
-    )
+    return QueueMessage(**numbered("id", channel, number), **policy)
 
 
 @contextlib.contextmanager

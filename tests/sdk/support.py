@@ -40,6 +40,17 @@ def number_of(body):
     return number
 
 
+def numbered(kind, channel, number):
+    """What the new SDKs' messages are made of."""
+    return dict(
+        channel=channel,
+        id="%s-%d" % (kind, number),
+        metadata="m%d" % number,
+        body=body_of(number),
+        tags={"number": str(number), "ключ": "значение"},
+    )
+
+
 def md5_of(body):
     return hashlib.md5(body).hexdigest()
 

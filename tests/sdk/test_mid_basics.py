@@ -1,25 +1,46 @@
-"""The clients of 3.6.0: events, Events Store and queues, each once through."""
+"""Events and Events Store through the clients of 3.6.0."""
 
-from kubemq.pubsub import (
+import asyncio
+import time
+from datetime import datetime
+
+from mid import (
     CancellationToken,
     EventMessage,
     EventsStoreSubscription,
-    EventsStoreType,
     EventsSubscription,
-    EventStoreMessage,
+    Listening,
+    event,
+    pubsub,
+    run_async,
+    store_event,
 )
-from kubemq.pubsub import Client as PubSubClient
-from kubemq.queues import Client as QueuesClient
-from kubemq.queues import QueueMessage
-from support import ADDRESS, COUNT, Inbox, body_of, number_of, settle, unique, until
+from mid import EventsStoreType as Start
+from support import COUNT, PEER_ADDRESS, Inbox, number_of, settle, store_events, unique, until
 
 
-def pubsub():
-    return PubSubClient(address=ADDRESS, client_id=unique("client"))
+def go_live(client, channel, *listening):
+    """Sends probes until each of them has had one."""
+    probe = EventMessage(channel=channel, metadata="probe", body=b"p")
+    until(
+        lambda: all(one.inbox.now() for one in listening),
+        lambda: client.send_events_message(probe),
+        what="a live subscription",
+    )
+    settle([one.inbox for one in listening], 0.2)
 
 
-def queues():
-    return QueuesClient(address=ADDRESS, client_id=unique("client"))
+def assert_as_sent(received, channel, client_id):
+    """This SDK adds a tag of its own, by which it tells who sent it."""
+    for one in received:
+        if one.metadata == "probe":
+            continue
+        number = int(one.metadata[1:])
+        assert (one.id, one.channel) == ("event-%d" % number, channel)
+        assert number_of(one.body) == number
+        own = {"x-kubemq-client-id": client_id}
+        assert one.tags == {"number": str(number), "ключ": "значение", **own}
+        assert one.from_client_id == client_id
 
 
 def test_ping():
@@ -27,73 +48,170 @@ def test_ping():
         assert client.ping().host
 
 
-def test_events():
-    channel, inbox, token = unique("events"), Inbox(), CancellationToken()
-    with pubsub() as client:
-        client.subscribe_to_events(
-            EventsSubscription(
+def test_events_come_as_they_were_sent():
+    channel, client_id = unique("events"), unique("sender")
+    with pubsub(client_id=client_id) as client, Listening().events(channel) as listening:
+        go_live(client, channel, listening)
+        for number in range(COUNT):
+            client.send_events_message(event(channel, number))
+        until(lambda: len(listening.numbers()) >= COUNT, what="all events")
+        assert listening.numbers() == list(range(COUNT))
+        assert_as_sent(listening.inbox.now(), channel, client_id)
+
+
+def test_wildcards_match_whole_tokens():
+    root = unique("wild")
+    with (
+        pubsub() as client,
+        Listening().events(root + ".*") as one,
+        Listening(PEER_ADDRESS).events(root + ".>") as rest,
+    ):
+        go_live(client, root + ".a", one, rest)
+        channels = [root, root + ".a", root + ".b", root + ".a.c"]
+        for number, channel in enumerate(channels):
+            client.send_events_message(event(channel, number))
+        until(lambda: 3 in rest.numbers(), what="the last event")
+        settle([one.inbox, rest.inbox])
+        assert one.numbers() == [1, 2]
+        assert rest.numbers() == [1, 2, 3]
+
+
+def test_a_group_shares_events_and_others_get_them_all():
+    channel = unique("events")
+    with (
+        pubsub() as client,
+        Listening().events(channel, "g") as first,
+        Listening(PEER_ADDRESS).events(channel, "g") as second,
+        Listening().events(channel) as alone,
+    ):
+        members = [first, second, alone]
+        go_live(client, channel, *members)
+        for number in range(COUNT):
+            client.send_events_message(event(channel, number))
+        until(lambda: len(alone.numbers()) >= COUNT, what="all events")
+        until(lambda: len(first.numbers()) + len(second.numbers()) >= COUNT, what="the group's")
+        settle([member.inbox for member in members])
+        assert alone.numbers() == list(range(COUNT))
+        assert sorted(first.numbers() + second.numbers()) == list(range(COUNT))
+        for member in (first, second):
+            assert member.numbers() == sorted(member.numbers())
+            assert len(member.numbers()) > COUNT // 10
+
+
+def test_stored_events_come_as_they_were_stored():
+    channel, client_id = unique("store"), unique("sender")
+    began = time.time()
+    with pubsub(client_id=client_id) as client:
+        for number in range(COUNT):
+            result = client.send_events_store_message(store_event(channel, number))
+            assert (result.id, result.sent, result.error) == ("event-%d" % number, True, "")
+        with Listening().store(channel, Start.StartFromFirst) as listening:
+            received = listening.inbox.wait(COUNT)
+            assert listening.sequences() == list(range(1, COUNT + 1))
+            assert listening.numbers() == list(range(COUNT))
+            assert_as_sent(received, channel, client_id)
+            for one in received:
+                assert began - 1 < one.timestamp.timestamp() < time.time() + 1
+
+
+def test_the_start_positions():
+    channel = unique("store")
+    store_events(channel, range(20))
+    older = time.time()
+    until(lambda: time.time() > older + 1.1, what="time")
+    second = int(time.time())
+    store_events(channel, range(20, 30))
+    starts = [
+        (Start.StartFromLast, {}, [30]),
+        (Start.StartAtSequence, {"events_store_sequence_value": 11}, list(range(11, 31))),
+        (
+            Start.StartAtTime,
+            {"events_store_start_time": datetime.fromtimestamp(second)},
+            list(range(21, 31)),
+        ),
+    ]
+    for start, value, expected in starts:
+        with Listening().store(channel, start, **value) as listening:
+            listening.inbox.wait(len(expected))
+            settle([listening.inbox], 0.2)
+            assert listening.sequences() == expected, start
+
+
+def test_new_only_begins_with_what_comes_after():
+    channel = unique("store")
+    store_events(channel, range(20))
+    with pubsub() as client, Listening().store(channel, Start.StartNewOnly) as listening:
+        probe = store_event(channel, 0)
+        probe.metadata = "probe"
+        until(listening.inbox.now, lambda: client.send_events_store_message(probe))
+        store_events(channel, range(100, 110))
+        until(lambda: 109 in listening.numbers())
+        assert listening.numbers() == list(range(100, 110))
+        assert listening.sequences()[0] > 20
+
+
+def test_a_time_delta_of_this_sdk_is_always_nothing_and_refused():
+    with Listening().store(unique("store"), Start.StartAtTimeDelta) as listening:
+        # Which error it is (114) it keeps to itself.
+        assert "Internal Error" in listening.inbox.wait_error()
+
+
+def test_a_group_shares_one_place_and_each_stored_event_goes_to_one_member():
+    channel = unique("store")
+    store_events(channel, range(COUNT))
+    start = Start.StartFromFirst
+    with (
+        Listening().store(channel, start, "g") as first,
+        Listening(PEER_ADDRESS).store(channel, start, "g") as second,
+    ):
+        everything = list(range(1, COUNT + 1))
+        until(lambda: len(first.sequences()) + len(second.sequences()) >= COUNT)
+        settle([first.inbox, second.inbox])
+        assert sorted(first.sequences() + second.sequences()) == everything
+
+
+def test_the_asynchronous_calls():
+    """They run the others in threads; callbacks may be coroutines."""
+    channel, numbers = unique("async"), list(range(20))
+    live, stored, token = Inbox(), Inbox(), CancellationToken()
+
+    async def heard(one):
+        live.add(one)
+
+    async def read(one):
+        stored.add(one)
+
+    async def arrived(inbox, count):
+        await asyncio.to_thread(inbox.wait, count)
+
+    async def run():
+        async with pubsub() as client, pubsub() as listener:
+            assert (await client.ping_async()).host
+            for number in numbers:
+                result = await client.send_events_store_message_async(store_event(channel, number))
+                assert result.sent, result.error
+            listener.subscribe_to_events_async(
+                EventsSubscription(channel=channel, on_receive_event_callback=heard), token
+            )
+            reading = EventsStoreSubscription(
                 channel=channel,
-                on_receive_event_callback=inbox.add,
-                on_error_callback=inbox.add_error,
-            ),
-            token,
-        )
-        probe = EventMessage(channel=channel, metadata="probe", body=b"p")
-        until(inbox.now, lambda: client.send_events_message(probe))
-        settle([inbox], 0.2)
-        for number in range(COUNT):
-            client.send_events_message(
-                EventMessage(channel=channel, metadata="m", body=body_of(number), tags={"a": "b"})
+                events_store_type=Start.StartFromFirst,
+                on_receive_event_callback=read,
             )
-        until(lambda: sum(e.metadata == "m" for e in inbox.now()) >= COUNT)
-        events = [e for e in inbox.now() if e.metadata == "m"]
-        assert [number_of(e.body) for e in events] == list(range(COUNT))
-        assert all(e.tags["a"] == "b" and e.channel == channel for e in events)
-        token.cancel()
-
-
-def test_events_store():
-    """From the first event only: a start sequence or time breaks this SDK's own validation."""
-    channel, inbox, token = unique("store"), Inbox(), CancellationToken()
-    with pubsub() as client, pubsub() as reader:
-        for number in range(COUNT):
-            result = client.send_events_store_message(
-                EventStoreMessage(channel=channel, metadata="m", body=body_of(number))
+            listener.subscribe_to_events_store_async(reading, token)
+            await arrived(stored, len(numbers))
+            while not live.now():
+                probe = EventMessage(channel=channel, metadata="probe", body=b"p")
+                await client.send_events_message_async(probe)
+                await asyncio.sleep(0.02)
+            for number in numbers:
+                await client.send_events_message_async(event(channel, number))
+            await asyncio.to_thread(
+                until, lambda: any(e.metadata == "m%d" % numbers[-1] for e in live.now())
             )
-            assert result.sent, result.error
-        reader.subscribe_to_events_store(
-            EventsStoreSubscription(
-                channel=channel,
-                events_store_type=EventsStoreType.StartFromFirst,
-                on_receive_event_callback=inbox.add,
-                on_error_callback=inbox.add_error,
-            ),
-            token,
-        )
-        events = inbox.wait(COUNT)
-        assert [e.sequence for e in events] == list(range(1, COUNT + 1))
-        assert [number_of(e.body) for e in events] == list(range(COUNT))
-        token.cancel()
+            token.cancel()
 
-
-def test_queues():
-    channel = unique("queue")
-    with queues() as client:
-        for number in range(COUNT):
-            result = client.send_queues_message(
-                QueueMessage(channel=channel, metadata="m", body=body_of(number), tags={"a": "b"})
-            )
-            assert not result.is_error, result.error
-        waiting = client.waiting(channel, 10, 1)
-        assert [number_of(m.body) for m in waiting.messages] == list(range(10))
-        response = client.receive_queues_messages(
-            channel=channel, max_messages=COUNT // 2, wait_timeout_in_seconds=10
-        )
-        assert not response.is_error
-        assert [number_of(m.body) for m in response.messages] == list(range(COUNT // 2))
-        assert all(m.receive_count == 1 and m.tags["a"] == "b" for m in response.messages)
-        response.messages[0].reject()
-        for message in response.messages[1:]:
-            message.ack()
-        pulled = client.pull(channel, COUNT // 2 + 1, 10)
-        assert [number_of(m.body) for m in pulled.messages] == [*range(COUNT // 2, COUNT), 0]
+    run_async(run())
+    assert [one.sequence for one in stored.now()] == [number + 1 for number in numbers]
+    assert [number_of(one.body) for one in stored.now()] == numbers
+    assert [number_of(e.body) for e in live.now() if e.metadata != "probe"] == numbers

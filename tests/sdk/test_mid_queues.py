@@ -4,24 +4,21 @@ import threading
 import time
 
 from kubemq.queues import Client, QueueMessage
-from support import ADDRESS, body_of, number_of, pb, raw_stub, unique
+from mid import run_async
+from support import ADDRESS, COUNT, number_of, numbered, pb, raw_stub, unique, until
 
 
-def queues():
-    return Client(address=ADDRESS, client_id=unique("client"))
+def queues(**options):
+    return Client(address=ADDRESS, client_id=unique("client"), **options)
+
+
+def message_of(channel, number, **policy):
+    return QueueMessage(**numbered("id", channel, number), **policy)
 
 
 def send(client, channel, count, **policy):
     for number in range(count):
-        message = QueueMessage(
-            channel=channel,
-            id="id-%d" % number,
-            metadata="m%d" % number,
-            body=body_of(number),
-            tags={"number": str(number)},
-            **policy,
-        )
-        result = client.send_queues_message(message)
+        result = client.send_queues_message(message_of(channel, number, **policy))
         assert not result.is_error, result.error
 
 
@@ -53,10 +50,113 @@ def test_contents_and_attributes():
             assert message.metadata == "m%d" % number
             # This SDK adds a tag of its own.
             assert message.tags["number"] == str(number)
+            assert message.tags["ключ"] == "значение"
             assert (message.sequence, message.receive_count) == (number + 1, 1)
             assert not message.is_re_routed
         response.ack_all()
         assert_empty(client, channel)
+
+
+def test_many_messages_keep_their_order_whoever_takes_them():
+    channel, half = unique("queue"), COUNT // 2
+    with queues() as client:
+        send(client, channel, COUNT)
+        assert numbers(client.waiting(channel, 10, 1)) == list(range(10))
+        response = receive(client, channel, half)
+        assert numbers(response) == list(range(half))
+        response.messages[0].reject()
+        for message in response.messages[1:]:
+            message.ack()
+        assert numbers(client.pull(channel, COUNT - half + 1, 10)) == [*range(half, COUNT), 0]
+
+
+def test_what_a_send_is_answered_with():
+    channel = unique("queue")
+    with queues() as client:
+        for number, policy in enumerate(
+            ({}, {"delay_in_seconds": 3}, {"expiration_in_seconds": 60, "delay_in_seconds": 2})
+        ):
+            result = client.send_queues_message(message_of(channel, number, **policy))
+            assert (result.id, result.is_error, result.error) == ("id-%d" % number, False, None)
+            assert abs(result.sent_at.timestamp() - time.time()) < 60
+            delay = policy.get("delay_in_seconds", 0)
+            if not delay:
+                assert result.delayed_to is None
+            else:
+                assert abs((result.delayed_to - result.sent_at).total_seconds() - delay) < 1
+            if "expiration_in_seconds" not in policy:
+                assert result.expired_at is None
+            else:
+                # Counted after the delay.
+                assert abs((result.expired_at - result.sent_at).total_seconds() - 62) < 1
+        refused = client.send_queues_message(message_of(channel, 3, dead_letter_queue="a b"))
+        assert refused.is_error
+        assert refused.error.startswith("Error 120: invalid queue name value")
+
+
+def test_an_expired_message_is_never_delivered():
+    channel = unique("queue")
+    with queues() as client:
+        result = client.send_queues_message(message_of(channel, 1, expiration_in_seconds=1))
+        send(client, channel, 1)
+        until(lambda: time.time() > result.expired_at.timestamp() + 0.1, what="the expiry")
+        assert numbers(client.waiting(channel, 10, 1)) == [0]
+        assert numbers(client.pull(channel, 1, 1)) == [0]
+        assert_empty(client, channel)
+
+
+def test_a_poll_of_an_empty_queue_ends_with_its_time():
+    with queues() as client:
+        for wait in (0, 1):
+            began = time.monotonic()
+            # This SDK gives up half a second after the wait, with an error.
+            assert receive(client, unique("queue"), 5, wait=wait).messages == []
+            assert wait - 0.05 < time.monotonic() - began < wait + 0.5
+
+
+def test_a_long_poll_ends_when_a_message_comes():
+    channel = unique("queue")
+    with queues() as client, queues() as sender:
+        timer = threading.Timer(1, lambda: send(sender, channel, 1))
+        timer.start()
+        began = time.monotonic()
+        assert numbers(receive(client, channel, 1, wait=20)) == [0]
+        assert 0.9 < time.monotonic() - began < 10
+        timer.join()
+
+
+def test_a_message_of_many_megabytes_goes_both_ways():
+    channel, body = unique("queue"), bytes(range(256)) * 200_000
+    # It waits two seconds for an answer where nobody says more.
+    with queues(send_timeout=30) as client:
+        message = QueueMessage(channel=channel, metadata="large", body=body)
+        result = client.send_queues_message(message)
+        assert not result.is_error, result.error
+        response = receive(client, channel, 1, wait=30)
+        assert response.messages[0].body == body
+        response.ack_all()
+        assert_empty(client, channel)
+
+
+def test_the_asynchronous_calls():
+    """They run the others in threads."""
+    channel = unique("queue")
+
+    async def run():
+        async with queues() as client:
+            for number in range(6):
+                result = await client.send_queues_message_async(message_of(channel, number))
+                assert not result.is_error, result.error
+            assert numbers(await client.waiting_async(channel, 3, 1)) == [0, 1, 2]
+            response = await client.receive_queues_messages_async(channel, 3, 10)
+            assert numbers(response) == [0, 1, 2]
+            response.messages[0].ack()
+            response.messages[1].reject()
+            response.messages[2].ack()
+            assert numbers(await client.pull_async(channel, 4, 10)) == [3, 4, 5, 1]
+            assert (await client.waiting_async(channel, 1, 1)).messages == []
+
+    run_async(run())
 
 
 def test_settled_one_by_one():
