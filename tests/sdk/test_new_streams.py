@@ -147,6 +147,27 @@ def test_messages_of_a_killed_consumer_come_back_soon(stub):
     stream.cancel()
 
 
+def test_polls_of_a_killed_client_keep_nothing(stub):
+    """Two of them wait for more messages than there are, the third for its first."""
+    unary, downstream, transaction = (unique("queue") for _ in range(3))
+    for channel in (unary, downstream):
+        fill(stub, channel, 2)
+    command = [sys.executable, "killed_polls.py", unary, downstream, transaction]
+    client = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert client.stdout.readline() == "polling\n"
+    client.kill()
+    client.wait()
+    killed = time.monotonic()
+    assert not stub.SendQueueMessage(message(transaction, 7)).IsError
+    stream = Downstream(stub)
+    for channel, expected in ((unary, [0, 1]), (downstream, [0, 1]), (transaction, [7])):
+        got = stream.get(channel, len(expected), wait_ms=20_000)
+        assert [number_of(m.Body) for m in got.Messages] == expected
+        assert [m.Attributes.Sequence for m in got.Messages] == [n + 1 for n in range(len(expected))]
+    assert time.monotonic() - killed < 10
+    stream.cancel()
+
+
 def test_many_long_polls_starve_nobody(stub):
     calls = [
         stub.ReceiveQueueMessages.future(
