@@ -1,17 +1,14 @@
-//! Clusters of real servers: forming, growing, restarting, leaving, and every call on every node.
+//! Clusters of real servers: forming, growing, restarting, leaving.
 
-use flotilla_tests::admin;
 use flotilla_tests::cluster::fleet::seeds;
 use flotilla_tests::cluster::{Campaign, Fleet, Layout, WHOLE_WITHIN};
 use flotilla_tests::history::Moment;
 use flotilla_tests::load::Load;
-use flotilla_tests::python::{Sdk, run_pytest};
 use flotilla_tests::seed;
 use flotilla_tests::workdir::WorkDir;
 use flotilla_tests::workload::{Plan, Workload};
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What a restart of all nodes, one after another, may cost.
@@ -22,12 +19,6 @@ const MOVING_GAP_MAX: Duration = Duration::from_secs(4);
 const MOVED_WITHIN: Duration = Duration::from_secs(60);
 /// A change of members that shows is committed after this time.
 const COMMITTED_AFTER: Duration = Duration::from_secs(3);
-/// They wait much, and share two cores with three servers.
-const THEMES_AT_A_TIME: usize = 2;
-/// Messages where the tests of one server send a thousand: each waits for two disks here.
-const MANY: &str = "200";
-/// What `test_routing.py` sends to.
-const ROUTES: &str = r#"[{"Key":"audit","Routes":"events_store:audit.log;queues:audit.jobs"}]"#;
 const PROGRESS: usize = 50;
 const PROGRESS_LIMIT: Duration = Duration::from_secs(30);
 
@@ -104,75 +95,6 @@ fn three_nodes_form_one_cluster_and_come_back_with_their_data() {
     });
     assert_eq!(identity(campaign.fleet()), before);
     campaign.finish();
-}
-
-#[test]
-fn the_themes_of_the_sdks_work_on_every_node() {
-    // The longest first.
-    run_themes(&[
-        (Sdk::V4_1_5, "test_new_queues.py", 1),
-        (Sdk::V1_1_0, "test_old_queues.py", 1),
-        (Sdk::V4_1_5, "test_new_store.py", 3),
-        (Sdk::V1_1_0, "test_old_store.py", 2),
-        (Sdk::V4_1_5, "test_new_streams.py", 2),
-        (Sdk::V2_4_0, "test_old_events.py", 3),
-        (Sdk::V4_1_5, "test_new_events.py", 1),
-        (Sdk::V4_1_5, "test_new_errors.py", 2),
-        (Sdk::V3_6_0, "test_mid_basics.py", 3),
-    ]);
-}
-
-/// Who answers is a client of another node than who asks; a message that is handed on mostly goes to a shard
-/// that another node leads.
-#[test]
-fn requests_channels_and_transactions_of_the_sdks_work_on_every_node() {
-    run_themes(&[
-        (Sdk::V1_1_0, "test_old_transactions.py", 1),
-        (Sdk::V2_4_0, "test_old_transactions.py", 2),
-        (Sdk::V3_6_0, "test_mid_queues.py", 3),
-        (Sdk::V4_1_5, "test_new_requeue.py", 1),
-        (Sdk::V4_1_5, "test_cq.py", 1),
-        (Sdk::V1_1_0, "test_old_requests.py", 2),
-        (Sdk::V2_4_0, "test_old_requests.py", 3),
-        (Sdk::V3_6_0, "test_cq.py", 3),
-        (Sdk::V4_1_5, "test_new_cq.py", 2),
-        (Sdk::V4_1_5, "test_channels.py", 3),
-        (Sdk::V3_6_0, "test_channels.py", 1),
-        (Sdk::V2_4_0, "test_routing.py", 2),
-        (Sdk::V4_1_5, "test_routing.py", 3),
-        (Sdk::V4_1_5, "test_rest.py", 2),
-    ]);
-}
-
-/// Runs files of the SDKs' tests, each against one node of the same cluster.
-fn run_themes(themes: &[(Sdk, &str, u32)]) {
-    let work = WorkDir::new("themes");
-    let layout = Layout::of(3).set("FLOTILLA_KUBEMQ_ROUTES", ROUTES);
-    let fleet = Fleet::form(&work, &layout);
-    let next = Mutex::new(themes.iter().copied());
-    let take = || next.lock().unwrap_or_else(PoisonError::into_inner).next();
-    std::thread::scope(|scope| {
-        for _ in 0..THEMES_AT_A_TIME {
-            scope.spawn(|| {
-                while let Some((sdk, file, node)) = take() {
-                    let address = |node| fleet.node(node).kubemq().to_string();
-                    // Of another node, for those who answer.
-                    let other = node % 3 + 1;
-                    let peer = address(other);
-                    let rest = |node| fleet.node(node).kubemq_rest().to_string();
-                    let (rest, rest_peer) = (rest(node), rest(other));
-                    let environment = [
-                        ("FLOTILLA_TEST_COUNT", MANY),
-                        ("FLOTILLA_PEER_ADDRESS", peer.as_str()),
-                        ("FLOTILLA_REST_ADDRESS", rest.as_str()),
-                        ("FLOTILLA_REST_PEER_ADDRESS", rest_peer.as_str()),
-                    ];
-                    run_pytest(sdk, file, &address(node), &environment);
-                }
-            });
-        }
-    });
-    fleet.terminate();
 }
 
 /// Kills a node, and starts it again when all topics have taken a write without it.
@@ -341,19 +263,12 @@ fn a_drained_node_is_emptied_and_filled_again_and_may_leave() {
     let mut campaign = under_load("draining", &work, &Layout::of(4));
     let (_, ids) = identity(campaign.fleet());
     let leaver = ids[3];
-    let ask = |fleet: &Fleet, what: &str| {
-        let path = format!("/api/v1/nodes/{leaver}/{what}");
-        let address = fleet.node(1).admin();
-        let answer = admin::request(address, "POST", &path, WHOLE_WITHIN);
-        let (code, body) = answer.expect("an answer");
-        assert_eq!(code, 204, "{what}: {body}");
-    };
     let began = campaign.workload().recorder().now();
-    ask(campaign.fleet(), "drain");
+    campaign.fleet().ask_to("drain", 4);
     wait_for_replicas(campaign.fleet(), &ids[..3]);
     let emptied = "moved to another node is emptied";
     campaign.fleet().wait_until_said(4, emptied, MOVED_WITHIN);
-    ask(campaign.fleet(), "undrain");
+    campaign.fleet().ask_to("undrain", 4);
     let returned = "node 4 votes again, and all is where it should be";
     campaign
         .fleet()
@@ -367,9 +282,9 @@ fn a_drained_node_is_emptied_and_filled_again_and_may_leave() {
         });
     // What it holds is needed now.
     live_without(&mut campaign, 1);
-    ask(campaign.fleet(), "drain");
+    campaign.fleet().ask_to("drain", 4);
     wait_for_replicas(campaign.fleet(), &ids[..3]);
-    ask(campaign.fleet(), "leave");
+    campaign.fleet().ask_to("leave", 4);
     campaign.disturb("end of the node that left", &[4], |campaign| {
         campaign.node(4).kill();
     });

@@ -189,6 +189,31 @@ impl Fleet {
         self.nodes.iter().for_each(Node::expect_running);
     }
 
+    /// Has the first node drain, undrain or let go of a node.
+    pub fn ask_to(&self, what: &str, number: u32) {
+        let status = self.status(number).expect("a running node answers");
+        let path = format!("/api/v1/nodes/{}/{what}", status.node);
+        let answer = admin::request(self.node(1).admin(), "POST", &path, WHOLE_WITHIN);
+        let (code, body) = answer.expect("an answer");
+        assert_eq!(code, 204, "{what}: {body}");
+    }
+
+    /// Whether all running nodes agree that this one keeps no shard, and so leads none.
+    pub fn keeps_nothing(&self, number: u32) -> bool {
+        let Some(id) = self.status(number).map(|status| status.node) else {
+            return false;
+        };
+        self.running().into_iter().all(|asked| {
+            let status = self.status(asked);
+            status.is_some_and(|status| {
+                status.shards.iter().all(|shard| {
+                    let mut named = shard.replicas.iter().chain(&shard.voters);
+                    named.all(|node| *node != id) && shard.leader != Some(id)
+                })
+            })
+        })
+    }
+
     /// The number of the node that leads a shard, as the given node sees it.
     pub fn leader(&self, shard: u64, seen_by: u32) -> Option<u32> {
         let status = self.status(seen_by)?;

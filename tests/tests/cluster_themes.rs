@@ -1,0 +1,100 @@
+//! The real SDKs at a cluster: every theme of their tests through one of its nodes.
+
+use flotilla_tests::cluster::{Fleet, Layout};
+use flotilla_tests::python::{Sdk, run_pytest};
+use flotilla_tests::workdir::WorkDir;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// They wait much, and share two cores with four servers.
+const THEMES_AT_A_TIME: usize = 2;
+/// Messages where the tests of one server send a thousand: each waits for two disks here.
+const MANY: &str = "200";
+/// What `test_routing.py` sends to.
+const ROUTES: &str = r#"[{"Key":"audit","Routes":"events_store:audit.log;queues:audit.jobs"}]"#;
+const NODES: u32 = 4;
+/// It keeps no shard: whatever is asked of it, it has another node do. The others lead some shards and follow
+/// in others.
+const BYSTANDER: u32 = 4;
+/// Moving the replicas of a cluster that has nothing yet.
+const EMPTIED_WITHIN: Duration = Duration::from_secs(60);
+
+#[test]
+fn the_themes_of_the_sdks_work_on_every_node() {
+    // The longest first.
+    run_themes(&[
+        (Sdk::V4_1_5, "test_new_queues.py", BYSTANDER),
+        (Sdk::V1_1_0, "test_old_queues.py", 1),
+        (Sdk::V2_4_0, "test_old_queues.py", BYSTANDER),
+        (Sdk::V4_1_5, "test_new_store.py", 3),
+        (Sdk::V1_1_0, "test_old_store.py", BYSTANDER),
+        (Sdk::V2_4_0, "test_old_store.py", 2),
+        (Sdk::V4_1_5, "test_new_streams.py", 2),
+        (Sdk::V4_1_5, "test_new_async.py", 1),
+        (Sdk::V3_6_0, "test_mid_basics.py", 3),
+        (Sdk::V2_4_0, "test_old_events.py", 3),
+        (Sdk::V4_1_5, "test_new_events.py", BYSTANDER),
+        (Sdk::V1_1_0, "test_old_events.py", 2),
+        (Sdk::V4_1_5, "test_new_errors.py", BYSTANDER),
+    ]);
+}
+
+/// Who answers is a client of another node than who asks; a message that is handed on mostly goes to a shard
+/// that another node leads.
+#[test]
+fn requests_channels_and_transactions_of_the_sdks_work_on_every_node() {
+    run_themes(&[
+        (Sdk::V1_1_0, "test_old_transactions.py", 1),
+        (Sdk::V2_4_0, "test_old_transactions.py", BYSTANDER),
+        (Sdk::V3_6_0, "test_mid_queues.py", BYSTANDER),
+        (Sdk::V4_1_5, "test_new_requeue.py", 1),
+        (Sdk::V4_1_5, "test_cq.py", 1),
+        (Sdk::V1_1_0, "test_old_requests.py", 2),
+        (Sdk::V2_4_0, "test_old_requests.py", 3),
+        (Sdk::V3_6_0, "test_cq.py", BYSTANDER),
+        (Sdk::V4_1_5, "test_new_cq.py", 2),
+        (Sdk::V4_1_5, "test_channels.py", 3),
+        (Sdk::V3_6_0, "test_channels.py", BYSTANDER),
+        (Sdk::V1_1_0, "test_routing.py", 1),
+        (Sdk::V2_4_0, "test_routing.py", 2),
+        (Sdk::V3_6_0, "test_routing.py", BYSTANDER),
+        (Sdk::V4_1_5, "test_routing.py", 3),
+        (Sdk::V4_1_5, "test_rest.py", 2),
+    ]);
+}
+
+/// Runs files of the SDKs' tests, each against one node of the same cluster.
+fn run_themes(themes: &[(Sdk, &str, u32)]) {
+    let work = WorkDir::new("themes");
+    let layout = Layout::of(NODES).set("FLOTILLA_KUBEMQ_ROUTES", ROUTES);
+    let fleet = Fleet::form(&work, &layout);
+    fleet.ask_to("drain", BYSTANDER);
+    fleet.wait_until("one node keeps nothing", EMPTIED_WITHIN, |fleet| {
+        fleet.keeps_nothing(BYSTANDER) && fleet.is_whole()
+    });
+    let next = Mutex::new(themes.iter().copied());
+    let take = || next.lock().unwrap_or_else(PoisonError::into_inner).next();
+    std::thread::scope(|scope| {
+        for _ in 0..THEMES_AT_A_TIME {
+            scope.spawn(|| {
+                while let Some((sdk, file, node)) = take() {
+                    let address = |node| fleet.node(node).kubemq().to_string();
+                    // Of another node, for those who answer.
+                    let other = node % NODES + 1;
+                    let peer = address(other);
+                    let rest = |node| fleet.node(node).kubemq_rest().to_string();
+                    let (rest, rest_peer) = (rest(node), rest(other));
+                    let environment = [
+                        ("FLOTILLA_TEST_COUNT", MANY),
+                        ("FLOTILLA_PEER_ADDRESS", peer.as_str()),
+                        ("FLOTILLA_REST_ADDRESS", rest.as_str()),
+                        ("FLOTILLA_REST_PEER_ADDRESS", rest_peer.as_str()),
+                    ];
+                    run_pytest(sdk, file, &address(node), &environment);
+                }
+            });
+        }
+    });
+    assert!(fleet.keeps_nothing(BYSTANDER), "{}", fleet.describe());
+    fleet.terminate();
+}
