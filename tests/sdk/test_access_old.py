@@ -150,5 +150,7 @@ def test_without_a_good_token_nobody_comes_in():
         with pytest.raises(grpc.RpcError) as caught:
             sender(wrong).send_event(event_of("writer", "open.events", True))
         assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
-        assert caught.value.details().startswith("Error 421: ")
+        assert caught.value.details().startswith(
+            "Error 421: authentication verification failed, "
+        )
         assert sender(wrong).ping(), "a ping needs none"

@@ -29,24 +29,28 @@ const SCHEME: &[u8] = b"Bearer ";
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     #[error(
-        "Error 421: authentication failed, the call has no token in its authorization metadata"
+        "Error 421: authentication verification failed, the call has no token in its authorization metadata"
     )]
     Missing,
     #[error(
-        "Error 421: authentication failed, the token has {bytes} bytes, at most {TOKEN_BYTES_MAX} are allowed"
+        "Error 421: authentication verification failed, the token has {bytes} bytes, at most {TOKEN_BYTES_MAX} are allowed"
     )]
     TooLong { bytes: usize },
-    #[error("Error 421: authentication failed, the token has expired")]
+    #[error("Error 421: authentication verification failed, the token has expired")]
     Expired,
-    #[error("Error 421: authentication failed, the token is not valid yet")]
+    #[error("Error 421: authentication verification failed, the token is not valid yet")]
     TooEarly,
-    #[error("Error 421: authentication failed, the signature of the token is wrong")]
+    #[error("Error 421: authentication verification failed, the signature of the token is wrong")]
     Signature,
-    #[error("Error 421: authentication failed, the token must be signed with {allowed}")]
+    #[error(
+        "Error 421: authentication verification failed, the token must be signed with {allowed}"
+    )]
     Algorithm { allowed: Algorithm },
-    #[error("Error 421: authentication failed, the token must name its client as {claim}")]
+    #[error(
+        "Error 421: authentication verification failed, the token must name its client as {claim}"
+    )]
     Client { claim: String },
-    #[error("Error 421: authentication failed, the token cannot be read: {reason}")]
+    #[error("Error 421: authentication verification failed, the token cannot be read: {reason}")]
     Malformed { reason: String },
 }
 
