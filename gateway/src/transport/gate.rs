@@ -13,14 +13,16 @@
 //! each frame on its own: it goes out only after all bytes before it had room.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use flotilla_broker::{AccessRefusal, Broker};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::timeout;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
@@ -28,6 +30,12 @@ use tonic::server::NamedService;
 
 use super::lifecycle::{Lifecycle, NotServing};
 use crate::access::Access;
+
+/// Longest message of the call that everybody may make: nobody's memory is for those who are not asked who they
+/// are.
+const OPEN_CALL_BYTES_MAX: usize = 1_024;
+/// It must be there within this time.
+const OPEN_CALL_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Marks an answer whose writing matters, for the extensions of a response.
 #[derive(Clone)]
@@ -66,7 +74,7 @@ pub struct Entry {
 impl Entry {
     /// Finds out who calls, and leaves it with the request.
     pub fn identify<B>(&self, request: &mut http::Request<B>) -> Result<(), Status> {
-        if self.access.is_open() || self.open_call == Some(request.uri().path()) {
+        if self.access.is_open() || self.is_open_call(request) {
             return Ok(());
         }
         let authorization = request.headers().get(http::header::AUTHORIZATION);
@@ -79,6 +87,43 @@ impl Entry {
             })?;
         request.extensions_mut().insert(caller);
         Ok(())
+    }
+
+    fn is_open_call<B>(&self, request: &http::Request<B>) -> bool {
+        self.open_call == Some(request.uri().path())
+    }
+}
+
+/// The message of a call that everybody may make, before anything else looks at it: whoever reads messages
+/// makes room for what their heads announce.
+async fn open_call_message(mut body: Body) -> Result<Body, Status> {
+    let mut message = BytesMut::new();
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        let Ok(data) = frame?.into_data() else {
+            continue;
+        };
+        if message.len() + data.len() > OPEN_CALL_BYTES_MAX {
+            return Err(Status::resource_exhausted(format!(
+                "the message of this call may have at most {OPEN_CALL_BYTES_MAX} bytes"
+            )));
+        }
+        message.extend_from_slice(&data);
+    }
+    Ok(Body::new(OpenCallMessage(Some(message.freeze()))))
+}
+
+/// A body of one frame.
+struct OpenCallMessage(Option<Bytes>);
+
+impl HttpBody for OpenCallMessage {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.take().map(|message| Ok(Frame::data(message))))
     }
 }
 
@@ -106,9 +151,12 @@ impl<S: NamedService> NamedService for Gate<S> {
     const NAME: &'static str = S::NAME;
 }
 
-impl<S, B> Service<http::Request<B>> for Gate<S>
+impl<S> Service<http::Request<Body>> for Gate<S>
 where
-    S: Service<http::Request<B>, Response = http::Response<Body>, Error = Infallible>,
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
     S::Future: Send + 'static,
 {
     type Response = http::Response<Body>;
@@ -119,7 +167,7 @@ where
         self.service.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         let admitted = match self.entry.lifecycle.admit() {
             Ok(()) => self.entry.identify(&mut request),
             Err(not_serving) => Err((self.refusal)(not_serving)),
@@ -127,6 +175,24 @@ where
         if let Err(refused) = admitted {
             let response = refused.into_http();
             return Box::pin(async move { Ok(response) });
+        }
+        if self.entry.is_open_call(&request) {
+            // Always ready: what is generated from the protocol's file waits for nothing.
+            let mut service = self.service.clone();
+            return Box::pin(async move {
+                let (head, body) = request.into_parts();
+                let reading = timeout(OPEN_CALL_WAIT_MAX, open_call_message(body)).await;
+                let message = reading.unwrap_or_else(|_| {
+                    Err(Status::deadline_exceeded(format!(
+                        "the message of this call did not come within {}s",
+                        OPEN_CALL_WAIT_MAX.as_secs()
+                    )))
+                });
+                match message {
+                    Ok(message) => service.call(http::Request::from_parts(head, message)).await,
+                    Err(refused) => Ok(refused.into_http()),
+                }
+            });
         }
         let answer = self.service.call(request);
         Box::pin(async move {

@@ -3,11 +3,14 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use flotilla_gateway::kubemq::protocol::{
-    AckAllQueueMessagesRequest, Empty, Event, QueueMessagesBatchRequest, QueuesDownstreamRequest,
-    QueuesInfoRequest, QueuesUpstreamRequest, ReceiveQueueMessagesRequest, Request, Response,
-    StreamQueueMessagesRequest, Subscribe,
+    AckAllQueueMessagesRequest, Empty, Event, PingResult, QueueMessagesBatchRequest,
+    QueuesDownstreamRequest, QueuesInfoRequest, QueuesUpstreamRequest, ReceiveQueueMessagesRequest,
+    Request, Response, StreamQueueMessagesRequest, Subscribe,
 };
 use serde_json::json;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 
 use crate::shared::tokens::{authentication, security, token, with_token};
@@ -90,6 +93,42 @@ async fn every_call_but_a_ping_needs_a_token() {
     assert!(metrics.lines().any(|line| line == refused), "{metrics}");
 }
 
+/// Whoever shows no token may ping, and no more: the message of a ping is read by nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ping_with_a_long_message_is_refused_before_it_is_there() {
+    let gateway = gateway().await;
+    let endpoint = Endpoint::from_shared(format!("http://{}", gateway.address)).unwrap();
+    let mut grpc = Grpc::new(endpoint.connect().await.unwrap());
+    for (bytes, is_taken) in [(900, true), (1_100, false)] {
+        grpc.ready().await.unwrap();
+        // The stream goes on: what came so far must be enough to say no.
+        let (side, stream) = requests::<Event>();
+        let event = Event {
+            metadata: "m".repeat(bytes),
+            ..Event::default()
+        };
+        side.send(event).await.unwrap();
+        let side = (!is_taken).then_some(side);
+        let answer = grpc.client_streaming::<_, Event, PingResult, _>(
+            tonic::Request::new(stream),
+            PathAndQuery::from_static("/kubemq.kubemq/Ping"),
+            tonic_prost::ProstCodec::default(),
+        );
+        match soon(answer).await {
+            Ok(_) => assert!(is_taken),
+            Err(status) => {
+                assert!(!is_taken, "{status}");
+                assert_eq!(status.code(), Code::ResourceExhausted);
+                assert_eq!(
+                    status.message(),
+                    "the message of this call may have at most 1024 bytes"
+                );
+            }
+        }
+        drop(side);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_good_token_is_let_in_with_and_without_the_word_before_it() {
     let gateway = gateway().await;
@@ -112,10 +151,7 @@ async fn a_token_that_is_wrong_or_over_is_refused_with_the_reason() {
     let good = token(&json!({}));
     let (unsigned, _) = good.rsplit_once('.').unwrap();
     for (header, text) in [
-        (
-            token(&json!({"exp": in_seconds(-10)})),
-            EXPIRED,
-        ),
+        (token(&json!({"exp": in_seconds(-10)})), EXPIRED),
         (
             token(&json!({"nbf": in_seconds(60)})),
             "Error 421: authentication verification failed, the token is not valid yet",
