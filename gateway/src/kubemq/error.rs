@@ -131,8 +131,8 @@ pub enum RequestError {
     #[error("the {what} has {bytes} bytes, at most {ID_BYTES_MAX} are allowed")]
     IdLength { what: &'static str, bytes: usize },
 
-    #[error("{asked} queues are asked for, at most {allowed} are allowed: name fewer of them")]
-    QueuesAsked { asked: usize, allowed: usize },
+    #[error("more than {allowed} queues are asked for: name fewer of them")]
+    QueuesAsked { allowed: usize },
     #[error("the figures of these queues take more than {allowed} bytes: name fewer of them")]
     QueuesBytes { allowed: usize },
     #[error("{what} has {bytes} bytes, at most {allowed} are allowed")]

@@ -17,6 +17,9 @@ use crate::access::Action;
 
 /// Queues of one answer at most: each is a question to the node that leads it.
 const QUEUES_MAX: usize = 10_000;
+const TOO_MANY: RequestError = RequestError::QueuesAsked {
+    allowed: QUEUES_MAX,
+};
 /// Questions at a time.
 const QUESTIONS_MAX: usize = 32;
 /// Names that are listed at a time.
@@ -50,10 +53,7 @@ async fn queues(
             .collect::<Result<_, _>>()?
     };
     if names.len() > QUEUES_MAX {
-        return Err(RequestError::QueuesAsked {
-            asked: names.len(),
-            allowed: QUEUES_MAX,
-        });
+        return Err(TOO_MANY);
     }
     let allowed = context.config.response_bytes_max;
     let mut found = futures::stream::iter(names)
@@ -71,14 +71,18 @@ async fn queues(
     Ok(queues)
 }
 
-/// The names between the semicolons.
+/// The names between the semicolons. Names that are given again count as well: each takes work.
 fn named(names: &str) -> Result<BTreeSet<Name>, RequestError> {
-    names
-        .split(';')
-        .map(str::trim)
-        .filter(|name| !name.is_empty())
-        .map(validate::queue_name)
-        .collect()
+    let given = || {
+        names
+            .split(';')
+            .map(str::trim)
+            .filter(|name| !name.is_empty())
+    };
+    if given().nth(QUEUES_MAX).is_some() {
+        return Err(TOO_MANY);
+    }
+    given().map(validate::queue_name).collect()
 }
 
 async fn every_name(context: &Context) -> Result<BTreeSet<Name>, RequestError> {
@@ -150,6 +154,18 @@ mod tests {
         let texts: Vec<&str> = names.iter().map(Name::text).collect();
         assert_eq!(texts, ["a", "b"]);
         assert_eq!(named("a;b c"), Err(RequestError::QueueName));
+    }
+
+    #[test]
+    fn more_names_than_are_answered_are_refused_before_any_is_looked_at() {
+        let names = |count: usize| "a;".repeat(count);
+        assert_eq!(named(&names(QUEUES_MAX)).unwrap().len(), 1);
+        let unlooked_at = format!("not a name;{}", names(QUEUES_MAX));
+        let refused = named(&unlooked_at).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "more than 10000 queues are asked for: name fewer of them"
+        );
     }
 
     #[test]
