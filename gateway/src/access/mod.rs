@@ -10,6 +10,7 @@
 
 mod algorithm;
 mod decisions;
+mod rsa_key;
 mod rules;
 mod signatures;
 mod tokens;

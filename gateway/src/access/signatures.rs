@@ -13,6 +13,8 @@ use rustls_pki_types::{SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer};
 use webpki::RawPublicKeyEntity;
 use webpki::ring as public;
 
+use super::rsa_key;
+
 /// To be installed before tokens are verified.
 pub static PROVIDER: CryptoProvider = CryptoProvider {
     signer_factory: |_, _| Err(new_error(ErrorKind::UnsupportedAlgorithm)),
@@ -33,9 +35,19 @@ pub fn public_key(algorithm: Algorithm, pem: &[u8]) -> std::result::Result<Vec<u
     };
     match signature {
         // The key is one that can say so.
-        Ok(()) | Err(webpki::Error::InvalidSignatureForPublicKey) => Ok(key.as_ref().to_vec()),
-        Err(error) => Err(format!("the public key is of another kind: {error}")),
+        Ok(()) | Err(webpki::Error::InvalidSignatureForPublicKey) => {}
+        Err(error) => return Err(format!("the public key is of another kind: {error}")),
     }
+    if let Scheme::Rsa(_) = scheme {
+        let (least, most) = (rsa_key::BITS_MIN, rsa_key::BITS_MAX);
+        let bits = rsa_key::bits(&key).unwrap_or(0);
+        if !(least..=most).contains(&bits) {
+            return Err(format!(
+                "the RSA key has {bits} bits, {least} to {most} are allowed"
+            ));
+        }
+    }
+    Ok(key.as_ref().to_vec())
 }
 
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {

@@ -23,7 +23,17 @@ BQIDAQAB
 -----END PUBLIC KEY-----
 ";
 
-/// What that key has signed: `{"sub":"reader"}`, without an end.
+/// One that is too short: 1,024 bits.
+const SHORT_RSA_KEY: &str = "\
+-----BEGIN PUBLIC KEY-----
+MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDQmlGH7l+gWQg5ufTCgP0PL4pl
+S63SlC/fvpYLx18HB15E9dsPaOxZs9jf+vUGP/qL4u8imEygX4kSzbMUrW7jw4VZ
+vSgLuYovuLDA/MJbX/WS+CKndWVGfQehl4lYmk6e1k8WP86f+TzSNq/qOXhaqfer
+WMm0kqtymQ4Ai77pWQIDAQAB
+-----END PUBLIC KEY-----
+";
+
+/// What the longer key has signed: `{"sub":"reader"}`, without an end.
 const RSA_TOKENS: [(Algorithm, &str); 3] = [
     (
         Algorithm::Rs256,
@@ -311,6 +321,11 @@ fn a_key_that_does_not_go_with_its_algorithm_is_refused_at_the_start() {
         (Algorithm::Hs256, "", "the secret is empty"),
         (Algorithm::Rs256, "not PEM", "no PUBLIC KEY section"),
         (Algorithm::Es256, RSA_KEY, "of another kind"),
+        (
+            Algorithm::Rs384,
+            SHORT_RSA_KEY,
+            "the RSA key has 1024 bits, 2048 to 8192 are allowed",
+        ),
         (Algorithm::Rs512, &curve.public_key_pem(), "of another kind"),
         (Algorithm::Es384, &curve.public_key_pem(), "of another kind"),
     ] {
