@@ -25,6 +25,9 @@ const LISTENER: &str = "kubemq";
 /// 16 KiB that hold where nothing is said, a batch of records would be many.
 const HTTP2_FRAME_BYTES_MAX: u32 = 256 * 1024;
 
+/// What every HTTP/2 connection begins with, whole: there is no time for it in HTTP/2 itself.
+const HTTP2_PREFACE_BYTES: usize = 24;
+
 /// Where clients connect; `None`: nowhere.
 #[derive(Debug, Default)]
 pub struct Listeners {
@@ -126,6 +129,7 @@ async fn serve_grpc(
         protocol: LISTENER,
         connections_max: config.connections_max,
         handshake_wait_max: config.handshake_wait_max,
+        opening_bytes: HTTP2_PREFACE_BYTES,
         tls: security.acceptor(b"h2"),
     };
     let access = security.access;

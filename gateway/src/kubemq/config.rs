@@ -38,7 +38,7 @@ pub struct KubemqConfig {
     pub downstream_bytes_max: usize,
     /// Connections at most; further ones are closed as they come.
     pub connections_max: usize,
-    /// A connection that has not sent a byte after this long is closed.
+    /// A connection that has not begun to speak after this long is closed.
     pub handshake_wait_max: Duration,
     /// Calls and streams of one connection at most; clients hold further ones back.
     pub streams_per_connection_max: u32,

@@ -31,9 +31,11 @@ pub struct Admission {
     pub protocol: &'static str,
     /// Connections at most; further ones are closed as they come.
     pub connections_max: usize,
-    /// A connection that has not sent a byte after this long is closed; under TLS: a byte of its own, after the
-    /// handshake.
+    /// A connection that has not sent its opening after this long is closed; under TLS: after the handshake, which
+    /// is a part of that time.
     pub handshake_wait_max: Duration,
+    /// Bytes of that opening: after them the protocol itself looks after clients that say nothing.
+    pub opening_bytes: usize,
     /// `None`: connections are not encrypted.
     pub tls: Option<TlsAcceptor>,
 }
@@ -48,6 +50,7 @@ pub fn accept(
         protocol,
         connections_max,
         handshake_wait_max,
+        opening_bytes,
         tls,
     } = admission;
     let places = Arc::new(Semaphore::new(connections_max));
@@ -78,7 +81,8 @@ pub fn accept(
                 let connection = Connection {
                     info: socket.connect_info(),
                     socket: Socket::new(socket, tls.as_ref()),
-                    first_byte_deadline: Some(Box::pin(tokio::time::sleep(handshake_wait_max))),
+                    opening_deadline: Some(Box::pin(tokio::time::sleep(handshake_wait_max))),
+                    opening_bytes_left: opening_bytes,
                     broker,
                     protocol,
                     _place: place,
@@ -93,8 +97,9 @@ pub fn accept(
 pub struct Connection {
     socket: Socket,
     info: TcpConnectInfo,
-    /// Until the first byte was read: a connection that says nothing must not keep its place.
-    first_byte_deadline: Option<Pin<Box<Sleep>>>,
+    /// Until the opening was read: a connection that says nothing must not keep its place.
+    opening_deadline: Option<Pin<Box<Sleep>>>,
+    opening_bytes_left: usize,
     broker: Broker,
     protocol: &'static str,
     _place: OwnedSemaphorePermit,
@@ -108,7 +113,7 @@ impl Connection {
         polled: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if polled.is_pending()
-            && let Some(deadline) = &mut self.first_byte_deadline
+            && let Some(deadline) = &mut self.opening_deadline
             && deadline.as_mut().poll(context).is_ready()
         {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -137,9 +142,14 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let filled = buffer.filled().len();
         let read = Pin::new(&mut self.socket).poll_read(context, buffer);
-        if read.is_ready() {
-            self.first_byte_deadline = None;
+        if self.opening_deadline.is_some() {
+            let bytes = buffer.filled().len() - filled;
+            self.opening_bytes_left = self.opening_bytes_left.saturating_sub(bytes);
+            if self.opening_bytes_left == 0 {
+                self.opening_deadline = None;
+            }
         }
         self.in_time(context, read)
     }

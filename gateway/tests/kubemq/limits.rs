@@ -60,6 +60,33 @@ async fn connections_beyond_the_limit_and_silent_ones_are_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_does_not_end_its_opening_is_closed_and_one_that_did_is_kept() {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let gateway = Gateway::with(KubemqConfig {
+        handshake_wait_max: Duration::from_millis(300),
+        ..KubemqConfig::default()
+    })
+    .await;
+    for begun in [&PREFACE[..1], &PREFACE[..23]] {
+        let mut connection = TcpStream::connect(gateway.address).await.unwrap();
+        connection.write_all(begun).await.unwrap();
+        let mut rest = Vec::new();
+        // An error is an end as well: the connection was reset.
+        let _ = soon(connection.read_to_end(&mut rest)).await;
+    }
+    let mut connection = TcpStream::connect(gateway.address).await.unwrap();
+    connection
+        .write_all(&[PREFACE, SETTINGS].concat())
+        .await
+        .unwrap();
+    let mut rest = Vec::new();
+    let reading = connection.read_to_end(&mut rest);
+    let kept = tokio::time::timeout(Duration::from_millis(900), reading).await;
+    assert!(kept.is_err(), "it was closed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_would_unfold_in_memory_is_refused_and_harms_nothing_else() {
     let gateway = Gateway::start().await;
     let mut client = gateway.client().await;

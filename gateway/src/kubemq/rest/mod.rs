@@ -57,6 +57,8 @@ pub async fn serve(listener: TcpListener, context: Arc<Context>, security: Secur
         protocol: LISTENER,
         connections_max: config.rest.connections_max,
         handshake_wait_max: config.handshake_wait_max,
+        // From the first one on there is a time for the head of a request.
+        opening_bytes: 1,
         tls: security.acceptor(b"http/1.1"),
     };
     let connections = connection::accept(listener, context.broker.clone(), admission);
