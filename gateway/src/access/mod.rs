@@ -19,7 +19,7 @@ mod watch;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use flotilla_model::name::{DEFAULT_NAMESPACE, Kind, Name};
+use flotilla_model::name::{DEFAULT_NAMESPACE, Kind, NAME_BYTES_MAX, NAMESPACE_BYTES_MAX, Name};
 
 pub use self::algorithm::Algorithm;
 pub use self::rules::{Action, Pattern, Rules, RulesError};
@@ -29,6 +29,11 @@ pub use self::watch::{Reading, RulesSource};
 use self::decisions::Decisions;
 use self::tokens::{Claims, Tokens};
 use crate::error::GatewayError;
+
+/// Longest id of a client: that of tokens, and that of the protocols.
+const CLIENT_BYTES_MAX: usize = 1_024;
+/// Longest channel that there is, with its namespace.
+const CHANNEL_BYTES_MAX: usize = NAMESPACE_BYTES_MAX + 1 + NAME_BYTES_MAX;
 
 /// What is asked of those who call.
 #[derive(Clone, Debug, Default)]
@@ -155,7 +160,8 @@ impl Caller {
         self.may_channel(client, action, Pattern::of(kind), &channel)
     }
 
-    /// The same of a channel, or a pattern of channels, by its text.
+    /// The same of a channel, or a pattern of channels, by its text. What is longer than there is any is nobody's,
+    /// and not looked through.
     pub fn may_channel(
         &self,
         client: &str,
@@ -166,7 +172,11 @@ impl Caller {
         let Some(decisions) = self.decisions() else {
             return true;
         };
-        decisions.allow(self.client(client), pattern, channel, action)
+        let client = self.client(client);
+        if client.len() > CLIENT_BYTES_MAX || channel.len() > CHANNEL_BYTES_MAX {
+            return false;
+        }
+        decisions.allow(client, pattern, channel, action)
     }
 
     /// Whether no rules are in force.
@@ -184,5 +194,27 @@ impl Caller {
             (None, Some(subject)) if named.is_empty() => subject,
             _ => named,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_longer_than_any_client_or_channel_is_nobodys_whatever_rules_say() {
+        let all = r#"[{"ClientID":".*","Channel":".*","Queues":true,"Read":true}]"#;
+        let access = Access::new(AccessConfig {
+            authentication: None,
+            authorization: Some(RulesSource::Inline(all.to_owned())),
+        });
+        let caller = access.unwrap().authenticate(None).unwrap();
+        let may = |client: usize, channel: usize| {
+            let (client, channel) = ("c".repeat(client), "q".repeat(channel));
+            caller.may_channel(&client, Action::Read, Pattern::Queues, &channel)
+        };
+        assert!(may(CLIENT_BYTES_MAX, CHANNEL_BYTES_MAX));
+        assert!(!may(CLIENT_BYTES_MAX + 1, 1));
+        assert!(!may(1, CHANNEL_BYTES_MAX + 1));
     }
 }

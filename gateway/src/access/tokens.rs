@@ -13,13 +13,11 @@ use parking_lot::RwLock;
 use serde_json::{Map, Value};
 
 use super::signatures;
-use super::{Algorithm, AuthenticationConfig};
+use super::{Algorithm, AuthenticationConfig, CLIENT_BYTES_MAX};
 use crate::error::GatewayError;
 
 /// Longest token: what a server of this protocol accepts as header fields, about.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
-/// Longest client or subject that a token may name.
-const CLIENT_BYTES_MAX: usize = 1_024;
 /// Tokens that are remembered.
 const REMEMBERED_MAX: usize = 4_096;
 /// The word that may stand before a token.

@@ -12,7 +12,8 @@ use super::protocol::{
     ReceiveQueueMessagesRequest, StreamQueueMessagesRequest, Subscribe,
 };
 
-/// Longest id of a request: it is kept until the answer is with the client, and echoed.
+/// Longest id of a request, or of a client: it is kept until the answer is with the client, and echoed; rules are
+/// asked about it.
 pub const ID_BYTES_MAX: usize = 1_024;
 
 /// What a valid `Subscribe` asks for.
@@ -65,6 +66,7 @@ pub fn subscription(request: &Subscribe) -> Result<Subscription, RequestError> {
             start(request)?,
         ))
     } else if request.events_store_type_data == EventsStoreType::Undefined as i32 {
+        pattern(Kind::Signal, &request.channel)?;
         Ok(Subscription::Events)
     } else {
         Err(RequestError::StartOfPlainEvents)
@@ -179,7 +181,7 @@ pub fn client_id(client_id: &str) -> Result<(), RequestError> {
     if client_id.is_empty() {
         return Err(RequestError::ClientId);
     }
-    Ok(())
+    id("client id", client_id)
 }
 
 /// A channel, or a pattern of channels.
@@ -193,6 +195,12 @@ pub fn channel(channel: &str) -> Result<(), RequestError> {
     if channel.contains(char::is_whitespace) {
         return Err(RequestError::ChannelSpace);
     }
+    Ok(())
+}
+
+/// A pattern of channels of this kind: its text obeys the rules of a name.
+pub fn pattern(kind: Kind, text: &str) -> Result<(), RequestError> {
+    Name::new(DEFAULT_NAMESPACE, kind, text)?;
     Ok(())
 }
 

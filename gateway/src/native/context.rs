@@ -116,6 +116,8 @@ impl Context {
         namespace: &str,
         pattern: &str,
     ) -> Result<Sight, RequestError> {
+        // Before the rules are asked: they look through all of it.
+        Name::new(namespace, kind, pattern)?;
         if !self
             .caller
             .may_in(NO_CLIENT, Action::Read, kind, namespace, pattern)

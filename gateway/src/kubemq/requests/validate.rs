@@ -7,7 +7,7 @@ use crate::kubemq::error::RequestError;
 use crate::kubemq::protocol::request::RequestType;
 use crate::kubemq::protocol::subscribe::SubscribeType;
 use crate::kubemq::protocol::{Request, Response, Subscribe};
-use crate::kubemq::validate::{channel, client_id, no_wildcards};
+use crate::kubemq::validate::{channel, client_id, no_wildcards, pattern};
 
 /// Bytes of the fields that are carried beside a message; the rest of what the broker carries is for the
 /// numbers among them.
@@ -49,6 +49,7 @@ pub fn subscription(request: &Subscribe) -> Result<Kind, RequestError> {
     };
     client_id(&request.client_id)?;
     channel(&request.channel)?;
+    pattern(kind, &request.channel)?;
     Ok(kind)
 }
 

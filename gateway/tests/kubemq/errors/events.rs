@@ -3,7 +3,10 @@
 use flotilla_gateway::kubemq::protocol::subscribe::{EventsStoreType, SubscribeType};
 use flotilla_gateway::kubemq::protocol::{Event, Subscribe};
 
-use super::{CHANNELS, E101, E107, E110, E111, E112, E113, E114, E118, E207, internal, rows};
+use super::{
+    CHANNELS, CLIENT_LONG, E101, E107, E110, E111, E112, E113, E114, E118, E207, internal, long,
+    rows,
+};
 use crate::support::{Gateway, a_subscribe, an_event, soon, unique};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -15,6 +18,7 @@ async fn wrong_events_are_refused_on_both_calls() {
         &right,
         &[
             (E101, |event: &mut Event| event.client_id.clear()),
+            (CLIENT_LONG, |one| one.client_id = long()),
             (E110, |event| {
                 event.metadata.clear();
                 event.body.clear();
@@ -67,6 +71,7 @@ async fn wrong_subscriptions_are_refused() {
         &events,
         &[
             (E101, |one: &mut Subscribe| one.client_id.clear()),
+            (CLIENT_LONG, |one| one.client_id = long()),
             (E118, |one| one.events_store_type_data = 1),
             (E207, |one| one.subscribe_type_data = 0),
             (E207, |one| {
@@ -82,6 +87,7 @@ async fn wrong_subscriptions_are_refused() {
         &store,
         &[
             (E101, |one: &mut Subscribe| one.client_id.clear()),
+            (CLIENT_LONG, |one| one.client_id = long()),
             (E111, |one| one.events_store_type_data = 0),
             (E112, |one| one.events_store_type_data = 4),
             (E112, |one| {
@@ -112,6 +118,7 @@ async fn wrong_subscriptions_are_refused() {
         &right,
         &[
             (E101, |one: &mut Subscribe| one.client_id.clear()),
+            (CLIENT_LONG, |one| one.client_id = long()),
             (E207, |one| one.subscribe_type_data = 0),
             (E207, |one| {
                 one.subscribe_type_data = SubscribeType::Events as i32

@@ -51,6 +51,14 @@ const E137: &str = "Error 137: no active message to reject";
 const E206: &str = "Error 206: invalid request type";
 const E207: &str = "Error 207: invalid subscribe type";
 
+/// A text of this server.
+const CLIENT_LONG: &str = "the client id has 1025 bytes, at most 1024 are allowed";
+
+/// A client id that is longer than any.
+fn long() -> String {
+    "c".repeat(1_025)
+}
+
 /// What is wrong with channels that are no queues, and what with all of these as queues.
 const CHANNELS: [(&str, &str); 8] = [
     ("", E102),

@@ -6,7 +6,7 @@ use flotilla_gateway::kubemq::protocol::{
 };
 use tonic::Code;
 
-use super::{CHANNELS, E101, E110, E120, E122, E133, E134, E135, E136, rows};
+use super::{CHANNELS, CLIENT_LONG, E101, E110, E120, E122, E133, E134, E135, E136, long, rows};
 use crate::support::{Gateway, a_message, soon, unique};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -22,6 +22,7 @@ async fn wrong_queue_messages_are_refused_on_every_call_each_alone() {
         &right,
         &[
             (E101, |one: &mut QueueMessage| one.client_id.clear()),
+            (CLIENT_LONG, |one| one.client_id = long()),
             (E110, |one| one.body.clear()),
             (E133, |one| {
                 one.policy.as_mut().unwrap().expiration_seconds = -1
@@ -138,6 +139,7 @@ async fn wrong_receives_are_refused() {
             (E101, |one: &mut ReceiveQueueMessagesRequest| {
                 one.client_id.clear()
             }),
+            (CLIENT_LONG, |one| one.client_id = long()),
             (E122, |one| one.max_number_of_messages = 0),
             (E122, |one| one.max_number_of_messages = -1),
             (E122, |one| one.max_number_of_messages = 1_025),
@@ -180,6 +182,7 @@ async fn wrong_receives_are_refused() {
             (E101, |one: &mut AckAllQueueMessagesRequest| {
                 one.client_id.clear()
             }),
+            (CLIENT_LONG, |one| one.client_id = long()),
             (E120, |one| one.channel.clear()),
             (E120, |one| one.channel.push('.')),
             (E136, |one| one.wait_time_seconds = -1),

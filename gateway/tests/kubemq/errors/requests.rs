@@ -3,7 +3,7 @@
 use flotilla_gateway::kubemq::protocol::request::RequestType;
 use flotilla_gateway::kubemq::protocol::{Request, Response};
 
-use super::{CHANNELS, E101, E109, E115, E116, E117, E206, internal, rows};
+use super::{CHANNELS, CLIENT_LONG, E101, E109, E115, E116, E117, E206, internal, long, rows};
 use crate::support::Gateway;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -24,6 +24,7 @@ async fn wrong_requests_and_responses_are_refused() {
             (E206, |one: &mut Request| one.request_type_data = 0),
             (E206, |one| one.request_type_data = 3),
             (E101, |one| one.client_id.clear()),
+            (CLIENT_LONG, |one| one.client_id = long()),
             (E109, |one| one.timeout = 0),
             (E109, |one| one.timeout = -1),
             (E115, |one| one.metadata.clear()),
@@ -56,6 +57,7 @@ async fn wrong_requests_and_responses_are_refused() {
         &right,
         &[
             (E101, |one: &mut Response| one.client_id.clear()),
+            (CLIENT_LONG, |one| one.client_id = long()),
             (E117, |one| one.request_id.clear()),
         ],
     );

@@ -5,7 +5,7 @@ use flotilla_gateway::kubemq::protocol::{
     StreamQueueMessagesRequest, StreamRequestType,
 };
 
-use super::{E101, E120, E124, E125, E126, E127, E128, E131, E132, E136, E137};
+use super::{CLIENT_LONG, E101, E120, E124, E125, E126, E127, E128, E131, E132, E136, E137, long};
 use crate::support::{Client, Downstream, Gateway, Transaction, a_get, a_message, fill, unique};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,8 +134,11 @@ async fn wrong_requests_on_a_transaction_are_answered_and_leave_it_as_it_was() {
     let queue = unique("q");
     fill(&mut client, &queue, 1).await;
     let modified: Change = |one| one.modified_message = Some(a_message("t", 1));
-    let empty_handed: [(Kind, &str, Change); 14] = [
+    let empty_handed: [(Kind, &str, Change); 15] = [
         (Kind::ReceiveMessage, E101, |one| one.client_id.clear()),
+        (Kind::ReceiveMessage, CLIENT_LONG, |one| {
+            one.client_id = long()
+        }),
         (Kind::ReceiveMessage, E120, |one| one.channel.clear()),
         (Kind::ReceiveMessage, E120, |one| {
             one.channel = "a b".to_owned()
