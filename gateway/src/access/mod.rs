@@ -188,6 +188,11 @@ impl Caller {
         self.access.as_ref()?.decisions.as_ref()
     }
 
+    /// The client that its token binds it to, whatever it says to be.
+    pub fn bound_client(&self) -> Option<&str> {
+        self.claims.client.as_deref()
+    }
+
     fn client<'a>(&'a self, named: &'a str) -> &'a str {
         match (&self.claims.client, &self.claims.subject) {
             (Some(client), _) => client,

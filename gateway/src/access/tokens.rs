@@ -172,7 +172,7 @@ impl Tokens {
             claims
                 .get(claim)
                 .and_then(Value::as_str)
-                .filter(|text| text.len() <= CLIENT_BYTES_MAX)
+                .filter(|text| (1..=CLIENT_BYTES_MAX).contains(&text.len()))
                 .map(Arc::from)
         };
         let client = match &self.client_claim {

@@ -307,11 +307,13 @@ fn a_claim_may_be_what_says_who_the_client_is() {
     );
     let claims = tokens.verify(Some(token.as_bytes())).unwrap();
     assert_eq!(claims.client.as_deref(), Some("app"));
-    let without = signed(Algorithm::Hs256, &json!({"sub": "someone"}));
-    assert_eq!(
-        refusal(&tokens, &without).to_string(),
-        "Error 421: authentication verification failed, the token must name its client as client_id"
-    );
+    for unnamed in [json!({"sub": "someone"}), json!({"client_id": ""})] {
+        let token = signed(Algorithm::Hs256, &unnamed);
+        assert_eq!(
+            refusal(&tokens, &token).to_string(),
+            "Error 421: authentication verification failed, the token must name its client as client_id"
+        );
+    }
 }
 
 #[test]

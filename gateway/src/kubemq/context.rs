@@ -56,6 +56,13 @@ impl Context {
         }
     }
 
+    /// The client that a request names is the one that its caller is bound to, if it is bound to one.
+    pub fn bind_client(&self, client_id: &mut String) {
+        if let Some(client) = self.caller.bound_client() {
+            client.clone_into(client_id);
+        }
+    }
+
     /// A name, if whoever calls may do this to it as this client.
     pub fn allowed(&self, client: &str, action: Action, name: Name) -> Result<Name, RequestError> {
         let is_allowed = self.caller.may(client, action, &name);

@@ -52,6 +52,7 @@ async fn send_all(context: &Context, events: Vec<Event>) -> Vec<Sent> {
     let mut dispatch = Dispatch::new(context, events.len());
     let mut sent: Vec<Sent> = Vec::with_capacity(events.len());
     for mut event in events {
+        context.bind_client(&mut event.client_id);
         event.event_id = id_or_new(event.event_id);
         sent.push(Sent {
             event_id: event.event_id.clone(),

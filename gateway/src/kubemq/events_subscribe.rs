@@ -19,8 +19,9 @@ use crate::access::Action;
 /// Opens a subscription; it is live when this returns.
 pub async fn subscribe(
     context: Arc<Context>,
-    request: Subscribe,
+    mut request: Subscribe,
 ) -> Result<BoxStream<'static, Result<EventReceive, Status>>, Status> {
+    context.bind_client(&mut request.client_id);
     match validate::subscription(&request)? {
         Subscription::Events => {
             context.allowed_to_subscribe(&request.client_id, Kind::Signal, &request.channel)?;

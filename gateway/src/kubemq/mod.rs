@@ -47,10 +47,12 @@ pub use routing::Routes;
 
 pub(crate) use self::context::Context;
 use self::error::RequestError;
+pub(crate) use self::error::shown;
 use self::ping::Started;
 use self::protocol::kubemq_server::KubemqServer;
 use self::requests::cache::QueryCache;
 use self::service::Service;
+pub(crate) use self::store_subscribe::is_cursor_of_other;
 use crate::access::{Access, Caller};
 use crate::transport::gate::Gate;
 use crate::transport::lifecycle::Lifecycle;

@@ -22,8 +22,9 @@ use crate::transport::gate::Written;
 /// Takes messages, or copies of them, waiting for them if need be.
 pub async fn receive(
     context: Arc<Context>,
-    request: ReceiveQueueMessagesRequest,
+    mut request: ReceiveQueueMessagesRequest,
 ) -> Result<Response<ReceiveQueueMessagesResponse>, Status> {
+    context.bind_client(&mut request.client_id);
     let queue = validate::receive(&request, &context.config.limits)
         .and_then(|queue| context.allowed(&request.client_id, Action::Read, queue));
     let taken = match queue {
@@ -143,8 +144,9 @@ fn wanted(request: &ReceiveQueueMessagesRequest) -> u32 {
 /// Removes all available messages of a queue, at once: there is nothing to wait for.
 pub async fn ack_all(
     context: &Context,
-    request: AckAllQueueMessagesRequest,
+    mut request: AckAllQueueMessagesRequest,
 ) -> Result<AckAllQueueMessagesResponse, Status> {
+    context.bind_client(&mut request.client_id);
     let queue = validate::ack_all(&request, &context.config.limits)
         .and_then(|queue| context.allowed(&request.client_id, Action::Read, queue));
     let purged = match queue {

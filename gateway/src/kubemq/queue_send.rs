@@ -86,6 +86,7 @@ pub async fn send_all(context: &Context, messages: Vec<QueueMessage>) -> Vec<Sen
     let mut dispatch = Dispatch::new(context, messages.len());
     let mut asked: Vec<(String, Option<QueueMessagePolicy>)> = Vec::with_capacity(messages.len());
     for mut message in messages {
+        context.bind_client(&mut message.client_id);
         message.message_id = id_or_new(message.message_id);
         let prepared = prepare(context, &message);
         asked.push((message.message_id.clone(), message.policy.take()));

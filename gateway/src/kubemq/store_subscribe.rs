@@ -16,6 +16,8 @@ use super::protocol::EventReceive;
 
 /// Longest client id or group that is part of a cursor's name as it is.
 const CURSOR_KEY_BYTES_MAX: usize = 960;
+/// What the cursors of clients begin with.
+const CLIENT: &str = "client";
 /// So much is given to the transport before it is asked whether it took it.
 const RUN_BYTES_MAX: usize = 64 * 1024;
 
@@ -27,11 +29,19 @@ pub fn cursor(client_id: &str, group: &str, durable_resume: bool) -> CursorMode 
         }
     } else if durable_resume {
         CursorMode::Exclusive {
-            name: cursor_name("client", client_id),
+            name: cursor_name(CLIENT, client_id),
         }
     } else {
         CursorMode::None
     }
+}
+
+/// Whether a cursor is that of a client, and not of this one.
+pub fn is_cursor_of_other(cursor: &str, client_id: &str) -> bool {
+    let is_of_client = cursor
+        .strip_prefix(CLIENT)
+        .is_some_and(|rest| rest.starts_with(':'));
+    is_of_client && cursor != cursor_name(CLIENT, client_id)
 }
 
 /// Readable in listings; of keys that are too long a digest stands for the rest.
@@ -135,6 +145,15 @@ mod tests {
         assert_eq!(name(cursor("b", "g", false)), "group group:g");
         assert_eq!(name(cursor("g", "", true)), "exclusive client:g");
         assert_eq!(cursor("g", "", false), CursorMode::None);
+    }
+
+    #[test]
+    fn the_cursor_of_a_client_is_told_from_those_of_others() {
+        assert!(is_cursor_of_other("client:b", "a"));
+        assert!(is_cursor_of_other("client:", "a"));
+        for own in ["client:a", "group:b", "clients", "mine"] {
+            assert!(!is_cursor_of_other(own, "a"), "{own}");
+        }
     }
 
     #[test]

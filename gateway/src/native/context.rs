@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use flotilla_broker::{AccessRefusal, Broker};
+use flotilla_model::message::Message;
 use flotilla_model::name::{Kind, Name};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use super::convert::message_in;
 use super::error::RequestError;
+use super::protocol::Record;
 use crate::access::{Action, Caller};
-use crate::kubemq::KubemqConfig;
+use crate::kubemq::{self, KubemqConfig};
 use crate::transport::inbound::BatchBounds;
 use crate::transport::lifecycle::{Lifecycle, NotServing};
 
@@ -101,6 +104,14 @@ impl Context {
         }
     }
 
+    /// What a record says. Whoever is bound to a client is the source of what it sends.
+    pub fn message(&self, mut record: Record) -> Message {
+        if let Some(client) = self.caller.bound_client() {
+            client.clone_into(&mut record.source);
+        }
+        message_in(record)
+    }
+
     /// A name, if whoever calls may do this to it.
     pub fn allowed(&self, action: Action, name: Name) -> Result<Name, RequestError> {
         if self.caller.may(NO_CLIENT, action, &name) {
@@ -130,11 +141,24 @@ impl Context {
         })
     }
 
-    fn denied(&self, kind: Kind, text: &str) -> RequestError {
-        self.broker.access_refused(AccessRefusal::Denied);
-        RequestError::AccessDenied {
-            what: format!("{kind} {text}"),
+    /// Whether whoever calls may keep its position under this name: whoever is bound to a client may not take that
+    /// of another one.
+    pub fn allowed_cursor(&self, cursor: &str) -> Result<(), RequestError> {
+        match self.caller.bound_client() {
+            Some(client) if kubemq::is_cursor_of_other(cursor, client) => {
+                Err(self.denied_what(format!("cursor {}", kubemq::shown(cursor))))
+            }
+            _ => Ok(()),
         }
+    }
+
+    fn denied(&self, kind: Kind, text: &str) -> RequestError {
+        self.denied_what(format!("{kind} {text}"))
+    }
+
+    fn denied_what(&self, what: String) -> RequestError {
+        self.broker.access_refused(AccessRefusal::Denied);
+        RequestError::AccessDenied { what }
     }
 
     /// Resolves with what streams end with when the end of the server has begun.

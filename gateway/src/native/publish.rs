@@ -5,7 +5,7 @@ use flotilla_model::name::Kind;
 
 use super::answer::Answer;
 use super::context::Context;
-use super::convert::{RepeatIds, message_in, name};
+use super::convert::{RepeatIds, name};
 use super::error::RequestError;
 use super::pipeline::{Batches, Label};
 use super::protocol::{Ack, PublishRequest, PublishResponse, Record, Tag};
@@ -56,7 +56,7 @@ impl Batches for Publishes {
             match ids.of(&record, place) {
                 Ok(dedup) => items.push(Publish {
                     topic: topic.clone(),
-                    message: message_in(record),
+                    message: context.message(record),
                     dedup,
                 }),
                 Err(error) => refused.push((place, error)),

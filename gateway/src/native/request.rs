@@ -23,7 +23,7 @@ use futures::{FutureExt, Stream};
 use tonic::Status;
 
 use super::context::{Bounds, Context, ServerEnd};
-use super::convert::{message_in, name, namespace, record_out};
+use super::convert::{name, namespace, record_out};
 use super::error::RequestError;
 use super::frame::{message_bytes, take_frame};
 use super::protocol::reply_batch::Item as ReplyItem;
@@ -159,7 +159,7 @@ where
         }
         Ok(Request {
             name: self.name(&item)?,
-            message: Arc::new(message_in(item.record.unwrap_or_default())),
+            message: Arc::new(self.context.message(item.record.unwrap_or_default())),
             extra: bytes::Bytes::new(),
             timeout,
             when_nobody: WhenNobody::Fail,

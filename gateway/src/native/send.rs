@@ -6,7 +6,7 @@ use flotilla_model::name::Kind;
 
 use super::answer::Answer;
 use super::context::Context;
-use super::convert::{RepeatIds, message_in, name};
+use super::convert::{RepeatIds, name};
 use super::error::RequestError;
 use super::pipeline::{Batches, Label};
 use super::protocol::{SendRequest, SendResponse};
@@ -43,7 +43,7 @@ impl Batches for Sends {
             match ids.of(&record, place) {
                 Ok(dedup) => items.push(Enqueue {
                     queue: queue.clone(),
-                    message: message_in(record),
+                    message: context.message(record),
                     policy: policy.clone(),
                     dedup,
                 }),

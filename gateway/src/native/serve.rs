@@ -10,7 +10,7 @@ use flotilla_model::message::Text;
 use flotilla_model::name::Kind;
 
 use super::context::{Context, Sight};
-use super::convert::{group, message_in, namespace, record_out};
+use super::convert::{group, namespace, record_out};
 use super::error::RequestError;
 use super::feed::Feed;
 use super::frame::message_bytes;
@@ -25,6 +25,7 @@ const FAILED_BYTES: usize = 128;
 
 /// One who answers requests.
 pub struct Responder {
+    context: Arc<Context>,
     subscription: RequestSubscription,
     sight: Sight,
 }
@@ -65,6 +66,7 @@ impl Feed for Responder {
         };
         let subscription = context.broker.serve_requests(wanted).await?;
         Ok(Self {
+            context,
             subscription,
             sight,
         })
@@ -91,7 +93,7 @@ impl Feed for Responder {
                 let call = reply.call;
                 match reply.outcome {
                     Some(Outcome::Record(record)) => {
-                        replies.push((CallId(call), Reply::of(message_in(record))));
+                        replies.push((CallId(call), Reply::of(self.context.message(record))));
                     }
                     Some(Outcome::Refused(text)) => {
                         replies.push((CallId(call), Reply::refusal(Text::from(text))));

@@ -8,7 +8,7 @@ use flotilla_model::name::Kind;
 
 use super::answer::Answer;
 use super::context::Context;
-use super::convert::{message_in, name};
+use super::convert::name;
 use super::error::RequestError;
 use super::pipeline::{Batches, Label};
 use super::protocol::{Ack, SignalRequest, SignalResponse};
@@ -39,7 +39,7 @@ impl Batches for Signals {
         let name = context.allowed(Action::Write, name)?;
         items.extend(request.records.into_iter().map(|record| Signal {
             name: name.clone(),
-            message: Arc::new(message_in(record)),
+            message: Arc::new(context.message(record)),
         }));
         Ok(Vec::new())
     }

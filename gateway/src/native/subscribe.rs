@@ -46,6 +46,9 @@ impl Feed for Reader {
         };
         let mut wanted = wanted(open)?;
         wanted.topic = context.allowed(Action::Read, wanted.topic)?;
+        if let CursorMode::Exclusive { name } | CursorMode::Group { name } = &wanted.cursor {
+            context.allowed_cursor(name)?;
+        }
         let subscription = context.broker.subscribe_topic(wanted).await?;
         Ok(Self { subscription })
     }

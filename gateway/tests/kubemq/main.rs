@@ -6,6 +6,7 @@
 mod access_rules;
 mod authentication;
 mod authorization;
+mod bound_clients;
 mod certificates;
 mod channels;
 mod encrypting;

@@ -1,10 +1,12 @@
 //! Who is let in, and what the subject of a token may do.
 
+use flotilla_gateway::access::AuthenticationConfig;
 use flotilla_gateway::native::protocol::consume_request::{Lease, Settle, settle};
 use flotilla_gateway::native::protocol::error::Code;
 use flotilla_gateway::native::protocol::reply_batch::item::Outcome;
 use flotilla_gateway::native::protocol::request_batch::Item;
-use flotilla_gateway::native::protocol::subscribe_request::Open;
+use flotilla_gateway::native::protocol::subscribe_request::{Open, open};
+use flotilla_gateway::native::protocol::subscribe_response::Kind as Told;
 use flotilla_gateway::native::protocol::{
     ConsumeRequest, ListenRequest, PublishRequest, RequestBatch, SendRequest, ServeRequest,
     SignalRequest, SubscribeRequest, serve_request,
@@ -201,4 +203,72 @@ async fn each_request_and_each_lease_is_allowed_or_denied_alone() {
         consumes.ask(settle(settle::Kind::Ack)).await.settled[0].count,
         1
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_bound_to_a_client_sends_as_that_one_and_keeps_only_its_own_position() {
+    let bound = AuthenticationConfig {
+        client_claim: Some("sub".to_owned()),
+        ..authentication()
+    };
+    let gateway = Gateway::secured(security(Some(bound), None)).await;
+    let mut publishes = open!(gateway, publish, PublishRequest, "app");
+    // The records say that they are from the tests.
+    let answer = publishes.ask(a_batch(1, "topic", records(0..1))).await;
+    assert_eq!(answer.error, None);
+    let wanted = |cursor: &str| {
+        opening(Open {
+            topic: "topic".to_owned(),
+            start: Some(open::Start::First(true)),
+            cursor: Some(open::Cursor::Exclusive(cursor.to_owned())),
+            ..Open::default()
+        })
+    };
+    let mut reads = open!(gateway, subscribe, SubscribeRequest, "app");
+    reads.ask(wanted("client:app")).await;
+    let Some(Told::Deliveries(frame)) = reads.hear().await.kind else {
+        panic!("no delivery");
+    };
+    assert_eq!(frame.deliveries[0].record.as_ref().unwrap().source, "app");
+    let mut reads = open!(gateway, subscribe, SubscribeRequest, "app");
+    reads.say(wanted("client:other")).await;
+    assert_denied(&reads.end().await.unwrap_err(), "cursor client:other");
+
+    let mut serves = open!(gateway, serve, ServeRequest, "server");
+    let serve = ServeRequest {
+        open: Some(serve_request::Open {
+            pattern: "name".to_owned(),
+            ..serve_request::Open::default()
+        }),
+        ..ServeRequest::default()
+    };
+    serves.ask(serve).await;
+    let mut asks = open!(gateway, request, RequestBatch, "asker");
+    let item = Item {
+        request: 1,
+        name: "name".to_owned(),
+        timeout_ms: 10_000,
+        record: Some(a_record("1")),
+        ..Item::default()
+    };
+    asks.say(RequestBatch {
+        requests: vec![item],
+    })
+    .await;
+    let call = serves.hear().await.calls.pop().unwrap();
+    assert_eq!(call.record.unwrap().source, "asker");
+    let reply = serve_request::Reply {
+        call: call.call,
+        outcome: Some(serve_request::reply::Outcome::Record(a_record("2"))),
+    };
+    serves
+        .say(ServeRequest {
+            open: None,
+            replies: vec![reply],
+        })
+        .await;
+    let Some(Outcome::Record(record)) = asks.hear().await.replies.remove(0).outcome else {
+        panic!("no reply");
+    };
+    assert_eq!(record.source, "server");
 }

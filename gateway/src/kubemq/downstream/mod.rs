@@ -92,7 +92,10 @@ impl Talk for Downstream {
         self.context.batch_bounds()
     }
 
-    fn take(&mut self, requests: Vec<QueuesDownstreamRequest>) {
+    fn take(&mut self, mut requests: Vec<QueuesDownstreamRequest>) {
+        for request in &mut requests {
+            self.context.bind_client(&mut request.client_id);
+        }
         self.inbox.extend(requests);
     }
 

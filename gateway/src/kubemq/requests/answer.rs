@@ -10,7 +10,8 @@ use crate::kubemq::error::RequestError;
 use crate::kubemq::protocol::{Empty, Response};
 
 /// Passes a response on. Nobody is told that nobody waits for it any more, or ever did.
-pub fn answer(context: &Context, response: Response) -> Result<Empty, Status> {
+pub fn answer(context: &Context, mut response: Response) -> Result<Empty, Status> {
+    context.bind_client(&mut response.client_id);
     validate::response(&response)?;
     let Ok(token) = response.reply_channel.parse::<ReplyToken>() else {
         return Ok(Empty {});

@@ -17,6 +17,7 @@ use crate::kubemq::protocol::{Request, Response};
 
 /// Asks, and waits for the first response. Who gives up, gives up the request too.
 pub async fn send(context: &Context, mut request: Request) -> Result<Response, Status> {
+    context.bind_client(&mut request.client_id);
     let name = validate::request(&request)?;
     let request_id = id_or_new(std::mem::take(&mut request.request_id));
     request.request_id.clone_from(&request_id);

@@ -17,8 +17,9 @@ use crate::kubemq::source::{self, Sight, Source};
 /// Opens a subscription; it is live when this returns.
 pub async fn subscribe(
     context: Arc<Context>,
-    request: Subscribe,
+    mut request: Subscribe,
 ) -> Result<BoxStream<'static, Result<Request, Status>>, Status> {
+    context.bind_client(&mut request.client_id);
     let kind = validate::subscription(&request)?;
     context.allowed_to_subscribe(&request.client_id, kind, &request.channel)?;
     let sight = Sight::of(&context, &request);

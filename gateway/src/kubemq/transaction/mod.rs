@@ -78,7 +78,10 @@ impl Talk for Conversation {
         self.context.batch_bounds()
     }
 
-    fn take(&mut self, requests: Vec<StreamQueueMessagesRequest>) {
+    fn take(&mut self, mut requests: Vec<StreamQueueMessagesRequest>) {
+        for request in &mut requests {
+            self.context.bind_client(&mut request.client_id);
+        }
         self.inbox.extend(requests);
     }
 

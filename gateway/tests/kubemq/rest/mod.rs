@@ -4,4 +4,4 @@ mod access;
 mod calls;
 mod limits;
 mod sockets;
-mod support;
+pub mod support;

@@ -38,14 +38,16 @@ pub async fn open(
     let context = Arc::clone(context);
     match socket {
         Socket::SubscribeEvents => {
-            let wanted = query::subscribe(request.uri().query().unwrap_or_default())?;
+            let mut wanted = query::subscribe(request.uri().query().unwrap_or_default())?;
+            context.bind_client(&mut wanted.client_id);
             validate::subscription(&wanted)?;
             let upgrade = Upgrade::of(request)?;
             let events = events_subscribe::subscribe(Arc::clone(&context), wanted).await?;
             Ok(upgrade.accept(context, |frames| (events, Some(frames))))
         }
         Socket::SubscribeRequests => {
-            let wanted = query::subscribe(request.uri().query().unwrap_or_default())?;
+            let mut wanted = query::subscribe(request.uri().query().unwrap_or_default())?;
+            context.bind_client(&mut wanted.client_id);
             requests::check_subscription(&wanted)?;
             let upgrade = Upgrade::of(request)?;
             let asked = requests::subscribe(Arc::clone(&context), wanted).await?;
