@@ -85,6 +85,35 @@ async fn a_responder_has_no_more_requests_than_it_wants() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_responder_declines_goes_to_its_group_and_takes_none_of_its_room() {
+    let node = Node::start().await;
+    let one_at_a_time = SubscribeRequests {
+        calls_max: 1,
+        ..wanted(Kind::Request, "a", Some("g"))
+    };
+    let picky = node.broker.serve_requests(one_at_a_time).await.unwrap();
+    let first = ask(&node.broker, request("a", "1"));
+    let declined = taken(&picky, 1).await[0].call;
+    let other = serve(&node.broker, "a", Some("g")).await;
+    picky.decline(vec![declined]);
+    let guessed = picky.reply(vec![(declined, reply("mine"))]);
+    assert!(matches!(guessed[0], Err(BrokerError::Conflict { .. })));
+    let passed_on = taken(&other, 1).await[0].call;
+    other.reply(vec![(passed_on, reply("done"))]);
+    assert_eq!(text_of(&answer(first).await.unwrap().message), "done");
+    drop(other);
+
+    // There is nobody else now, and still room for the next.
+    for _ in 0..3 {
+        let vain = ask(&node.broker, request("a", "2"));
+        let declined = taken(&picky, 1).await[0].call;
+        picky.decline(vec![declined]);
+        let refused = answer(vain).await.unwrap_err();
+        assert!(matches!(refused, BrokerError::NoResponder { .. }));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_refuses_what_is_too_much_for_it_and_takes_more_when_that_is_over() {
     let config = BrokerConfig {
         request_calls_max: 2,

@@ -62,6 +62,9 @@ impl Source for SignalSubscription {
         &arrived.name
     }
 
+    /// Nobody waits for it.
+    fn hide(&self, _: Vec<SignalDelivery>) {}
+
     fn out(&self, arrived: &SignalDelivery) -> EventReceive {
         signal_out(arrived)
     }

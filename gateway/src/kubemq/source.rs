@@ -26,6 +26,9 @@ pub trait Source: Send + 'static {
     /// Where one was sent to.
     fn name(arrived: &Self::Arrived) -> &Name;
 
+    /// Takes back what the client is not to see.
+    fn hide(&self, arrived: Vec<Self::Arrived>);
+
     /// One as the client gets it.
     fn out(&self, arrived: &Self::Arrived) -> Self::Out;
 }
@@ -64,15 +67,17 @@ pub fn stream<S: Source>(
         (context, source, sight, none),
         |(context, mut source, sight, mut arrived)| async move {
             loop {
-                if let Some(one) = arrived.find(|one| sight.has(&context, S::name(one))) {
+                if let Some(one) = arrived.next() {
                     let out = source.out(&one);
                     return Ok(Some((out, (context, source, sight, arrived))));
                 }
-                arrived = context
+                let mut brought = context
                     .until_ending(source.next())
                     .await?
-                    .map_err(RequestError::from)?
-                    .into_iter();
+                    .map_err(RequestError::from)?;
+                let hidden = brought.extract_if(.., |one| !sight.has(&context, S::name(one)));
+                source.hide(hidden.collect());
+                arrived = brought.into_iter();
             }
         },
     )

@@ -118,7 +118,9 @@ impl Feed for Responder {
 
     async fn next(&mut self) -> Result<Vec<Arrived>, BrokerError> {
         let mut deliveries = self.subscription.next().await?;
-        deliveries.retain(|one| self.sight.has(&one.name));
+        let hidden = deliveries.extract_if(.., |one| !self.sight.has(&one.name));
+        let hidden = hidden.map(|one| one.call).collect();
+        self.subscription.decline(hidden);
         Ok(deliveries.into_iter().map(Arrived::Call).collect())
     }
 

@@ -272,3 +272,47 @@ async fn who_is_bound_to_a_client_sends_as_that_one_and_keeps_only_its_own_posit
     };
     assert_eq!(record.source, "server");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_rules_hide_take_none_of_a_responders_room() {
+    let rules = rules(&[
+        ("asker", ".*", "Queries", &["Write"]),
+        // Allows the text of the pattern, and not all that it stands for.
+        ("server", "a\\.[^x]+", "Queries", &["Read"]),
+    ]);
+    let gateway = Gateway::secured(security(Some(authentication()), Some(rules))).await;
+    let mut serves = open!(gateway, serve, ServeRequest, "server");
+    let serve = ServeRequest {
+        open: Some(serve_request::Open {
+            pattern: "a.>".to_owned(),
+            calls_max: 1,
+            ..serve_request::Open::default()
+        }),
+        ..ServeRequest::default()
+    };
+    serves.ask(serve).await;
+    let mut asks = open!(gateway, request, RequestBatch, "asker");
+    let item = |request: u64, name: &str| Item {
+        request,
+        name: name.to_owned(),
+        timeout_ms: 60_000,
+        record: Some(a_record("1")),
+        ..Item::default()
+    };
+    for request in 0..3 {
+        let answer = asks
+            .ask(RequestBatch {
+                requests: vec![item(request, "a.x")],
+            })
+            .await;
+        let Some(Outcome::Error(error)) = &answer.replies[0].outcome else {
+            panic!("somebody replied");
+        };
+        assert_eq!(error.code(), Code::NoResponder, "{}", error.text);
+    }
+    asks.say(RequestBatch {
+        requests: vec![item(3, "a.b")],
+    })
+    .await;
+    assert_eq!(serves.hear().await.calls[0].name, "a.b");
+}

@@ -116,6 +116,16 @@ impl RequestSubscription {
         self.core.requests.reply(&self.core, responder, batch)
     }
 
+    /// Gives requests back that whoever serves here is not to see. Others get them as if this subscription were not
+    /// there; it has room for as many more, and may not reply to them.
+    pub fn decline(&self, calls: Vec<CallId>) {
+        if !calls.is_empty() {
+            self.core
+                .requests
+                .decline(&self.core, self.responder.id, calls);
+        }
+    }
+
     /// With this anybody may reply to a request of this subscription, through any node.
     pub fn token(&self, call: CallId) -> ReplyToken {
         self.core.requests.token(&self.core, call)

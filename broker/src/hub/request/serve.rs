@@ -83,6 +83,16 @@ impl RequestHub {
         self.post(core, state, mail);
     }
 
+    /// A responder is not to have requests that it was given: they go to others, as if it were not there.
+    pub fn decline(&self, core: &Core, responder: u64, calls: Vec<CallId>) {
+        let mut mail = Mail::default();
+        let mut state = self.state.lock();
+        for id in calls {
+            state.withdraw(id, Party::Member(responder), Absence::Nobody, &mut mail);
+        }
+        self.post(core, state, mail);
+    }
+
     /// A responder replies.
     pub fn reply(
         &self,

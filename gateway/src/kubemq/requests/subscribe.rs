@@ -50,6 +50,10 @@ impl Source for RequestSubscription {
         &arrived.name
     }
 
+    fn hide(&self, arrived: Vec<RequestDelivery>) {
+        self.decline(arrived.into_iter().map(|one| one.call).collect());
+    }
+
     fn out(&self, arrived: &RequestDelivery) -> Request {
         request_out(arrived, self.token(arrived.call))
     }
