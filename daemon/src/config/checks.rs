@@ -115,7 +115,13 @@ fn check_listeners(config: &Config) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Why others could read along at a listener, if they could.
+/// Whether clients must show who they are, or may not do everything.
+fn clients_are_asked(config: &Config) -> bool {
+    let rules = &config.authorization;
+    config.authentication.algorithm.is_some() || rules.rules.is_some() || rules.rules_file.is_some()
+}
+
+/// Why others could read along at a listener, or work with it unasked, if they could.
 fn why_insecure(config: &Config, listener: &str) -> Option<&'static str> {
     match listener {
         "listen.cluster" => Some("nodes do not encrypt what they tell each other"),
@@ -123,6 +129,10 @@ fn why_insecure(config: &Config, listener: &str) -> Option<&'static str> {
             Some("nothing is encrypted without tls.cert_file and tls.key_file")
         }
         "listen.admin" if !config.tls.admin => Some("tls.admin = false leaves it unencrypted"),
+        "listen.admin" if clients_are_asked(config) && config.tls.client_ca_file.is_none() => Some(
+            "it takes no tokens: without tls.client_ca_file whoever reaches it can do all that \
+             clients may not",
+        ),
         _ => None,
     }
 }

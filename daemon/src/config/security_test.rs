@@ -25,6 +25,33 @@ fn what_is_encrypted_may_be_reached_by_others_and_links_between_nodes_are_not() 
 }
 
 #[test]
+fn operators_from_elsewhere_show_certificates_where_clients_show_tokens() {
+    let open = "[listen]\nadmin = \"10.0.0.1:7777\"\n";
+    let tls = "[tls]\ncert_file = \"c\"\nkey_file = \"k\"\n";
+    for asked in [
+        "[authentication]\nalgorithm = \"HS256\"\nkey = \"k\"\n",
+        "[authorization]\nrules = \"[]\"\n",
+        "[authorization]\nrules_file = \"f\"\n",
+    ] {
+        let text = refusal(from_toml(&format!("{open}{tls}{asked}")));
+        for part in [
+            "listen.admin",
+            "it takes no tokens",
+            "tls.client_ca_file",
+            "listen.allow_insecure = true",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        from_toml(&format!("{open}{tls}client_ca_file = \"a\"\n{asked}")).unwrap();
+        from_toml(&format!("{open}allow_insecure = true\n{tls}{asked}")).unwrap();
+        let loopback = open.replace("10.0.0.1", "127.0.0.1");
+        from_toml(&format!("{loopback}{tls}{asked}")).unwrap();
+        let clients = open.replace("admin", "kubemq");
+        from_toml(&format!("{clients}{tls}{asked}")).unwrap();
+    }
+}
+
+#[test]
 fn a_secret_is_not_shown() {
     let config = from_toml("[authentication]\nalgorithm = \"HS256\"\nkey = \"sesame\"").unwrap();
     assert!(!format!("{config:?}").contains("sesame"));
