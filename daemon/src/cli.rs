@@ -140,7 +140,10 @@ impl ServeArguments {
         });
         let free = self.set.into_iter().map(|pair| {
             let (key, text) = pair.split_once('=').ok_or_else(|| DaemonError::Pair {
-                given: pair.clone(),
+                // What comes after the key may be a secret.
+                given: pair
+                    .split_once(|c: char| !c.is_ascii_alphanumeric() && !"._".contains(c))
+                    .map_or_else(|| pair.clone(), |(key, _)| format!("{key}…")),
             })?;
             Ok(FlagValue {
                 flag: "--set",

@@ -53,13 +53,19 @@ pub enum DaemonError {
         source: io::Error,
     },
     /// The configuration file is not TOML.
-    #[error("the configuration file {path} is not valid TOML", path = path.display())]
+    #[error(
+        "the configuration file {path} is not valid TOML at line {line}, column {column}: {problem}",
+        path = path.display()
+    )]
     ConfigSyntax {
         /// Its path.
         path: PathBuf,
-        /// Why, with the line.
-        #[source]
-        source: Box<toml::de::Error>,
+        /// Where, from 1 on.
+        line: usize,
+        /// Where in it, in characters from 1 on.
+        column: usize,
+        /// Why.
+        problem: String,
     },
     /// An address cannot be listened on.
     #[error("cannot listen on {key} = \"{address}\" ({origin})")]

@@ -42,10 +42,9 @@ impl Layers {
     /// Adds the text of a TOML file.
     pub fn add_toml(&mut self, path: &Path, text: &str) -> Result<(), DaemonError> {
         let origin = Origin::File(path.to_owned());
-        let table: toml::Table = text.parse().map_err(|source| DaemonError::ConfigSyntax {
-            path: path.to_owned(),
-            source: Box::new(source),
-        })?;
+        let table: toml::Table = text
+            .parse()
+            .map_err(|error| syntax_error(path, text, &error))?;
         for (section, value) in table {
             let toml::Value::Table(entries) = value else {
                 return Err(unknown(&section, &origin));
@@ -83,7 +82,7 @@ impl Layers {
                 .ok_or_else(|| unknown(name, &origin))?;
             let text = value.into_string().map_err(|value| DaemonError::Config {
                 key: key.name.to_owned(),
-                value: value.to_string_lossy().into_owned(),
+                value: key.shown(&value.to_string_lossy()),
                 origin: origin.clone(),
                 allowed: "UTF-8 text".to_owned(),
             })?;
@@ -115,7 +114,7 @@ impl Layers {
                 .set(&mut config, text)
                 .map_err(|allowed| DaemonError::Config {
                     key: key.name.to_owned(),
-                    value: text.clone(),
+                    value: key.shown(text),
                     origin: origin.clone(),
                     allowed,
                 })?;
@@ -135,14 +134,27 @@ impl Layers {
 
     /// The error that a key's value does not go with the others'.
     fn error_at(&self, key: &'static str, allowed: String) -> DaemonError {
-        let default = keys::named(key).map_or("", |key| key.default);
         let text = self.texts.get(key).map(|(text, _)| text.as_str());
+        let value = keys::named(key).map(|key| key.shown(text.unwrap_or(key.default)));
         DaemonError::Config {
             key: key.to_owned(),
-            value: text.unwrap_or(default).to_owned(),
+            value: value.unwrap_or_default(),
             origin: self.origin(key),
             allowed,
         }
+    }
+}
+
+/// Where a file is not TOML, and why. What stands there is not shown: it may be a secret.
+fn syntax_error(path: &Path, text: &str, error: &toml::de::Error) -> DaemonError {
+    let start = error.span().map_or(0, |span| span.start);
+    let before = text.get(..start).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+    DaemonError::ConfigSyntax {
+        path: path.to_owned(),
+        line: before.matches('\n').count() + 1,
+        column: before[line_start..].chars().count() + 1,
+        problem: error.message().to_owned(),
     }
 }
 
@@ -165,7 +177,7 @@ fn toml_text(key: &Key, value: &toml::Value, origin: &Origin) -> Result<String, 
     };
     text.ok_or_else(|| DaemonError::Config {
         key: key.name.to_owned(),
-        value: value.to_string(),
+        value: key.shown(&value.to_string()),
         origin: origin.clone(),
         allowed: key.field.allowed(),
     })

@@ -55,8 +55,34 @@ fn operators_from_elsewhere_show_certificates_where_clients_show_tokens() {
 fn a_secret_is_not_shown() {
     let config = from_toml("[authentication]\nalgorithm = \"HS256\"\nkey = \"sesame\"").unwrap();
     assert!(!format!("{config:?}").contains("sesame"));
-    let text = refusal(from_toml("[authentication]\nkey = \"sesame\""));
-    assert!(!text.contains("sesame"), "{text}");
+    for wrong in [
+        "[authentication]\nkey = \"sesame\"",
+        "[authentication]\nkey = [[\"sesame\"]]",
+        "[authentication.key]\nsesame = 1",
+    ] {
+        let text = refusal(from_toml(wrong));
+        assert!(!text.contains("sesame"), "{text}");
+    }
+    let text = refusal(from_toml("[authentication]\nkey = [[\"sesame\"]]"));
+    assert!(text.starts_with("authentication.key = \"…\" "), "{text}");
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_refused_with_the_place_and_not_with_what_stands_there() {
+    for (text, line, column) in [
+        ("[authentication]\nkey = \"sesame", 2, 14),
+        ("[authentication]\nkey = sesame\n", 2, 7),
+        (
+            "[authentication]\nalgorithm = \"\"\"ö\nö\"\"\" sesame",
+            3,
+            6,
+        ),
+    ] {
+        let refused = refusal(from_toml(text));
+        assert!(!refused.contains("sesame"), "{refused}");
+        let place = format!("is not valid TOML at line {line}, column {column}: ");
+        assert!(refused.contains(&place), "{place} in {refused}");
+    }
 }
 
 #[test]

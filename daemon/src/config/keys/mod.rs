@@ -25,6 +25,8 @@ pub struct Key {
     pub default: &'static str,
     /// How it is read.
     pub field: Field,
+    /// Whether nobody is to see what it is set to.
+    pub is_secret: bool,
 }
 
 impl Key {
@@ -39,6 +41,14 @@ impl Key {
     pub fn environment(&self) -> String {
         let name = self.name.replace('.', "_").to_ascii_uppercase();
         format!("{ENVIRONMENT_PREFIX}{name}")
+    }
+
+    /// What errors show of a value: they end up in logs.
+    pub fn shown(&self, text: &str) -> String {
+        if self.is_secret && !text.is_empty() {
+            return "…".to_owned();
+        }
+        text.to_owned()
     }
 }
 
@@ -80,6 +90,15 @@ const fn key(name: &'static str, default: &'static str, field: Field) -> Key {
         name,
         default,
         field,
+        is_secret: false,
+    }
+}
+
+/// The same, but that nobody is to see what it is set to.
+const fn secret(key: Key) -> Key {
+    Key {
+        is_secret: true,
+        ..key
     }
 }
 

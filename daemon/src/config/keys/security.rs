@@ -32,16 +32,15 @@ pub(super) const KEYS: &[Key] = &[
             c.authentication.algorithm.is_some() || name == OFF
         },
     ),
-    text(
+    secret(text(
         "authentication.key",
         "",
         "a secret, a public key in PEM, or \"\" for none",
         |c, key| {
-            // Whatever it is: a refusal would show it.
             key.clone_into(&mut c.authentication.key);
             true
         },
-    ),
+    )),
     text("authentication.key_file", "", FILE, |c, path| {
         c.authentication.key_file = file(path);
         true
