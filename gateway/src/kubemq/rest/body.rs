@@ -21,15 +21,24 @@ const ROOM_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Room is given away in pieces of this.
 const PIECE_BYTES: usize = 1024;
 
-/// Room for the bodies of all requests together.
+/// Room for the bodies of all requests together; clones are the same.
+#[derive(Clone)]
 pub struct BodyRoom {
     pieces: Arc<Semaphore>,
     body_bytes_max: usize,
 }
 
-/// What a request takes of it until it was answered.
+/// What a body takes of it, while it is read and worked on. Whoever waits for others gives it back before.
 pub struct Taken {
-    _pieces: OwnedSemaphorePermit,
+    pieces: OwnedSemaphorePermit,
+}
+
+impl Taken {
+    /// Gives back all but what so many bytes need.
+    fn keep(&mut self, bytes: usize) {
+        let surplus = self.pieces.num_permits().saturating_sub(pieces(bytes));
+        drop(self.pieces.split(surplus));
+    }
 }
 
 impl BodyRoom {
@@ -60,11 +69,13 @@ impl BodyRoom {
         if expected > allowed {
             return Err(RestError::BodyTooLarge { allowed });
         }
-        let taken = self.take(expected).await?;
+        let mut taken = self.take(expected).await?;
         let reading = timeout(BODY_WAIT_MAX, collect(body, allowed));
         let bytes = reading.await.map_err(|_| RestError::BodyLate {
             wait_max: BODY_WAIT_MAX,
         })??;
+        // Of those that come without a length the most is expected, and few are so large.
+        taken.keep(bytes.len());
         Ok((bytes, taken))
     }
 
@@ -72,7 +83,7 @@ impl BodyRoom {
         let count = u32::try_from(pieces(bytes)).map_err(|_| RestError::NoRoom)?;
         let waiting = Arc::clone(&self.pieces).acquire_many_owned(count);
         match timeout(ROOM_WAIT_MAX, waiting).await {
-            Ok(Ok(pieces)) => Ok(Taken { _pieces: pieces }),
+            Ok(Ok(pieces)) => Ok(Taken { pieces }),
             _ => Err(RestError::NoRoom),
         }
     }
@@ -114,8 +125,12 @@ mod tests {
             bodies_bytes_max: PIECE_BYTES,
             connections_max: 1,
         });
-        let small = room.take(1).await.unwrap();
-        assert_eq!(room.pieces.available_permits(), 9);
+        let mut small = room.take(5 * PIECE_BYTES).await.unwrap();
+        assert_eq!(room.pieces.available_permits(), 5);
+        small.keep(6 * PIECE_BYTES);
+        assert_eq!(room.pieces.available_permits(), 5);
+        small.keep(PIECE_BYTES + 1);
+        assert_eq!(room.pieces.available_permits(), 8);
         drop(small);
         let large = room.take(10 * PIECE_BYTES).await.unwrap();
         assert_eq!(room.pieces.available_permits(), 0);

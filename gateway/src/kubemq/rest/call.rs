@@ -27,7 +27,8 @@ pub async fn answer(
             told(&events_send::send(context, event).await?)
         }
         Call::SendRequest => {
-            let (asked, _taken) = read(context, room, request).await?;
+            // What waits for a response is bounded by the broker.
+            let (asked, _) = read(context, room, request).await?;
             told(&requests::send(context, asked).await?)
         }
         Call::SendResponse => {
@@ -44,14 +45,14 @@ pub async fn answer(
             told(&queue_send::send_batch(context, batch).await?)
         }
         Call::QueueReceive => {
-            let (wanted, _taken) = read(context, room, request).await?;
+            let (wanted, _) = read(context, room, request).await?;
             let mut received = queue_receive::receive(Arc::clone(context), wanted).await?;
             let written = received.extensions_mut().remove::<Written>();
             let data = json::shown(received.get_ref());
             Ok(Said::Told(envelope(Some(data))?, written))
         }
         Call::QueueAckAll => {
-            let (wanted, _taken) = read(context, room, request).await?;
+            let (wanted, _) = read(context, room, request).await?;
             told(&queue_receive::ack_all(context, wanted).await?)
         }
         Call::QueueInfo => told(&info(context, room, request).await?),
@@ -81,11 +82,12 @@ async fn info(
 ) -> Result<QueuesInfoResponse, RestError> {
     let by_query = query::queues_info(request.uri().query().unwrap_or_default());
     let reading = room.read_bytes(request.into_body());
-    let (body, _taken) = context.until_ending(reading).await??;
+    let (body, taken) = context.until_ending(reading).await??;
     let wanted: QueuesInfoRequest = if body.is_empty() {
         by_query
     } else {
         json::read(&body).map_err(RestError::Body)?
     };
+    drop((body, taken));
     Ok(queues_info::answer(context, wanted).await?)
 }

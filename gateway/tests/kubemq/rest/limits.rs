@@ -60,6 +60,39 @@ async fn bodies_wait_for_each_other_and_none_is_lost() {
     }
 }
 
+/// The room of bodies is for reading them and for sending what is in them: who waits for something else has none.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_messages_or_responses_takes_no_room_from_those_who_send() {
+    let gateway = small().await;
+    let queue = unique("q");
+    // Without a length, so that each takes all of the room while it is read.
+    let chunked = |path: &str, body: serde_json::Value| {
+        let body = body.to_string();
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n\
+             {:x}\r\n{body}\r\n0\r\n\r\n",
+            body.len()
+        )
+    };
+    let rest = gateway.rest;
+    let asking = json!({"ClientID": "c", "Channel": unique("c"), "RequestTypeData": 1, "Metadata": "m",
+        "Timeout": 60_000});
+    let asking = chunked("/send/request", asking);
+    let asking = tokio::spawn(async move { raw(rest, &asking).await });
+    let receiving = json!({"ClientID": "c", "Channel": queue, "MaxNumberOfMessages": 1,
+        "WaitTimeSeconds": 60});
+    let receiving = chunked("/queue/receive", receiving);
+    let receiving = tokio::spawn(async move { raw(rest, &receiving).await });
+    until_gauge(&gateway, WAITING, 1).await;
+    until_gauge(&gateway, "flotilla_requests_under_way", 1).await;
+    let message = json!({"ClientID": "c", "Channel": queue, "Metadata": "m".repeat(3_000)});
+    let sent = post(rest, "/queue/send", &message.to_string()).await;
+    assert_eq!(sent.data().get("Error"), None);
+    let received = soon(receiving).await.unwrap().data();
+    assert_eq!(received["MessagesReceived"], 1);
+    asking.abort();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_beyond_the_bound_are_closed_as_they_come() {
     let gateway = small().await;
