@@ -15,7 +15,7 @@ use super::error::RestError;
 use super::json;
 
 /// A body must be there within this time.
-const BODY_WAIT_MAX: Duration = Duration::from_secs(60);
+pub const BODY_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Room for a body must be there within this time.
 const ROOM_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Room is given away in pieces of this.
@@ -35,7 +35,7 @@ pub struct Taken {
 
 impl Taken {
     /// Gives back all but what so many bytes need.
-    fn keep(&mut self, bytes: usize) {
+    pub fn keep(&mut self, bytes: usize) {
         let surplus = self.pieces.num_permits().saturating_sub(pieces(bytes));
         drop(self.pieces.split(surplus));
     }
@@ -77,6 +77,11 @@ impl BodyRoom {
         // Of those that come without a length the most is expected, and few are so large.
         taken.keep(bytes.len());
         Ok((bytes, taken))
+    }
+
+    /// Room for the largest body.
+    pub async fn take_largest(self) -> Result<Taken, RestError> {
+        self.take(self.body_bytes_max).await
     }
 
     async fn take(&self, bytes: usize) -> Result<Taken, RestError> {

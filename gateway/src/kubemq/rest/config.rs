@@ -8,7 +8,8 @@ const MIB: usize = 1024 * 1024;
 pub struct RestConfig {
     /// Largest body of a request, and largest message of a WebSocket, in bytes.
     pub body_bytes_max: usize,
-    /// Bytes of all bodies that are read and worked on together at most; further ones wait unread.
+    /// Bytes of all bodies, and of the long messages of WebSockets, that are read and worked on together at most;
+    /// further ones wait unread.
     pub bodies_bytes_max: usize,
     /// Connections at most, WebSockets included; further ones are closed as they come. Each has one request
     /// under way at most.

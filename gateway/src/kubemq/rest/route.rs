@@ -126,7 +126,7 @@ async fn serve(rest: Arc<Rest>, mut request: Request<Incoming>) -> Result<Said, 
     match route {
         Route::Call(wanted) => call::answer(&context, &rest.room, wanted, request).await,
         Route::Socket(wanted) => {
-            let upgraded = socket::open(&context, wanted, request).await?;
+            let upgraded = socket::open(&context, &rest.room, wanted, request).await?;
             Ok(Said::Upgraded(upgraded))
         }
     }

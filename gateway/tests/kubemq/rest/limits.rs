@@ -144,6 +144,23 @@ async fn frames_that_are_too_large_or_no_text_close_their_socket_with_the_reason
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn subscriptions_read_only_short_messages() {
+    let gateway = Gateway::start().await;
+    for path in [
+        "/subscribe/events?client_id=c&channel=a&subscribe_type=events",
+        "/subscribe/requests?client_id=c&channel=a&subscribe_type=queries",
+    ] {
+        let mut socket = Socket::open(gateway.rest, path).await;
+        socket.say(Message::text("x".repeat(4_096))).await;
+        socket.pinged_back().await;
+        socket.say(Message::text("x".repeat(4_097))).await;
+        let (code, reason) = socket.closed().await;
+        assert_eq!(code, 1009, "{reason}");
+        assert!(reason.contains("4096 bytes"), "{reason}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_answers_pings_stays_and_one_that_is_silent_goes() {
     let gateway = small().await;
     let path = "/subscribe/events?client_id=c&channel=a&subscribe_type=events";

@@ -185,6 +185,16 @@ impl Socket {
         }
     }
 
+    /// Has the server answer a ping: it is there.
+    pub async fn pinged_back(&mut self) {
+        self.say(Message::Ping(vec![1].into())).await;
+        loop {
+            if let Message::Pong(_) = soon(self.0.next()).await.unwrap().unwrap() {
+                return;
+            }
+        }
+    }
+
     /// The next ping of the server.
     pub async fn pinged(&mut self) {
         loop {

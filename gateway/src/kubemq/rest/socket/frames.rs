@@ -16,8 +16,11 @@ use tokio_tungstenite::tungstenite::error::CapacityError;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use tonic::Status;
 
+use super::metered::{Meter, Metered};
+use crate::kubemq::rest::error::RestError;
+
 /// A client's connection, after the upgrade.
-pub type Socket = WebSocketStream<TokioIo<Upgraded>>;
+pub type Socket = WebSocketStream<Metered<TokioIo<Upgraded>>>;
 /// A client's side of it.
 pub type Reader = SplitStream<Socket>;
 /// What a frame holds.
@@ -70,6 +73,7 @@ pub struct Frames {
     /// Gone only while this is dropped.
     reader: Option<Reader>,
     heard: Heard,
+    meter: Meter,
     /// Who closes the socket reads the rest.
     rest: Option<oneshot::Sender<Reader>>,
     has_ended: bool,
@@ -77,11 +81,12 @@ pub struct Frames {
 
 impl Frames {
     /// Of a socket that was just opened; the receiver gets the client's side when nobody reads frames any more.
-    pub fn new(reader: Reader, heard: Heard) -> (Self, oneshot::Receiver<Reader>) {
+    pub fn new(reader: Reader, heard: Heard, meter: Meter) -> (Self, oneshot::Receiver<Reader>) {
         let (rest, unread) = oneshot::channel();
         let frames = Self {
             reader: Some(reader),
             heard,
+            meter,
             rest: Some(rest),
             has_ended: false,
         };
@@ -106,6 +111,7 @@ impl Stream for Frames {
         if this.has_ended {
             return Poll::Ready(None);
         }
+        this.meter.next_is_wanted();
         loop {
             let Some(reader) = &mut this.reader else {
                 return Poll::Ready(None);
@@ -116,8 +122,15 @@ impl Stream for Frames {
             };
             this.heard.is_heard();
             let item = match frame {
-                Some(Ok(Message::Text(text))) => return Poll::Ready(Some(Ok(text))),
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
+                Some(Ok(Message::Text(text))) => {
+                    this.meter.message_came();
+                    return Poll::Ready(Some(Ok(text)));
+                }
+                Some(Ok(Message::Ping(content) | Message::Pong(content))) => {
+                    this.meter.control_came(content.len());
+                    continue;
+                }
+                Some(Ok(Message::Frame(_))) => continue,
                 Some(Ok(Message::Binary(_))) => Status::unimplemented("only text frames are read"),
                 Some(Ok(Message::Close(_))) | None => {
                     Status::cancelled("the client closed the socket")
@@ -136,6 +149,14 @@ fn failure(error: &Error) -> Status {
             format!("the message has more than the {max_size} bytes that are allowed"),
         ),
         Error::Protocol(_) | Error::Utf8(_) => Status::invalid_argument(error.to_string()),
+        Error::Io(error)
+            if error
+                .get_ref()
+                .is_some_and(|source| source.is::<RestError>()) =>
+        {
+            // The message is not lost with the connection: there was no room for it, or no end of it.
+            Status::unavailable(error.to_string())
+        }
         lost => Status::cancelled(lost.to_string()),
     }
 }

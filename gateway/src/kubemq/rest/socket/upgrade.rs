@@ -18,8 +18,10 @@ use tonic::Status;
 use tracing::debug;
 
 use super::frames::{Frames, Heard};
+use super::metered::{Meter, Metered};
 use super::pump;
 use crate::kubemq::context::Context;
+use crate::kubemq::rest::body::BodyRoom;
 use crate::kubemq::rest::error::RestError;
 use crate::kubemq::rest::json;
 use crate::kubemq::rest::wire::AnswerBody;
@@ -30,6 +32,13 @@ const VERSION: &str = "13";
 const READ_BUFFER_BYTES: usize = 16 * 1024;
 /// So much is gathered before it is written.
 const WRITE_BUFFER_BYTES: usize = 64 * 1024;
+
+/// What the client of a socket may say at once.
+pub struct Utterance {
+    pub bytes_max: usize,
+    /// Of which the long ones take.
+    pub room: BodyRoom,
+}
 
 /// A request that can become a socket.
 pub struct Upgrade {
@@ -68,6 +77,7 @@ impl Upgrade {
     pub fn accept<T, S>(
         self,
         context: Arc<Context>,
+        utterance: Utterance,
         begin: impl FnOnce(Frames) -> (S, Option<Frames>) + Send + 'static,
     ) -> Response<AnswerBody>
     where
@@ -77,11 +87,13 @@ impl Upgrade {
         let lifecycle = Arc::clone(&context.lifecycle);
         let upgraded = self.upgraded;
         lifecycle.spawn(async move {
+            let Utterance { bytes_max, room } = utterance;
             let connection = match upgraded.await {
                 Ok(connection) => TokioIo::new(connection),
                 Err(error) => return debug!(%error, "a socket was not opened"),
             };
-            let bytes_max = context.config.rest.body_bytes_max;
+            let meter = Meter::new(room);
+            let connection = Metered::new(connection, meter.clone());
             let settings = WebSocketConfig::default()
                 .read_buffer_size(READ_BUFFER_BYTES)
                 .write_buffer_size(WRITE_BUFFER_BYTES)
@@ -91,7 +103,7 @@ impl Upgrade {
                 WebSocketStream::from_raw_socket(connection, Role::Server, Some(settings)).await;
             let (writer, reader) = socket.split();
             let heard = Heard::now();
-            let (frames, unread) = Frames::new(reader, heard.clone());
+            let (frames, unread) = Frames::new(reader, heard.clone(), meter);
             let (told, frames) = begin(frames);
             pump::Pump::new(writer, heard, &context.config)
                 .run(told, frames, unread)
