@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_broker::{
-    BrokerConfig, BrokerError, REQUEST_EXTRA_BYTES_MAX, REQUEST_TIMEOUT_MAX, Reply, Request,
-    Requester, SubscribeRequests,
+    BrokerConfig, BrokerError, CallId, REQUEST_EXTRA_BYTES_MAX, REQUEST_TIMEOUT_MAX, Reply,
+    Request, Requester, SubscribeRequests,
 };
 use flotilla_model::name::{Kind, Name};
 
@@ -94,6 +94,8 @@ async fn what_a_responder_declines_goes_to_its_group_and_takes_none_of_its_room(
     let picky = node.broker.serve_requests(one_at_a_time).await.unwrap();
     let first = ask(&node.broker, request("a", "1"));
     let declined = taken(&picky, 1).await[0].call;
+    let names = picky.names_of(&[declined, CallId(0)]);
+    assert_eq!(names, [Some(Arc::new(Name::request("a").unwrap())), None]);
     let other = serve(&node.broker, "a", Some("g")).await;
     picky.decline(vec![declined]);
     let guessed = picky.reply(vec![(declined, reply("mine"))]);

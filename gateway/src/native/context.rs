@@ -83,6 +83,11 @@ pub struct Sight {
 }
 
 impl Sight {
+    /// Whether there may be anything that it has not.
+    pub fn is_limited(&self) -> bool {
+        self.caller.is_some()
+    }
+
     pub fn has(&self, name: &Name) -> bool {
         let caller = self.caller.as_ref();
         caller.is_none_or(|caller| caller.may(NO_CLIENT, Action::Read, name))

@@ -105,6 +105,7 @@ impl Feed for Responder {
                 }
             }
         }
+        failed.extend(self.unseen(&mut replies));
         let calls: Vec<u64> = replies.iter().map(|(call, _)| call.0).collect();
         let results = self.subscription.reply(replies);
         for (call, result) in calls.into_iter().zip(results) {
@@ -145,6 +146,31 @@ impl Feed for Responder {
             }
         }
         frame
+    }
+}
+
+impl Responder {
+    /// Takes out the replies to what this client is not to see: it can guess the number of a request that is not
+    /// taken back yet.
+    fn unseen(&self, replies: &mut Vec<(CallId, Reply)>) -> Vec<Arrived> {
+        if !self.sight.is_limited() {
+            return Vec::new();
+        }
+        let calls: Vec<CallId> = replies.iter().map(|(call, _)| *call).collect();
+        let mut names = self.subscription.names_of(&calls).into_iter();
+        let is_unseen = |_: &mut (CallId, Reply)| {
+            let name = names.next().flatten();
+            name.is_some_and(|name| !self.sight.has(&name))
+        };
+        let unseen = replies.extract_if(.., is_unseen);
+        unseen
+            .map(|(call, _)| Arrived::Failed {
+                call: call.0,
+                error: RequestError::from(BrokerError::Conflict {
+                    what: format!("request {call} is over, or was given to somebody else"),
+                }),
+            })
+            .collect()
     }
 }
 

@@ -316,3 +316,79 @@ async fn requests_that_rules_hide_take_none_of_a_responders_room() {
     .await;
     assert_eq!(serves.hear().await.calls[0].name, "a.b");
 }
+
+/// A client that does not read leaves requests untaken, hidden ones too, and can guess their numbers.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_replies_to_a_request_that_rules_hide() {
+    // More than a client lets in that does not read.
+    const LARGE: u64 = 40;
+    let rules = rules(&[
+        ("asker", ".*", "Queries", &["Write"]),
+        ("server", "a\\.[^x]+", "Queries", &["Read"]),
+    ]);
+    let gateway = Gateway::secured(security(Some(authentication()), Some(rules))).await;
+    let mut serves = open!(gateway, serve, ServeRequest, "server");
+    let serve = ServeRequest {
+        open: Some(serve_request::Open {
+            pattern: "a.>".to_owned(),
+            ..serve_request::Open::default()
+        }),
+        ..ServeRequest::default()
+    };
+    serves.ask(serve).await;
+    let mut asks = open!(gateway, request, RequestBatch, "asker");
+    let item = |request: u64, name: &str, text: &str| Item {
+        request,
+        name: name.to_owned(),
+        timeout_ms: 60_000,
+        record: Some(a_record(text)),
+        ..Item::default()
+    };
+    let ask = |requests: Vec<Item>| RequestBatch { requests };
+    asks.say(ask(vec![item(0, "a.b", "1")])).await;
+    let first = serves.hear().await.calls[0].call;
+    let text = "x".repeat(100_000);
+    let large = (1..=LARGE).map(|number| item(number, "a.b", &text));
+    asks.say(ask(large.collect())).await;
+    let under_way = |count: u64| format!("flotilla_requests_under_way {count}");
+    soon(async {
+        while !gateway.has_metric(&under_way(1 + LARGE)) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    asks.say(ask(vec![item(100, "a.x", "1")])).await;
+    soon(async {
+        while !gateway.has_metric(&under_way(2 + LARGE)) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let guessed = (first + 1..first + 2 * LARGE).map(|call| serve_request::Reply {
+        call,
+        outcome: Some(serve_request::reply::Outcome::Record(a_record("mine"))),
+    });
+    serves
+        .say(ServeRequest {
+            open: None,
+            replies: guessed.collect(),
+        })
+        .await;
+    serves.until_said().await;
+    let reading = tokio::spawn(async move {
+        loop {
+            serves.hear().await;
+        }
+    });
+    let hidden = loop {
+        let mut replies = asks.hear().await.replies;
+        if let Some(place) = replies.iter().position(|reply| reply.request == 100) {
+            break replies.swap_remove(place).outcome;
+        }
+    };
+    let Some(Outcome::Error(error)) = hidden else {
+        panic!("it was replied to");
+    };
+    assert_eq!(error.code(), Code::NoResponder, "{}", error.text);
+    reading.abort();
+}

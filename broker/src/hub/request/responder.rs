@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use flotilla_model::name::Name;
+
 use crate::api::error::BrokerError;
 use crate::api::request::{CallId, Reply, ReplyToken, RequestDelivery};
 use crate::core::Core;
@@ -114,6 +116,11 @@ impl RequestSubscription {
     pub fn reply(&self, batch: Vec<(CallId, Reply)>) -> Vec<Result<(), BrokerError>> {
         let responder = self.responder.id;
         self.core.requests.reply(&self.core, responder, batch)
+    }
+
+    /// What requests are for, to know who may reply to them; `None` for those that are over.
+    pub fn names_of(&self, calls: &[CallId]) -> Vec<Option<Arc<Name>>> {
+        self.core.requests.names_of(calls)
     }
 
     /// Gives requests back that whoever serves here is not to see. Others get them as if this subscription were not

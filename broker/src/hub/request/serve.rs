@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use flotilla_model::ids::NodeId;
+use flotilla_model::name::Name;
 
 use crate::api::error::BrokerError;
 use crate::api::request::{CallId, Reply, ReplyToken, SubscribeRequests};
@@ -81,6 +82,14 @@ impl RequestHub {
             state.withdraw(id, party, Absence::Lost, &mut mail);
         }
         self.post(core, state, mail);
+    }
+
+    /// What requests are for; `None` for those that are over.
+    pub fn names_of(&self, calls: &[CallId]) -> Vec<Option<Arc<Name>>> {
+        let state = self.state.lock();
+        let name = |call: &Call| Arc::clone(&call.letter.name);
+        let names = calls.iter().map(|id| state.calls.get(*id).map(name));
+        names.collect()
     }
 
     /// A responder is not to have requests that it was given: they go to others, as if it were not there.
