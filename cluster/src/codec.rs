@@ -21,6 +21,8 @@ const KIND_BLANK: u8 = 0;
 const KIND_BATCH: u8 = 1;
 /// A change of the group's members; the head of its body is the membership.
 const KIND_MEMBERSHIP: u8 = 2;
+/// An entry that its sender cannot read, on its way to who has it. Never in a log.
+const KIND_WITHHELD: u8 = 3;
 
 pub(crate) fn encode<T: Serialize>(value: &T) -> io::Result<Bytes> {
     let mut bytes = vec![FORMAT];
@@ -66,6 +68,7 @@ pub(crate) fn log_point(log_id: &LogId) -> LogPoint {
 pub(crate) fn to_log_entry(entry: Entry) -> io::Result<LogEntry> {
     let (kind, body) = match entry.payload {
         EntryPayload::Blank => (KIND_BLANK, headed(Bytes::new())?),
+        EntryPayload::Normal(batch) if batch.is_withheld() => (KIND_WITHHELD, batch.0),
         EntryPayload::Normal(Batch(body)) => (KIND_BATCH, body),
         EntryPayload::Membership(membership) => (KIND_MEMBERSHIP, headed(encode(&membership)?)?),
     };
@@ -82,6 +85,7 @@ pub(crate) fn from_log_entry(entry: LogEntry) -> io::Result<Entry> {
     let payload = match entry.kind {
         KIND_BLANK => EntryPayload::Blank,
         KIND_BATCH => EntryPayload::Normal(Batch(entry.body)),
+        KIND_WITHHELD => EntryPayload::Normal(Batch::withheld()?),
         KIND_MEMBERSHIP => EntryPayload::Membership(decode("membership", &entry.body.head())?),
         kind => {
             return Err(io::Error::new(
@@ -97,6 +101,22 @@ pub(crate) fn from_log_entry(entry: LogEntry) -> io::Result<Entry> {
         log_id: log_id(entry.index, entry.term, entry.leader),
         payload,
     })
+}
+
+/// What may be written to the log.
+pub(crate) fn storable(entry: LogEntry) -> io::Result<LogEntry> {
+    match entry.kind {
+        KIND_WITHHELD => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("entry {} came without its contents", entry.index),
+        )),
+        _ => Ok(entry),
+    }
+}
+
+/// Whether an entry stands for one that its sender could not read.
+pub(crate) fn is_withheld(entry: &Entry) -> bool {
+    matches!(&entry.payload, EntryPayload::Normal(batch) if batch.is_withheld())
 }
 
 fn headed(head: Bytes) -> io::Result<EntryBody> {

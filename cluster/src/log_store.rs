@@ -12,11 +12,12 @@ use std::sync::Arc;
 
 use flotilla_storage::{GroupId, LogHealth, NodeLog, StorageError};
 use futures::Stream;
+use openraft::EntryPayload;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use tokio::sync::oneshot;
 
 use crate::codec;
-use crate::types::{Entry, Groups, LogId, Vote};
+use crate::types::{Batch, Entry, Groups, LogId, Vote};
 
 /// Entries are batches of up to 1 MiB, so that reads must be bounded by bytes, not by count.
 const READ_BYTES_MAX: usize = 1 << 20;
@@ -108,6 +109,19 @@ impl ShardLog {
         Ok(start.max(first)..stop.min(end))
     }
 
+    /// In place of an entry that cannot be read: replication, which begins at every change of leader with
+    /// entries that the peers have, is not to stop at it for good.
+    async fn withheld(&self, index: u64) -> io::Result<Entry> {
+        let log = self.clone();
+        let log_id = tokio::task::spawn_blocking(move || log.log_id(index))
+            .await
+            .map_err(io::Error::other)??;
+        Ok(Entry {
+            log_id,
+            payload: EntryPayload::Normal(Batch::withheld()?),
+        })
+    }
+
     /// At least one entry if there is any in the range, then as many as fit the limit.
     async fn read_some(&self, range: Range<u64>) -> io::Result<Vec<Entry>> {
         if range.is_empty() {
@@ -154,11 +168,17 @@ impl RaftLogReader<Groups> for ShardLog {
         end: u64,
     ) -> Result<Vec<Entry>, io::Error> {
         let range = self.visible(&(start..end))?;
-        let entries = self.read_some(range).await?;
-        if entries.is_empty() {
-            self.check_open()?;
+        let first = range.start;
+        match self.read_some(range).await {
+            Ok(entries) => {
+                if entries.is_empty() {
+                    self.check_open()?;
+                }
+                Ok(entries)
+            }
+            Err(error) if is_corruption(&error) => Ok(vec![self.withheld(first).await?]),
+            Err(error) => Err(error),
         }
-        Ok(entries)
     }
 
     async fn entries_stream<RB>(
@@ -292,7 +312,7 @@ impl RaftLogStorage<Groups> for ShardLog {
     {
         let entries: Vec<_> = entries
             .into_iter()
-            .map(codec::to_log_entry)
+            .map(|entry| codec::to_log_entry(entry).and_then(codec::storable))
             .collect::<io::Result<_>>()?;
         self.log.append(
             self.group,
@@ -325,6 +345,12 @@ fn incomplete() -> io::Error {
 
 fn to_io(error: StorageError) -> io::Error {
     io::Error::other(error)
+}
+
+fn is_corruption(error: &io::Error) -> bool {
+    let source = error.get_ref();
+    let source = source.and_then(|source| source.downcast_ref::<StorageError>());
+    source.is_some_and(StorageError::is_corruption)
 }
 
 fn shared_to_io(error: Arc<StorageError>) -> io::Error {

@@ -1,6 +1,7 @@
 //! The types that Raft is run with. One configuration serves every group, the metadata group too.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -42,6 +43,21 @@ pub struct Peer {
 /// One entry of a group: its bytes are the same in memory, on the wire and on disk.
 #[derive(Clone, PartialEq)]
 pub struct Batch(pub EntryBody);
+
+impl Batch {
+    /// Stands for an entry that this node cannot read any more, towards peers that have it: they skip
+    /// what it holds, and nobody ever stores it. The head of a real batch is never empty.
+    pub fn withheld() -> io::Result<Self> {
+        EntryBody::builder()
+            .build()
+            .map(Self)
+            .map_err(io::Error::other)
+    }
+
+    pub fn is_withheld(&self) -> bool {
+        self.0.is_bare()
+    }
+}
 
 impl fmt::Debug for Batch {
     // Never the contents: they are messages of users, and long.

@@ -240,8 +240,7 @@ impl Mender {
         for from in sources {
             match fetch(&self.links, from, group, must_lead).await {
                 Ok(fetched) => {
-                    // Not sooner: while nobody has what is damaged here, the others may be no better leaders,
-                    // and one that cannot read its log is none.
+                    // Not sooner: while nobody has what is damaged here, the others may be no better leaders.
                     self.give_up_leadership(group, Some(from)).await?;
                     group.rebuild(fetched, last_run).await?;
                     return Ok(from);

@@ -23,6 +23,7 @@ use super::append;
 use super::links::Links;
 use super::snapshot_receiver::Receiving;
 use super::wire::proto::{AppendAnswer, AppendRequest, RaftAnswer, RaftQuestion, RaftRequest};
+use super::withheld;
 use crate::codec;
 use crate::group::Raft;
 use crate::replica::Replica;
@@ -135,8 +136,9 @@ impl Links {
         first: AppendRequest,
         rest: Streaming<AppendRequest>,
     ) -> Result<BoxStream<'static, Result<AppendAnswer, Status>>, Status> {
-        let raft = self.group(first.group)?.raft;
+        let AttachedGroup { raft, replica, .. } = self.group(first.group)?;
         let intake = Intake {
+            replica,
             stream_room: Arc::new(Semaphore::new(STREAM_BYTES_MAX)),
             node_room: self.inner.entry_room.clone(),
             held: Arc::default(),
@@ -162,6 +164,7 @@ impl Links {
 /// Takes requests from a stream, as many as there is room for.
 #[derive(Clone)]
 struct Intake {
+    replica: Arc<Replica>,
     stream_room: Arc<Semaphore>,
     node_room: Arc<Semaphore>,
     /// Room of the requests that have no answer yet, in their order.
@@ -195,6 +198,7 @@ impl Intake {
         let message = message?;
         let bytes: usize = message.bodies.iter().map(Bytes::len).sum();
         let request = append::decode(message).map_err(malformed)?;
+        withheld::check(&request, &self.replica).await?;
         let gone = |_| Status::cancelled("nobody waits for the answers");
         let stream = self.stream_room.clone();
         let stream = stream

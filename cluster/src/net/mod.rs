@@ -40,6 +40,7 @@ mod tests;
 mod traffic;
 mod versions;
 mod wire;
+mod withheld;
 
 pub(crate) use identity::LocalIdentity;
 pub use lane::Lane;
