@@ -206,6 +206,11 @@ impl EntryBody {
         }
     }
 
+    /// Whether there is neither a head nor a slot.
+    pub fn is_bare(&self) -> bool {
+        self.layout.head_bytes == 0 && self.layout.slot_count == 0
+    }
+
     /// A body is never empty: its fixed part is always there.
     pub fn is_empty(&self) -> bool {
         false

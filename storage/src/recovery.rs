@@ -97,14 +97,7 @@ pub(crate) fn recover(config: &LogConfig, disk: &dyn Disk) -> Result<Recovered> 
         disk.create_dir_all(dir)
             .map_err(StorageError::io("create", dir))?;
     }
-    remove_staged(config, disk)?;
-    let files = find_segments(disk, &log_dir)?;
-    let newest_preamble = files
-        .values()
-        .rev()
-        .find_map(|file| preamble_of(file).transpose())
-        .transpose()?;
-
+    // First, for its lock: who had the log before may still be at work on the files.
     let (mut loaded, mut rebuilt) = match load(config, disk) {
         Ok(loaded) => (loaded, false),
         Err(error) if means_damaged_database(&error) => {
@@ -114,6 +107,13 @@ pub(crate) fn recover(config: &LogConfig, disk: &dyn Disk) -> Result<Recovered> 
         }
         Err(error) => return Err(error),
     };
+    remove_staged(config, disk)?;
+    let files = find_segments(disk, &log_dir)?;
+    let newest_preamble = files
+        .values()
+        .rev()
+        .find_map(|file| preamble_of(file).transpose())
+        .transpose()?;
     if !rebuilt && is_behind(&loaded, &files, newest_preamble.as_ref()) {
         tracing::error!("the index database has lost what was durable and is built anew");
         drop(loaded);
