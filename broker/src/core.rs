@@ -12,7 +12,7 @@ use flotilla_model::ids::ShardId;
 use flotilla_model::name::{Kind, Name};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::api::error::BrokerError;
 use crate::config::BrokerConfig;
@@ -33,6 +33,8 @@ use crate::wake::Wake;
 
 /// Read budgets are counted in these.
 const READ_UNIT_BYTES: u64 = 4_096;
+/// Messages on their way to receivers that made no room for so much, together; one always may.
+const LARGE_BYTES_MAX: u64 = 64 << 20;
 /// Signals that may be on their way to another node before publishers wait.
 const AWAY_MESSAGES_SOFT: usize = 1_024;
 /// Background work that must not be lost is tried again after this long.
@@ -59,6 +61,8 @@ pub(crate) struct Core {
     has_peers: AtomicBool,
     /// Bytes that topic readers may hold, in units.
     read_room: Arc<Semaphore>,
+    /// Bytes of [`LARGE_BYTES_MAX`], in units.
+    large_room: Arc<Semaphore>,
     arbiters: Vec<ArbiterHandle>,
     next_arbiter: AtomicUsize,
     pub sessions: Sessions,
@@ -107,6 +111,7 @@ impl Core {
             hub: OnceLock::new(),
             has_peers: AtomicBool::new(false),
             read_room: Arc::new(Semaphore::new(read_units.min(Semaphore::MAX_PERMITS))),
+            large_room: Arc::new(Semaphore::new((LARGE_BYTES_MAX / READ_UNIT_BYTES) as usize)),
             arbiters,
             next_arbiter: AtomicUsize::new(0),
             sessions: Sessions::default(),
@@ -210,17 +215,20 @@ impl Core {
     }
 
     /// Waits until `bytes` more may be read for topics, and takes them.
-    pub async fn read_permit(
-        &self,
-        bytes: u64,
-    ) -> Result<tokio::sync::OwnedSemaphorePermit, BrokerError> {
+    pub async fn read_permit(&self, bytes: u64) -> Result<OwnedSemaphorePermit, BrokerError> {
         let all = (self.config.read_bytes_max / READ_UNIT_BYTES).max(1);
-        // What is larger than the whole budget takes all of it.
-        let units = (bytes / READ_UNIT_BYTES + 1).min(all) as u32;
         Arc::clone(&self.read_room)
-            .acquire_many_owned(units)
+            .acquire_many_owned(units(bytes, all))
             .await
             .map_err(|_| BrokerError::ShuttingDown)
+    }
+
+    /// Waits until a message of so many bytes may go to a receiver that made no room for it. The room is
+    /// never closed, so that there always is a permit in the end.
+    pub async fn large_permit(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        let units = units(bytes, LARGE_BYTES_MAX / READ_UNIT_BYTES);
+        let room = Arc::clone(&self.large_room);
+        room.acquire_many_owned(units).await.ok()
     }
 
     /// Counts one more subscription that is kept fed.
@@ -343,6 +351,11 @@ impl Core {
             }
         });
     }
+}
+
+/// How many units of a budget so many bytes take: what is larger than all of it takes all of it.
+fn units(bytes: u64, all: u64) -> u32 {
+    (bytes / READ_UNIT_BYTES + 1).min(all) as u32
 }
 
 /// The bounds of the signals on their way to another node.

@@ -168,6 +168,7 @@ pub async fn receive_rate(broker: &Broker) -> Result<(), Failure> {
                     wait: Duration::from_millis(100),
                     fill: Fill::Linger(Duration::ZERO),
                     visibility: None,
+                    answer_within: None,
                 };
                 let got = session.receive(receive).await?;
                 if got.messages.is_empty() {

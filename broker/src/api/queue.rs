@@ -45,6 +45,21 @@ pub struct Receive {
     pub fill: Fill,
     /// Messages go back by themselves after this long; `None`: held until settled or the session ends.
     pub visibility: Option<Duration>,
+    /// Nobody listens any more after this long: messages that would come later go back as if they had not
+    /// been leased, and the answer has none. `None`: an answer is of use as long as a leader is looked for.
+    pub answer_within: Option<Duration>,
+}
+
+impl Receive {
+    /// What is left of it when so much of its time has passed.
+    pub fn after(self, passed: Duration) -> Self {
+        let left = |time: Duration| time.saturating_sub(passed);
+        Self {
+            wait: left(self.wait),
+            answer_within: self.answer_within.map(left),
+            ..self
+        }
+    }
 }
 
 /// When a receive is answered before its wait is over.
@@ -97,4 +112,30 @@ pub struct Settled {
     pub not_held: Vec<Sequence>,
     /// How many the lease still holds; 0: it is over.
     pub remaining: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receive_that_begins_late_waits_for_less_and_never_longer_than_somebody_listens() {
+        let seconds = Duration::from_secs;
+        let receive = Receive {
+            queue: Name::queue("q").expect("a name"),
+            messages_max: 1,
+            bytes_max: 1,
+            wait: seconds(3),
+            fill: Fill::Full,
+            visibility: None,
+            answer_within: Some(seconds(4)),
+        };
+        let left = |passed| {
+            let left = receive.clone().after(seconds(passed));
+            (left.wait, left.answer_within)
+        };
+        assert_eq!(left(1), (seconds(2), Some(seconds(3))));
+        assert_eq!(left(3), (seconds(0), Some(seconds(1))));
+        assert_eq!(left(9), (seconds(0), Some(seconds(0))), "nobody listens");
+    }
 }

@@ -68,6 +68,7 @@ pub(crate) async fn receive_there(
         },
         spoilt,
         guard,
+        room: None,
     })
 }
 

@@ -227,7 +227,7 @@ impl QueueActor {
             brought |= !messages.is_empty() || expired > 0;
             waiter.tag.expired += expired;
             if !messages.is_empty() {
-                self.hand_over(lease, messages.clone(), waiter.tag);
+                self.hand_over(lease, messages.clone(), waiter.bytes_max, waiter.tag);
             } else if waiter.deadline <= now {
                 drop(waiter.tag.slot.send(Ok(Answer::empty(waiter.tag.expired))));
             } else {
@@ -242,13 +242,15 @@ impl QueueActor {
         &self,
         lease: flotilla_model::ids::LeaseId,
         messages: Vec<flotilla_model::outcome::LeasedMessage>,
+        bytes_max: u64,
         receiver: Receiver,
     ) {
         let Some(session) = receiver.session else {
             return;
         };
         let guard = LeaseGuard::new(Arc::clone(&self.core), self.name.clone(), session, lease);
-        let delivering = deliver::deliver(guard, lease, messages, receiver.expired, receiver.slot);
+        let (expired, slot) = (receiver.expired, receiver.slot);
+        let delivering = deliver::deliver(guard, lease, messages, bytes_max, expired, slot);
         self.core.runtime.spawn(delivering);
     }
 

@@ -10,7 +10,7 @@ use flotilla_model::ids::{LeaseId, Sequence, SessionId};
 use flotilla_model::message::Message;
 use flotilla_model::name::Name;
 use flotilla_model::outcome::{LeasedMessage, Outcome, Refusal};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::api::error::BrokerError;
 use crate::api::queue::{QueueDelivery, Received};
@@ -83,6 +83,8 @@ pub(crate) struct Answer {
     /// Nothing is left of it after unreadable messages were taken out: the receiver should ask again.
     pub spoilt: bool,
     pub guard: Option<LeaseGuard>,
+    /// Of a message that is more than its receiver made room for.
+    pub room: Option<OwnedSemaphorePermit>,
 }
 
 impl Answer {
@@ -96,6 +98,7 @@ impl Answer {
             },
             spoilt: false,
             guard: None,
+            room: None,
         }
     }
 
@@ -104,6 +107,8 @@ impl Answer {
         if let Some(guard) = &mut self.guard {
             guard.lease = None;
         }
+        // Whose it is counts it from now on.
+        drop(self.room.take());
         (self.received, self.spoilt)
     }
 }
@@ -111,20 +116,34 @@ impl Answer {
 /// Where an answer goes.
 pub(crate) type AnswerSlot = oneshot::Sender<Result<Answer, Fault>>;
 
-/// Reads the payloads of a lease and answers its receiver.
+/// Reads the payloads of a lease and answers its receiver, which made room for so many bytes.
+///
+/// One message always comes, however large. Then it waits for room of its own, for many receivers may have
+/// asked for little at the same moment, and get what is large.
 pub(crate) async fn deliver(
     guard: LeaseGuard,
     lease: LeaseId,
     messages: Vec<LeasedMessage>,
+    bytes_max: u64,
     expired: u64,
-    slot: AnswerSlot,
+    mut slot: AnswerSlot,
 ) {
+    let room = match messages[..] {
+        [LeasedMessage { at, .. }] if u64::from(at.bytes) > bytes_max => tokio::select! {
+            room = guard.core.large_permit(at.bytes.into()) => room,
+            () = slot.closed() => return,
+        },
+        _ => None,
+    };
     if slot.is_closed() {
         return;
     }
     let answer = match read_surely(&guard.core, &guard.queue, lease, messages).await {
         Ok((deliveries, unread)) => match take_out(&guard, lease, unread).await {
-            Ok(true) => Ok(answer(guard, lease, deliveries, expired)),
+            Ok(true) => Ok(Answer {
+                room,
+                ..answer(guard, lease, deliveries, expired)
+            }),
             Ok(false) => Ok(answer(guard, lease, Vec::new(), expired)),
             Err(fault) => Err(fault),
         },
@@ -153,6 +172,7 @@ fn answer(
         },
         spoilt,
         guard: (!spoilt).then_some(guard),
+        room: None,
     }
 }
 

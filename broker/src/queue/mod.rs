@@ -11,8 +11,10 @@
 //! on their way to a receiver carries a guard that does so when it is dropped.
 
 pub(crate) mod actor;
+mod attempts;
 pub(crate) mod deliver;
 pub(crate) mod local;
+pub(crate) mod present;
 pub(crate) mod session;
 pub(crate) mod sessions;
 pub(crate) mod waiters;

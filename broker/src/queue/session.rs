@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flotilla_model::command::{Command, Selection, Settlement};
-use flotilla_model::ids::{LeaseId, Sequence};
+use flotilla_model::ids::{LeaseId, Sequence, SessionId, ShardId};
 use flotilla_model::name::{Kind, Name};
 use flotilla_model::outcome::Outcome;
 
@@ -13,33 +13,73 @@ use crate::api::queue::{QueueDelivery, Receive, Received, Settled};
 use crate::convert::unexpected;
 use crate::core::{Core, check_kind};
 use crate::ingress::Work;
+use crate::leader::{PAUSE, Seat, no_leader};
 use crate::objects;
 use crate::peers::ask::Question;
 use crate::peers::receive::{peek_there, receive_there};
 use crate::queue::actor::Wait;
+use crate::queue::attempts::Attempts;
+use crate::queue::deliver::Answer;
 use crate::queue::local::{self, LEASE_MESSAGES_MAX};
+use crate::queue::present::Present;
 use crate::queue::sessions::SessionState;
 
 /// Holds leases for one consumer. When it is dropped, all it holds goes back in the background.
 pub struct Session {
     core: Arc<Core>,
-    state: Arc<SessionState>,
+    present: Present,
 }
 
 impl Session {
     pub(crate) fn new(core: Arc<Core>) -> Self {
         core.metrics.session_opened();
-        let generation = core.cluster.session_generation();
         Self {
-            state: core.sessions.open(core.cluster.node().id, generation),
+            present: Present::new(open(&core)),
             core,
         }
     }
 
-    /// Resolves when the session has lost all it held, because this node was out of reach of a shard
+    /// Resolves when the session has lost what it held, because this node was out of reach of a shard
     /// for too long. Every later call fails; whoever holds messages of it should be told.
     pub async fn lost(&self) -> BrokerError {
-        self.state.lost().await
+        loop {
+            let state = self.present.lost().await;
+            if let Err(error) = self.go_on(&state) {
+                return error;
+            }
+        }
+    }
+
+    /// After the loss of a state: goes on under another one, or fails if something was held.
+    fn go_on(&self, lost: &Arc<SessionState>) -> Result<(), BrokerError> {
+        let over = self.present.renew(lost, || open(&self.core))?;
+        self.is_over(over);
+        Ok(())
+    }
+
+    /// Ends a state, if there is one to be ended.
+    fn is_over(&self, state: Option<Arc<SessionState>>) {
+        if let Some(over) = state {
+            self.core.sessions.close(over.id);
+            end_in_background(&self.core, &over);
+        }
+    }
+
+    /// Somebody was asked for messages under a state, and fell silent.
+    pub(crate) fn unheard(&self, state: &Arc<SessionState>, shard: ShardId) {
+        let over = self.present.unheard(state, || open(&self.core));
+        if let Some(over) = &over {
+            // Perhaps once more.
+            over.touch(shard);
+        }
+        self.is_over(over);
+    }
+
+    /// Under what something is held, perhaps: the current state first.
+    fn states(&self) -> impl Iterator<Item = Arc<SessionState>> {
+        let current = std::iter::once_with(|| self.present.state());
+        let retired = std::iter::once_with(|| self.present.retired());
+        current.chain(retired.flatten())
     }
 
     /// Receives messages, which the session then holds under one lease.
@@ -56,32 +96,55 @@ impl Session {
                 ),
             });
         }
+        let deadline = local::deadline(receive.wait);
+        let Some(within) = receive.answer_within else {
+            return self.receive_until(&receive, deadline, None).await;
+        };
+        let limit = local::deadline(within);
+        let asked = self.receive_until(&receive, deadline, Some(limit));
+        if let Ok(answer) = tokio::time::timeout_at(limit.into(), asked).await {
+            return answer;
+        }
+        match self.core.shard_for(&receive.queue) {
+            (shard, _) if self.core.seat(shard) == Seat::Vacant => Err(no_leader(shard)),
+            _ => Ok(Answer::empty(0).received),
+        }
+    }
+
+    /// Receives once somebody leads the queue's shard. What comes after the limit was leased for nobody.
+    async fn receive_until(
+        &self,
+        receive: &Receive,
+        deadline: Instant,
+        limit: Option<Instant>,
+    ) -> Result<Received, BrokerError> {
         let core = &self.core;
         let queue = &receive.queue;
         let (shard, _) = core.shard_for(queue);
-        core.sessions.touch(&self.state, shard.id())?;
-        let wait = Wait {
-            session: self.state.id,
-            messages_max: receive.messages_max,
-            bytes_max: receive.bytes_max,
-            deadline: local::deadline(receive.wait),
-            fill: receive.fill,
-            visibility_ms: receive.visibility.map(to_ms),
-        };
-        let here = || local::receive_here(core, queue, &wait);
-        let there = |node| receive_there(core, node, queue, &wait);
-        let until = wait
-            .deadline
-            .max(Instant::now() + core.config.leader_wait_max);
+        let until = deadline.max(Instant::now() + core.config.leader_wait_max);
         let mut expired = 0;
         loop {
-            let answer = tokio::select! {
-                answer = core.at_leader(shard, until, here, there) => answer?,
-                error = self.state.lost() => return Err(error),
+            let state = self.present.state();
+            let attempts = Attempts::new(self, &state, shard.id());
+            let answer = self.ask(&attempts, receive, deadline, until).await?;
+            let answer = answer.and_then(|answer| {
+                expired += answer.received.expired;
+                if limit.is_some_and(|limit| Instant::now() > limit) {
+                    return Some((Answer::empty(0).received, false));
+                }
+                self.present.accept(&state, answer).ok()
+            });
+            drop(attempts);
+            let Some((mut received, spoilt)) = answer else {
+                // Nothing came under this state, and nothing will.
+                self.go_on(&state)?;
+                if Instant::now() >= until {
+                    return Err(no_leader(shard));
+                }
+                tokio::time::sleep(PAUSE).await;
+                continue;
             };
-            let (mut received, spoilt) = answer.accept();
-            expired += received.expired;
-            if spoilt && Instant::now() < wait.deadline {
+            if spoilt && Instant::now() < deadline {
                 continue;
             }
             received.expired = expired;
@@ -90,6 +153,46 @@ impl Session {
             let metrics = &core.metrics;
             metrics.delivered(Kind::Queue, queue, messages, bytes);
             return Ok(received);
+        }
+    }
+
+    /// Asks whoever leads the queue's shard for messages. `None`: the state is lost.
+    async fn ask(
+        &self,
+        attempts: &Attempts<'_>,
+        receive: &Receive,
+        deadline: Instant,
+        until: Instant,
+    ) -> Result<Option<Answer>, BrokerError> {
+        let core = &self.core;
+        let state = attempts.state();
+        let queue = &receive.queue;
+        let (shard, _) = core.shard_for(queue);
+        if core.sessions.touch(state, shard.id()).is_err() {
+            return Ok(None);
+        }
+        let wait = Wait {
+            session: state.id,
+            messages_max: receive.messages_max,
+            bytes_max: receive.bytes_max,
+            deadline,
+            fill: receive.fill,
+            visibility_ms: receive.visibility.map(to_ms),
+        };
+        let here = || {
+            attempts.begin();
+            local::receive_here(core, queue, &wait)
+        };
+        let there = |node| {
+            attempts.begin();
+            receive_there(core, node, queue, &wait)
+        };
+        tokio::select! {
+            answer = core.at_leader(shard, until, here, there) => {
+                attempts.end(answer.is_ok());
+                answer.map(Some)
+            }
+            _ = state.lost() => Ok(None),
         }
     }
 
@@ -105,25 +208,34 @@ impl Session {
         if let Settlement::Move { to } = &how {
             self.core.admit(to).await?;
         }
-        let command = Command::Settle {
-            queue: queue.clone(),
-            session: self.state.id,
-            lease,
-            which,
-            how,
-        };
-        match self.run(queue, command).await? {
-            Outcome::Settled {
-                count,
-                not_held,
-                remaining,
-            } => Ok(Settled {
-                count,
-                not_held,
-                remaining,
-            }),
-            other => Err(unexpected(&other)),
+        for state in self.states() {
+            let command = Command::Settle {
+                queue: queue.clone(),
+                session: state.id,
+                lease,
+                which: which.clone(),
+                how: how.clone(),
+            };
+            match self.run(&state, queue, command).await? {
+                Outcome::Settled {
+                    count,
+                    not_held,
+                    remaining,
+                } => {
+                    // Only whoever settles the last of it ends a lease.
+                    if count > 0 && remaining == 0 {
+                        self.is_over(self.present.ended(&state));
+                    }
+                    return Ok(Settled {
+                        count,
+                        not_held,
+                        remaining,
+                    });
+                }
+                other => not_held(&other)?,
+            }
         }
+        Err(BrokerError::StaleLease)
     }
 
     /// Restarts the visibility timer of a lease.
@@ -134,23 +246,40 @@ impl Session {
         visibility: Duration,
     ) -> Result<(), BrokerError> {
         self.core.check_open()?;
-        let command = Command::ExtendLease {
-            queue: queue.clone(),
-            session: self.state.id,
-            lease,
-            visibility_ms: to_ms(visibility),
-        };
-        match self.run(queue, command).await? {
-            Outcome::Done => Ok(()),
-            other => Err(unexpected(&other)),
+        for state in self.states() {
+            let command = Command::ExtendLease {
+                queue: queue.clone(),
+                session: state.id,
+                lease,
+                visibility_ms: to_ms(visibility),
+            };
+            match self.run(&state, queue, command).await? {
+                Outcome::Done => return Ok(()),
+                other => not_held(&other)?,
+            }
         }
+        Err(BrokerError::StaleLease)
     }
 
     /// What the session still holds under a lease; nothing if the lease is over.
     pub async fn held(&self, queue: &Name, lease: LeaseId) -> Result<Vec<Sequence>, BrokerError> {
+        for state in self.states() {
+            let held = self.held_under(state.id, queue, lease).await?;
+            if !held.is_empty() {
+                return Ok(held);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    async fn held_under(
+        &self,
+        session: SessionId,
+        queue: &Name,
+        lease: LeaseId,
+    ) -> Result<Vec<Sequence>, BrokerError> {
         let core = &self.core;
         let (shard, _) = core.shard_for(queue);
-        let session = self.state.id;
         let here = || objects::held(core, queue, lease, session);
         let question = Question::Held {
             queue: queue.clone(),
@@ -164,25 +293,30 @@ impl Session {
 
     /// Gives back all that is held, and returns when that is done.
     pub async fn end(self) {
-        for shard in self.state.take_touched() {
-            let command = Command::EndSession {
-                session: self.state.id,
-            };
-            let ended = self
-                .core
-                .ingress(shard)
-                .run(vec![Work::control(command)])
-                .await;
-            if let Err(error) = ended {
-                tracing::warn!(%shard, %error, "a session's end will be told in the background");
-                self.state.touch(shard);
+        for state in self.states() {
+            for shard in state.take_touched() {
+                let command = Command::EndSession { session: state.id };
+                let ended = self
+                    .core
+                    .ingress(shard)
+                    .run(vec![Work::control(command)])
+                    .await;
+                if let Err(error) = ended {
+                    tracing::warn!(%shard, %error, "a session's end will be told in the background");
+                    state.touch(shard);
+                }
             }
         }
     }
 
-    async fn run(&self, queue: &Name, command: Command) -> Result<Outcome, BrokerError> {
+    async fn run(
+        &self,
+        state: &SessionState,
+        queue: &Name,
+        command: Command,
+    ) -> Result<Outcome, BrokerError> {
         check_kind(queue, Kind::Queue)?;
-        self.state.check()?;
+        state.check()?;
         let (_, ingress) = self.core.shard_for(queue);
         let reply = ingress.run(vec![Work::control(command)]).await?;
         Ok(reply.outcome(0)?.0.clone())
@@ -192,9 +326,23 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.core.metrics.session_closed();
-        self.core.sessions.close(self.state.id);
-        end_in_background(&self.core, &self.state);
+        for state in self.states() {
+            self.is_over(Some(state));
+        }
     }
+}
+
+/// Whether a lease is only not held under the state that was tried.
+fn not_held(outcome: &Outcome) -> Result<(), BrokerError> {
+    match unexpected(outcome) {
+        BrokerError::StaleLease => Ok(()),
+        error => Err(error),
+    }
+}
+
+fn open(core: &Core) -> Arc<SessionState> {
+    let generation = core.cluster.session_generation();
+    core.sessions.open(core.cluster.node().id, generation)
 }
 
 /// Has all that a session holds released.

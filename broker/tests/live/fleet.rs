@@ -181,7 +181,13 @@ impl Fleet {
 
     /// Ends a node in the middle of all it does.
     pub fn kill(&mut self, place: usize) {
-        self.berths[place].member.take();
+        let Some(mut member) = self.berths[place].member.take() else {
+            return;
+        };
+        // Its threads must be gone before another node begins at the same place.
+        if let Some(runtime) = member.runtime.take() {
+            tokio::task::block_in_place(|| runtime.shutdown_timeout(PATIENCE));
+        }
     }
 
     pub async fn restart(&mut self, place: usize) {

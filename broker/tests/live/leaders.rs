@@ -334,3 +334,42 @@ async fn a_subscription_does_not_notice_that_leadership_is_handed_over() {
     assert_eq!(b, offsets(1..201));
     assert_ne!(fleet.leader(&topic).await, leader);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_and_holds_nothing_does_not_notice_that_its_session_was_lost() {
+    let mut fleet = Fleet::start().await;
+    let queue = queue("jobs");
+    let stays = 0;
+    let others = fleet.others(stays);
+    enqueue(fleet.broker(stays), &queue, &texts(1..2)).await;
+    let [holder, settled, waiter] = [0; 3].map(|_| fleet.broker(stays).open_session());
+    let got = received(&settled, receive(&queue, 1, PATIENCE)).await;
+    let back = settled.settle(&queue, got.lease, Selection::All, Settlement::Release);
+    assert_eq!(back.await.unwrap().remaining, 0);
+    let held = received(&holder, receive(&queue, 1, PATIENCE)).await;
+    assert_eq!(bodies(&held), texts(1..2));
+    let cluster = fleet.member(stays).cluster.clone();
+    let generation = cluster.session_generation();
+    let waiting = waiter.receive(receive(&queue, 1, PATIENCE * 3));
+    let losing = async {
+        for place in others {
+            fleet.kill(place);
+        }
+        let lost = tokio::time::timeout(PATIENCE, holder.lost()).await;
+        let lost = lost.expect("who holds a message is told");
+        assert!(matches!(lost, BrokerError::Unavailable { .. }), "{lost}");
+        assert!(cluster.session_generation() > generation);
+        let over = tokio::time::timeout(Duration::from_millis(200), waiter.lost());
+        assert!(over.await.is_err(), "it has lost nothing");
+        let over = tokio::time::timeout(Duration::from_millis(200), settled.lost());
+        assert!(over.await.is_err(), "what it had is settled");
+        fleet.restart(others[0]).await;
+        fleet.settled().await;
+    };
+    let (got, ()) = tokio::join!(waiting, losing);
+    assert_eq!(
+        bodies(&got.unwrap()),
+        texts(1..2),
+        "what the other one lost"
+    );
+}

@@ -211,6 +211,7 @@ pub fn receive(queue: &Name, messages_max: u32, wait: Duration) -> Receive {
         wait,
         fill: Fill::Linger(Duration::ZERO),
         visibility: None,
+        answer_within: None,
     }
 }
 

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flotilla_broker::{BrokerError, Fill, Receive};
-use flotilla_model::command::{Selection, Settlement};
+use bytes::Bytes;
+use flotilla_broker::{BrokerError, Enqueue, Fill, Receive};
+use flotilla_model::command::{QueuePolicy, Selection, Settlement};
+use flotilla_model::message::Message;
 
-use crate::node::{Node, bodies, eventually, queue, receive, received, text_of, texts};
+use crate::node::{Node, PATIENCE, bodies, eventually, queue, receive, received, text_of, texts};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -248,4 +250,34 @@ async fn receivers_end_when_the_broker_stops() {
     eventually("it waits", counted, |waits| *waits).await;
     node.broker.shutdown().await;
     assert_eq!(waiting.await.unwrap(), Err(BrokerError::ShuttingDown));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_messages_come_one_after_the_other_to_receivers_that_made_little_room() {
+    /// Two of them are more than may be on their way.
+    const BYTES: usize = 40 << 20;
+    let node = Node::start().await;
+    let queue = queue("large");
+    for _ in 0..4 {
+        let one = Enqueue {
+            queue: queue.clone(),
+            message: Message {
+                body: Bytes::from(vec![b'x'; BYTES]),
+                ..Message::default()
+            },
+            policy: QueuePolicy::default(),
+            dedup: None,
+        };
+        node.broker.enqueue(vec![one]).await.remove(0).unwrap();
+    }
+    let session = node.broker.open_session();
+    let modest = Receive {
+        bytes_max: 1,
+        ..receive(&queue, 2, PATIENCE)
+    };
+    let receivers = (0..4).map(|_| received(&session, modest.clone()));
+    for received in futures::future::join_all(receivers).await {
+        let bytes = received.messages.iter().map(|one| one.message.body.len());
+        assert_eq!(bytes.collect::<Vec<_>>(), [BYTES]);
+    }
 }

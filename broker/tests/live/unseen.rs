@@ -3,12 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use flotilla_broker::{Broker, BrokerError, ClusterDetail, Enqueue, Receive, Session};
+use flotilla_broker::{Broker, BrokerError, Enqueue, Receive, Received, Session};
 use flotilla_cluster::{Cluster, ClusterConfig};
 use flotilla_model::command::{QueuePolicy, Selection, Settlement};
 use flotilla_model::format::FEATURE_LEVEL;
 use flotilla_model::name::Name;
 use flotilla_model::settings::QueueSettings;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 
 use crate::faults::damage;
 use crate::fleet::Fleet;
@@ -16,6 +18,8 @@ use crate::node::{Node, PATIENCE, bodies, eventually, message, queue, receive, r
 
 const SHORT: Duration = Duration::from_millis(500);
 const LONG: Duration = Duration::from_secs(60);
+/// Enough to begin to wait on a busy machine.
+const LISTENS: Duration = Duration::from_secs(4);
 
 /// The messages of a queue, the third of which is to be damaged.
 const MESSAGES: [&str; 5] = ["one", "two", "spoil-the-third", "four", "five"];
@@ -30,24 +34,6 @@ async fn enqueue(broker: &Broker, queue: &Name, text: &str, policy: &QueuePolicy
     for result in broker.enqueue(vec![one]).await {
         result.unwrap();
     }
-}
-
-/// A queue on a shard that the right node leads already, so that no other comes to lead it: one whose log
-/// is damaged may not be able to.
-async fn steady_queue(fleet: &Fleet) -> Name {
-    let cluster = &fleet.member(0).cluster;
-    let find = |detail: &ClusterDetail| {
-        let mut names = (0..100).map(|number| queue(&format!("jobs-{number}")));
-        names.find(|name| {
-            let mut shards = detail.shards.iter();
-            let shard = shards.find(|shard| shard.shard == cluster.shard_of(name));
-            shard.is_some_and(|shard| shard.leader == shard.replicas.first().copied())
-        })
-    };
-    let ask = || fleet.broker(0).cluster_detail();
-    let is_found = |detail: &ClusterDetail| find(detail).is_some();
-    let detail = eventually("a shard is led by the right node", ask, is_found).await;
-    find(&detail).unwrap()
 }
 
 /// A queue that comes to lie on the same shard as another one.
@@ -133,7 +119,7 @@ async fn receive_the_rest(broker: &Broker, jobs: &Name) -> Session {
 async fn what_no_node_can_read_holds_up_nothing_and_becomes_a_dead_letter_in_the_end() {
     let fleet = Fleet::start_tuned(small_cache).await;
     levelled_fleet(&fleet, FEATURE_LEVEL).await;
-    let jobs = steady_queue(&fleet).await;
+    let jobs = queue("jobs");
     let dead = neighbour(&fleet.member(0).cluster, &jobs);
     let policy = QueuePolicy {
         receive_count_max: 1,
@@ -162,7 +148,7 @@ async fn what_no_node_can_read_holds_up_nothing_and_becomes_a_dead_letter_in_the
 async fn what_a_node_that_is_away_may_have_is_kept_and_holds_up_nothing() {
     let mut fleet = Fleet::start_tuned(small_cache).await;
     levelled_fleet(&fleet, FEATURE_LEVEL).await;
-    let jobs = steady_queue(&fleet).await;
+    let jobs = queue("jobs");
     let away = fleet.others(fleet.leader(&jobs).await)[0];
     let discarded_after_one = QueuePolicy {
         receive_count_max: 1,
@@ -181,7 +167,7 @@ async fn what_a_node_that_is_away_may_have_is_kept_and_holds_up_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_no_node_can_read_holds_up_nothing_among_nodes_of_the_release_before() {
     let fleet = Fleet::start_tuned(small_cache_of_the_release_before).await;
-    let jobs = steady_queue(&fleet).await;
+    let jobs = queue("jobs");
     spoil(&fleet, &[0, 1, 2], &jobs, &QueuePolicy::default()).await;
     let leader = fleet.leader(&jobs).await;
     let session = receive_the_rest(fleet.broker(leader), &jobs).await;
@@ -196,9 +182,14 @@ async fn what_no_node_can_read_holds_up_nothing_among_nodes_of_the_release_befor
     assert_eq!(bodies(&none), Vec::<String>::new());
 }
 
-/// A receiver that is gone when its message comes: it is looked after until it waits, and then no more.
-async fn miss(broker: &Broker, session: &Session, jobs: &Name) {
-    let mut receiving = Box::pin(session.receive(receive(jobs, 1, LONG)));
+/// A receiver whose message is leased and not seen: it is looked after until it waits, and then no more.
+async fn leased_unseen<'a>(
+    broker: &Broker,
+    session: &'a Session,
+    request: Receive,
+) -> BoxFuture<'a, Result<Received, BrokerError>> {
+    let jobs = &request.queue.clone();
+    let mut receiving = session.receive(request).boxed();
     let ask = || broker.queue(jobs);
     let waits = eventually("it waits", ask, |detail| detail.subscriber_count == 1);
     tokio::select! {
@@ -207,21 +198,30 @@ async fn miss(broker: &Broker, session: &Session, jobs: &Name) {
     }
     enqueue(broker, jobs, "text", &QueuePolicy::default()).await;
     eventually("it is leased", ask, |detail| detail.leased == 1).await;
-    drop(receiving);
-    let is_back =
-        |detail: &flotilla_broker::QueueDetail| (detail.leased, detail.available) == (0, 1);
-    eventually("it is back", ask, is_back).await;
+    receiving
 }
 
-/// With one delivery allowed, a message that came to nobody is there for the next.
-async fn a_miss_does_not_count(leading: &Broker, receiving: &Broker, jobs: &Name) {
+async fn until_back(broker: &Broker, jobs: &Name) {
+    let is_back =
+        |detail: &flotilla_broker::QueueDetail| (detail.leased, detail.available) == (0, 1);
+    eventually("it is back", || broker.queue(jobs), is_back).await;
+}
+
+/// From now on whatever was received once is not there any more.
+async fn allow_one_delivery(broker: &Broker, jobs: &Name) {
     let once = QueueSettings {
         receive_count_max: 1,
         ..QueueSettings::default()
     };
-    leading.configure_queue(jobs.clone(), once).await.unwrap();
+    broker.configure_queue(jobs.clone(), once).await.unwrap();
+}
+
+/// With one delivery allowed, a message that came to nobody is there for the next.
+async fn a_miss_does_not_count(leading: &Broker, receiving: &Broker, jobs: &Name) {
+    allow_one_delivery(leading, jobs).await;
     let session = receiving.open_session();
-    miss(leading, &session, jobs).await;
+    drop(leased_unseen(leading, &session, receive(jobs, 1, LONG)).await);
+    until_back(leading, jobs).await;
     let got = received(&session, receive(jobs, 1, LONG)).await;
     assert_eq!(bodies(&got), ["text"]);
     assert_eq!(got.messages[0].receive_count, 1);
@@ -242,4 +242,59 @@ async fn a_message_that_a_node_did_not_hand_on_was_not_received() {
     let leader = fleet.leader(&jobs).await;
     let other = fleet.others(leader)[0];
     a_miss_does_not_count(fleet.broker(leader), fleet.broker(other), &jobs).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_comes_when_nobody_listens_any_more_was_not_received() {
+    let node = Node::start().await;
+    levelled(&[&node.cluster], FEATURE_LEVEL).await;
+    let jobs = queue("jobs");
+    allow_one_delivery(&node.broker, &jobs).await;
+    let session = node.broker.open_session();
+    let brief = Receive {
+        answer_within: Some(LISTENS),
+        ..receive(&jobs, 1, LONG)
+    };
+    let began = Instant::now();
+    let none = received(&session, brief.clone()).await;
+    assert_eq!(bodies(&none), Vec::<String>::new());
+    assert!((LISTENS..PATIENCE).contains(&began.elapsed()));
+    // The answer is there in time, and nobody looks.
+    let receiving = leased_unseen(&node.broker, &session, brief).await;
+    tokio::time::sleep(LISTENS).await;
+    assert_eq!(bodies(&receiving.await.unwrap()), Vec::<String>::new());
+    until_back(&node.broker, &jobs).await;
+    let got = received(&session, receive(&jobs, 1, LONG)).await;
+    assert_eq!(bodies(&got), ["text"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_the_next_leader_finds_too_late_holds_nothing() {
+    let mut fleet = Fleet::start().await;
+    levelled_fleet(&fleet, FEATURE_LEVEL).await;
+    let jobs = queue("jobs");
+    let leader = fleet.leader(&jobs).await;
+    let [one, two] = fleet.others(leader);
+    enqueue(fleet.broker(one), &jobs, "text", &QueuePolicy::default()).await;
+    let session = fleet.broker(one).open_session();
+    fleet.kill(leader);
+    // Shorter than elections are.
+    let brief = Receive {
+        answer_within: Some(SHORT),
+        ..receive(&jobs, 1, SHORT / 2)
+    };
+    let began = Instant::now();
+    match session.receive(brief).await {
+        Ok(none) => assert_eq!(bodies(&none), Vec::<String>::new()),
+        Err(BrokerError::Unavailable { .. }) => {}
+        Err(error) => panic!("{error}"),
+    }
+    assert!(began.elapsed() < SHORT * 4, "{:?}", began.elapsed());
+    fleet.settled().await;
+    let other = fleet.broker(two).open_session();
+    let got = received(&other, receive(&jobs, 1, PATIENCE)).await;
+    assert_eq!(bodies(&got), ["text"]);
+    assert_eq!(got.messages[0].receive_count, 1);
+    // Until now it could have held it.
+    drop(session);
 }
