@@ -13,7 +13,7 @@ mod auto_ack;
 pub mod fetching;
 mod work;
 
-use std::future::pending;
+use std::future::{Future, pending};
 use std::sync::Arc;
 
 use flotilla_broker::{BrokerError, Session};
@@ -64,6 +64,9 @@ pub trait Talk: Send + Sized + 'static {
     /// A settlement was made, or not.
     fn settled(&mut self, work: &mut Work<Self>, settled: Self::Settled);
 
+    /// The same after the stream has ended, when only others may want to know.
+    fn settled_at_end(_: Self::Settled) {}
+
     /// Whether there is something to tell the client.
     fn has_answer(&self) -> bool;
 
@@ -85,6 +88,12 @@ pub trait Talk: Send + Sized + 'static {
 
     /// The moment has come.
     fn time_is_up(&mut self, _: &mut Work<Self>) {}
+
+    /// Waits for what other streams want of this one, which then begins with all else. Loses nothing when it
+    /// is dropped while waiting.
+    fn hear(&mut self) -> impl Future<Output = ()> + Send {
+        pending()
+    }
 }
 
 /// Serves one client.
@@ -190,6 +199,7 @@ impl<T: Talk> Conversation<T> {
                 }
                 requests = next_requests(inbound, room), if room.is_some() => talk.take(requests),
                 () = reached(talk.deadline()) => talk.time_is_up(work),
+                () = talk.hear() => {}
             }
         }
     }

@@ -86,7 +86,9 @@ impl<T: Talk> Settling<T> {
     /// Sees settlements to their end, and gives back what is still held.
     pub async fn end(self) {
         let mut work = self.0;
-        while work.settlements.next().await.is_some() {}
+        while let Some(settled) = work.settlements.next().await {
+            T::settled_at_end(settled);
+        }
         while work.auto_acks.next().await.is_some() {}
         if let Some(session) = Arc::into_inner(work.session) {
             session.end().await;

@@ -8,10 +8,8 @@ use flotilla_gateway::native::protocol::error::Code;
 use flotilla_gateway::native::protocol::{ConsumeRequest, Record};
 use flotilla_model::name::Name;
 
-use crate::consumer::{
-    a_lease, a_settle, an_ack, lease, settle, texts, until_available, until_left,
-};
-use crate::support::{Gateway, Talk, a_sending, fill, side, soon, unique};
+use crate::consumer::{a_lease, a_settle, an_ack, lease, settle, texts, until_left};
+use crate::support::{Gateway, Talk, a_sending, fill, side, soon, unique, until_held_back};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_client_acknowledged_with_its_last_words_does_not_come_back() {
@@ -94,18 +92,20 @@ async fn a_client_that_does_not_read_has_its_settlements_made_and_gets_no_more()
         body: vec![7; 1 << 20].into(),
         ..Record::default()
     };
-    let sent = a_sending(1, &large, vec![record; 20]);
-    assert!(sends.ask(sent).await.error.is_none());
+    for batch in 1..3 {
+        let sent = a_sending(batch, &large, vec![record.clone(); 20]);
+        assert!(sends.ask(sent).await.error.is_none());
+    }
     let mut consumer = gateway.consume().await;
     let held = lease(&mut consumer, a_lease(&queue, 2)).await;
     // More than the client's window and the transport take in.
     let unread = ConsumeRequest {
-        leases: vec![a_lease(&large, 1); 20],
+        leases: vec![a_lease(&large, 1); 40],
         ..ConsumeRequest::default()
     };
     consumer.say(unread).await;
-    until_available(&gateway, &large, 0).await;
-    // What was leased is on its way to be unread: the last of these finds it so.
+    until_held_back(&gateway, &large, 20).await;
+    // The last of these finds it so in any case.
     for request in 100..120 {
         let more = ConsumeRequest {
             leases: vec![Lease {
@@ -119,11 +119,13 @@ async fn a_client_that_does_not_read_has_its_settlements_made_and_gets_no_more()
     }
     consumer.say(an_ack(&queue, held.lease)).await;
     until_left(&gateway, &queue, 0).await;
-    let name = Name::queue(&other).unwrap();
-    assert!(gateway.broker.queue(&name).await.unwrap().available > 0);
+    for (queue, count) in [(&other, 0), (&large, 19)] {
+        let name = Name::queue(queue).unwrap();
+        assert!(gateway.broker.queue(&name).await.unwrap().available > count);
+    }
     // Once it reads, it gets everything.
     let (mut leased, mut settled) = (Vec::new(), 0);
-    while leased.len() < 40 {
+    while leased.len() < 60 {
         let frame = consumer.hear().await;
         leased.extend(frame.leased.iter().map(|leased| leased.request));
         settled += frame.settled.len();

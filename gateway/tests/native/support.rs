@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
-pub use crate::shared::{Gateway, soon, unique};
+pub use crate::shared::{Gateway, soon, unique, until_held_back};
 
 /// One stream, its two sides in the open.
 pub struct Talk<Q, A> {

@@ -90,7 +90,7 @@ impl Done {
 /// client that can read the answer can read the frame.
 pub fn next_frame(
     outbox: &mut VecDeque<Done>,
-    fetching: &mut Fetching,
+    fetching: &Fetching,
 ) -> (ConsumeResponse, Option<(Name, LeaseId)>) {
     let mut frame = ConsumeResponse::default();
     let mut bytes = 0;
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_frame_holds_what_fits_and_what_is_larger_is_alone() {
-        let mut fetching = Fetching::new(u64::MAX);
+        let fetching = Fetching::new(u64::MAX);
         // About 37 KB each, and one that is more than a frame should be.
         let counts = [4_096, 4_096, 40_000, 4_096];
         let mut outbox: VecDeque<Done> = counts.into_iter().map(settled).collect();
@@ -150,12 +150,12 @@ mod tests {
             fetching.wait(done.bytes());
         }
         for expected in [2, 1, 1, 0] {
-            let (frame, _) = next_frame(&mut outbox, &mut fetching);
+            let (frame, _) = next_frame(&mut outbox, &fetching);
             assert_eq!(frame.settled.len(), expected);
             assert!(expected == 1 || frame.encoded_len() <= FRAME_BYTES_MAX);
         }
         outbox.extend((0..100).map(|_| settled(4_096)));
-        let (frame, _) = next_frame(&mut outbox, &mut fetching);
+        let (frame, _) = next_frame(&mut outbox, &fetching);
         assert!(frame.settled.len() > 1 && frame.encoded_len() <= FRAME_BYTES_MAX);
     }
 }

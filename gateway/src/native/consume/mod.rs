@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Operations begin in the order they came in, and are answered as they are done. Leases are held while
-//! the client leaves too much untaken; settlements go past them until as many answers wait as may.
+//! the client leaves too much untaken, those that wait for messages too; settlements go past them until as many
+//! answers wait as may.
 
 mod frame;
 mod operation;
@@ -112,7 +113,8 @@ impl Talk for Consumer {
     }
 
     fn fetched(&mut self, _: &mut Work, fetched: Fetched) {
-        self.fetching.end(fetched.granted);
+        // What it brought is counted again with the answer.
+        drop(fetched.grant);
         self.tell(fetched.done);
     }
 
@@ -125,7 +127,7 @@ impl Talk for Consumer {
     }
 
     fn next_answer(&mut self, work: &mut Work) -> Option<Outgoing<ConsumeResponse>> {
-        let (response, settles_itself) = next_frame(&mut self.outbox, &mut self.fetching);
+        let (response, settles_itself) = next_frame(&mut self.outbox, &self.fetching);
         let written = settles_itself.map(|(queue, lease)| work.settle_when_written(queue, lease));
         Some(Outgoing { response, written })
     }
@@ -145,7 +147,7 @@ impl Consumer {
         let number = request.request;
         let allowed = self.context.bounds.leases_max;
         let begun = if work.fetches() < allowed {
-            lease(&self.context, work.session(), request, &mut self.fetching)
+            lease(&self.context, work.session(), request, &self.fetching)
         } else {
             Err(RequestError::LeasesWaiting { allowed })
         };

@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 
 use super::frame::Done;
 use crate::access::Action;
-use crate::consumer::fetching::Fetching;
+use crate::consumer::fetching::{Fetching, Grant};
 use crate::native::context::Context;
 use crate::native::convert::name;
 use crate::native::error::RequestError;
@@ -35,8 +35,8 @@ pub enum Operation {
 
 /// What a lease brought.
 pub struct Fetched {
-    /// To be given back to [`Fetching`].
-    pub granted: u64,
+    /// Counts what was brought until the answer does.
+    pub grant: Grant,
     pub done: Done,
 }
 
@@ -53,7 +53,7 @@ pub fn lease(
     context: &Context,
     session: Arc<Session>,
     request: Lease,
-    fetching: &mut Fetching,
+    fetching: &Fetching,
 ) -> Result<BoxFuture<'static, Fetched>, RequestError> {
     let queue = name(&request.namespace, Kind::Queue, &request.queue)?;
     let queue = context.allowed(Action::Read, queue)?;
@@ -71,25 +71,27 @@ pub fn lease(
             allowed: "at most 3600000 are allowed",
         });
     }
-    let granted = fetching.begin(match request.bytes_max {
+    let mut grant = fetching.begin(match request.bytes_max {
         0 => LEASE_BYTES_DEFAULT,
         bytes => bytes,
     });
     let receive = Receive {
         queue: queue.clone(),
         messages_max: request.messages_max,
-        bytes_max: granted,
+        bytes_max: grant.bytes(),
         wait: Duration::from_millis(request.wait_ms),
         fill: Fill::Linger(Duration::from_millis(request.linger_ms)),
         visibility: (request.visibility_ms > 0)
             .then(|| Duration::from_millis(request.visibility_ms)),
+        // Whoever gives up says so by ending the stream.
+        answer_within: None,
     };
     let fetched = async move {
-        let done = match session.receive(receive).await {
+        let done = match grant.receive(&session, receive).await {
             Ok(received) => Done::leased(request.request, queue, received, request.auto_ack),
             Err(error) => Done::failed(request.request, &error.into()),
         };
-        Fetched { granted, done }
+        Fetched { grant, done }
     };
     Ok(fetched.boxed())
 }
