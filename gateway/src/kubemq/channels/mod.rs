@@ -4,16 +4,19 @@
 //! query as such fails its call.
 
 mod describe;
+mod pick;
 mod search;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use flotilla_broker::{BrokerError, ObjectSummary};
-use flotilla_model::name::{DEFAULT_NAMESPACE, Kind, Name};
+use flotilla_broker::BrokerError;
+use flotilla_model::name::{Kind, Name};
 
 use self::describe::Channel;
+use self::pick::Picker;
 use self::search::Search;
 use super::context::Context;
 use super::convert::now_ns;
@@ -123,7 +126,7 @@ async fn work(context: &Context, request: &Request) -> Result<Bytes, RequestErro
         }
         "list-channels" => {
             let search = Search::new(tag(&request.tags, "channel_search"))?;
-            list(context, &request.client_id, kind?, &search).await
+            list(context, &request.client_id, kind?, search).await
         }
         _ => Err(RequestError::Unknown {
             what: "operation",
@@ -150,25 +153,19 @@ async fn list(
     context: &Context,
     client: &str,
     kind: ChannelType,
-    search: &Search,
+    search: Search,
 ) -> Result<Bytes, RequestError> {
     // Each of them may hold what fills a response, and asks all shards. Who waits too long is told so.
-    let turn = context.channel_lists.acquire().await;
-    let _turn = turn.map_err(|_| RequestError::ShuttingDown)?;
-    let bytes_max = context.config.response_bytes_max;
+    let turn = Arc::clone(&context.channel_lists).acquire_owned().await;
+    let turn = turn.map_err(|_| RequestError::ShuttingDown)?;
+    let picker = Picker::new(search, context.caller.clone(), client.to_owned(), turn);
     let now_ms = now_ns() / 1_000_000;
-    let may = |action, name: &Name| context.caller.may(client, action, name);
-    let mut list = describe::List::new(bytes_max);
+    let mut list = describe::List::new(context.config.response_bytes_max);
     let mut found = Vec::new();
     let mut after = None;
     loop {
         let page = context.broker.list(kind.kind(), after, PAGE).await?;
-        let is_wanted = |item: &ObjectSummary| {
-            item.name.namespace() == DEFAULT_NAMESPACE
-                && search.matches(item.name.text())
-                && (may(Action::Read, &item.name) || may(Action::Write, &item.name))
-        };
-        found.extend(page.items.into_iter().filter(is_wanted));
+        found.extend(picker.pick(page.items).await);
         // No item takes less than its fixed parts: more need not be gathered to know that they are too many.
         list.check_count(found.len())?;
         after = page.next;

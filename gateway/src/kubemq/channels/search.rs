@@ -7,8 +7,9 @@ use crate::kubemq::error::RequestError;
 
 /// Longest search, in bytes.
 const SEARCH_BYTES_MAX: usize = 1_024;
-/// What a compiled expression may take, in bytes.
-const COMPILED_BYTES_MAX: usize = 256 * 1024;
+/// What a compiled expression may take, in bytes: as much as the longest pattern. Looking at a name takes as long
+/// as the product of both.
+const COMPILED_BYTES_MAX: usize = 96 * 1024;
 
 /// A search for channels.
 pub struct Search {
@@ -40,6 +41,11 @@ impl Search {
             text: text.to_owned(),
             pattern,
         })
+    }
+
+    /// Whether it finds every name.
+    pub fn is_for_all(&self) -> bool {
+        self.pattern.is_none()
     }
 
     /// A full name always finds itself, whatever its characters mean.
@@ -117,6 +123,15 @@ mod tests {
         );
         // An expression beyond its bound is taken for a pattern, which is small.
         assert!(!Search::new("(x{1000}){1000}").unwrap().matches("x"));
+    }
+
+    #[test]
+    fn no_pattern_is_too_large() {
+        for part in ["*", "?", "*?", "*a", "+*"] {
+            let text = part.repeat(SEARCH_BYTES_MAX / part.len());
+            assert!(Search::new(&text).is_ok(), "{part}");
+            assert!(compile(&glob(&text)).is_some(), "{part}");
+        }
     }
 
     proptest! {
