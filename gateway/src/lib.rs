@@ -13,6 +13,8 @@
 //! ```
 
 pub mod access;
+#[cfg(test)]
+mod any_json;
 mod consumer;
 mod error;
 pub mod kubemq;

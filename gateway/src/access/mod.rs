@@ -188,6 +188,11 @@ impl Caller {
         self.access.as_ref()?.decisions.as_ref()
     }
 
+    /// Whether both are the same, as far as their tokens say. Without tokens all are.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.claims == other.claims
+    }
+
     /// The client that its token binds it to, whatever it says to be.
     pub fn bound_client(&self) -> Option<&str> {
         self.claims.client.as_deref()
@@ -205,6 +210,28 @@ impl Caller {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn callers_are_the_same_if_their_tokens_say_the_same_of_them() {
+        let caller = |client: Option<&str>, subject: Option<&str>| Caller {
+            access: None,
+            claims: Claims {
+                client: client.map(Arc::from),
+                subject: subject.map(Arc::from),
+            },
+        };
+        let one = caller(Some("c"), Some("s"));
+        assert!(one.is_same(&caller(Some("c"), Some("s"))));
+        assert!(caller(None, None).is_same(&Caller::default()));
+        for other in [
+            caller(Some("d"), Some("s")),
+            caller(Some("c"), Some("t")),
+            caller(None, Some("s")),
+            caller(Some("c"), None),
+        ] {
+            assert!(!one.is_same(&other));
+        }
+    }
 
     #[test]
     fn what_is_longer_than_any_client_or_channel_is_nobodys_whatever_rules_say() {

@@ -216,5 +216,8 @@ fn token_of(authorization: &[u8]) -> &[u8] {
 }
 
 #[cfg(test)]
+#[path = "tokens_any_test.rs"]
+mod any_tests;
+#[cfg(test)]
 #[path = "tokens_test.rs"]
 mod tests;

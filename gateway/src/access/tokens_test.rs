@@ -69,11 +69,11 @@ fn config(algorithm: Algorithm, key: &[u8]) -> AuthenticationConfig {
     }
 }
 
-fn of_secret() -> Tokens {
+pub fn of_secret() -> Tokens {
     Tokens::new(&config(Algorithm::Hs256, SECRET)).unwrap()
 }
 
-fn now() -> f64 {
+pub fn now() -> f64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
     since_epoch.unwrap().as_secs_f64()
 }
@@ -92,7 +92,7 @@ fn with_signature(unsigned: String, signature: &[u8]) -> String {
     format!("{unsigned}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
-fn signed(algorithm: Algorithm, claims: &Value) -> String {
+pub fn signed(algorithm: Algorithm, claims: &Value) -> String {
     signed_with_header(
         &json!({"alg": algorithm.name(), "typ": "JWT"}),
         algorithm,
@@ -100,7 +100,7 @@ fn signed(algorithm: Algorithm, claims: &Value) -> String {
     )
 }
 
-fn signed_with_header(header: &Value, algorithm: Algorithm, claims: &Value) -> String {
+pub fn signed_with_header(header: &Value, algorithm: Algorithm, claims: &Value) -> String {
     let unsigned = unsigned(header, claims);
     let of = match algorithm {
         Algorithm::Hs384 => hmac::HMAC_SHA384,

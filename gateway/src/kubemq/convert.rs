@@ -12,6 +12,7 @@ use flotilla_model::message::{Message, Text};
 use flotilla_model::name::Name;
 use md5::{Digest, Md5};
 
+use super::apart::apart;
 use super::error::RequestError;
 use super::protocol::{
     Event, EventReceive, QueueMessage, QueueMessageAttributes, QueueMessagePolicy,
@@ -137,14 +138,7 @@ pub async fn queue_out(
     if body_bytes <= DIGEST_INLINE_BYTES_MAX {
         return convert();
     }
-    match tokio::task::spawn_blocking(convert).await {
-        Ok(messages) => messages,
-        Err(failed) => match failed.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is going away, and this task with it.
-            Err(_) => std::future::pending().await,
-        },
-    }
+    apart(convert).await
 }
 
 fn queue_message_out(

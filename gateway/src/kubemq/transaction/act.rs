@@ -33,6 +33,8 @@ pub async fn receive(
         wait: wanted.wait,
         fill: Fill::Full,
         visibility: Some(wanted.visibility),
+        // The clients of transactions wait for the answer, or end the stream.
+        answer_within: None,
     });
     let received = match received.await {
         Ok(received) => received,

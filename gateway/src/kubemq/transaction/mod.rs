@@ -81,6 +81,9 @@ impl Talk for Conversation {
     fn take(&mut self, mut requests: Vec<StreamQueueMessagesRequest>) {
         for request in &mut requests {
             self.context.bind_client(&mut request.client_id);
+            if let Some(message) = &mut request.modified_message {
+                self.context.bind_client(&mut message.client_id);
+            }
         }
         self.inbox.extend(requests);
     }
