@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::config::KubemqConfig;
 use super::dispatch::Targets;
+use super::downstream::Holders;
 use super::error::RequestError;
 use super::ping::Started;
 use super::requests::cache::QueryCache;
@@ -26,6 +27,8 @@ pub struct Context {
     pub query_cache: Arc<QueryCache>,
     /// Who may go through all channels now.
     pub channel_lists: Arc<Semaphore>,
+    /// Which downstream holds a transaction.
+    pub holders: Arc<Holders>,
     pub lifecycle: Arc<Lifecycle>,
     pub started: Started,
     pub caller: Caller,

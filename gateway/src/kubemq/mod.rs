@@ -8,8 +8,10 @@
 //!     |- queue_receive, downstream, transaction, queues_info
 //!     |- requests: commands and queries -> channels, those that the server answers
 //!   shapes, validate, convert, error: what requests may be, must be, become, and are told
+//!   apart: what takes too long for the threads that serve connections
 //! ```
 
+mod apart;
 mod channels;
 mod config;
 mod context;
@@ -46,6 +48,7 @@ pub use rest::RestConfig;
 pub use routing::Routes;
 
 pub(crate) use self::context::Context;
+use self::downstream::Holders;
 use self::error::RequestError;
 pub(crate) use self::error::shown;
 use self::ping::Started;
@@ -76,6 +79,7 @@ pub(crate) fn context(
         config: Arc::new(config),
         query_cache: Arc::new(query_cache),
         channel_lists: Arc::new(channel_lists),
+        holders: Arc::new(Holders::default()),
         lifecycle,
         started: Started::now(),
         caller: Caller::default(),

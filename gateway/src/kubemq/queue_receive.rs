@@ -83,6 +83,8 @@ async fn take(
             wait: context.config.limits.wait(request.wait_time_seconds),
             fill: context.fill(),
             visibility: None,
+            // A client that gives up ends the call, and with it what was leased for it.
+            answer_within: None,
         }))
         .await??;
     let lease = received.lease;

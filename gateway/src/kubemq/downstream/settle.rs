@@ -62,7 +62,8 @@ impl How {
         }
     }
 
-    fn settlement(self, request: &QueuesDownstreamRequest) -> Result<Settlement, RequestError> {
+    /// What becomes of the messages, if that is said properly.
+    pub fn settlement(self, request: &QueuesDownstreamRequest) -> Result<Settlement, RequestError> {
         Ok(match (self.is_close, self.verb) {
             (true, _) => Settlement::Release,
             (false, Verb::Ack) => Settlement::Ack,
@@ -134,33 +135,35 @@ impl Settling {
     }
 }
 
-/// Writes down what became of a settlement; only a failure is told to the client.
-pub fn finish(transactions: &mut Transactions, done: Done) -> Option<Outgoing> {
-    let Settling {
-        origin,
-        verb,
-        taken,
-        ..
-    } = done.settling;
-    match done.result {
-        Ok(settled) => {
-            transactions.settled(&taken.transaction, &[]);
-            let not_held = settled.not_held.first()?;
+impl Done {
+    /// What the client is told of it: only a failure.
+    pub fn reply(&self) -> Option<Outgoing> {
+        let error = match &self.result {
             // They went back to the queue when they had been held for too long.
-            Some(origin.error(&RequestError::SequenceUnknown {
-                verb,
-                sequence: i64::try_from(not_held.0).unwrap_or(i64::MAX),
-            }))
-        }
-        Err(BrokerError::StaleLease) => {
-            transactions.lost(&taken.transaction);
-            Some(origin.error(&RequestError::TransactionUnknown))
-        }
-        Err(error) => {
-            transactions.settled(&taken.transaction, &taken.sequences);
-            Some(origin.error(&error.into()))
-        }
+            Ok(settled) => RequestError::SequenceUnknown {
+                verb: self.settling.verb,
+                sequence: i64::try_from(settled.not_held.first()?.0).unwrap_or(i64::MAX),
+            },
+            Err(BrokerError::StaleLease) => RequestError::TransactionUnknown,
+            Err(error) => error.clone().into(),
+        };
+        Some(self.settling.origin.clone().error(&error))
     }
+}
+
+/// Writes down what became of a settlement; the answer is what to tell.
+pub fn finish(transactions: &mut Transactions, done: &Done) -> Option<Outgoing> {
+    let Taken {
+        transaction,
+        sequences,
+        ..
+    } = &done.settling.taken;
+    match &done.result {
+        Ok(_) => transactions.settled(transaction, &[]),
+        Err(BrokerError::StaleLease) => transactions.lost(transaction),
+        Err(_) => transactions.settled(transaction, sequences),
+    }
+    done.reply()
 }
 
 #[cfg(test)]
@@ -170,6 +173,8 @@ mod tests {
     use prost::Message;
 
     use super::*;
+    use crate::access::Caller;
+    use crate::kubemq::downstream::holders::Desk;
 
     fn request(kind: Type, id: &str, sequences: &[i64]) -> QueuesDownstreamRequest {
         QueuesDownstreamRequest {
@@ -183,12 +188,14 @@ mod tests {
 
     fn two_transactions() -> Transactions {
         let mut transactions = Transactions::default();
+        let desk = Desk::new(Arc::default(), Caller::default());
         for (lease, id) in [(1, "one"), (2, "two")] {
             transactions.open(
                 id.to_owned(),
                 Name::queue("q").unwrap(),
                 LeaseId(lease),
                 [Sequence(lease * 10), Sequence(lease * 10 + 1)],
+                desk.list(id, "c".to_owned()),
             );
         }
         transactions
@@ -276,7 +283,7 @@ mod tests {
         let (mut settling, reply) = start(&mut transactions, Type::AckAll, "one", &[]);
         assert_eq!(reply, None);
         let over = done(settling.remove(0), well(2));
-        assert!(finish(&mut transactions, over).is_none());
+        assert!(finish(&mut transactions, &over).is_none());
         assert_eq!(transactions.ids(), ["two"]);
     }
 
@@ -287,7 +294,7 @@ mod tests {
         assert_eq!(reply, None);
         assert_eq!(settling.len(), 2);
         for one in settling {
-            assert!(finish(&mut transactions, done(one, well(2))).is_none());
+            assert!(finish(&mut transactions, &done(one, well(2))).is_none());
         }
         let (settling, reply) = start(&mut transactions, Type::CloseByClient, "", &[]);
         assert!(settling.is_empty() && reply.is_none());
@@ -301,7 +308,7 @@ mod tests {
             reason: "no leader".to_owned(),
         };
         let over = done(settling.remove(0), Err(failure));
-        let reply = finish(&mut transactions, over).unwrap().response;
+        let reply = finish(&mut transactions, &over).unwrap().response;
         assert!(reply.is_error);
         assert_eq!(reply.error, "unavailable: no leader");
         assert_eq!(reply.request_type_data, Type::AckRange as i32);
@@ -317,7 +324,7 @@ mod tests {
         let mut transactions = two_transactions();
         let (mut settling, _) = start(&mut transactions, Type::NAckAll, "two", &[]);
         let over = done(settling.remove(0), Err(BrokerError::StaleLease));
-        let reply = finish(&mut transactions, over).unwrap().response;
+        let reply = finish(&mut transactions, &over).unwrap().response;
         assert_eq!(
             reply.error,
             "transaction is completed or transaction id not found"
@@ -362,7 +369,7 @@ mod tests {
                 let held: usize = transactions.ids().iter().map(|id| transactions.held(id).unwrap().len()).sum();
                 prop_assert_eq!(taken + held, 4);
                 for one in settling {
-                    finish(&mut transactions, done(one, Err(BrokerError::OutcomeUnknown)));
+                    finish(&mut transactions, &done(one, Err(BrokerError::OutcomeUnknown)));
                 }
                 let held: usize = transactions.ids().iter().map(|id| transactions.held(id).unwrap().len()).sum();
                 prop_assert_eq!(held, 4);

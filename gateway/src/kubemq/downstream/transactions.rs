@@ -16,6 +16,7 @@ use flotilla_model::command::Selection;
 use flotilla_model::ids::{LeaseId, Sequence};
 use flotilla_model::name::Name;
 
+use super::holders::Listed;
 use crate::kubemq::error::{RequestError, Verb};
 
 /// Auto-acknowledged transactions that are remembered, to be told from unknown ones.
@@ -38,6 +39,8 @@ struct Transaction {
     held: BTreeSet<Sequence>,
     settlements_under_way: u32,
     opened: u64,
+    /// Other streams find it for as long as it is open.
+    _listed: Listed,
 }
 
 /// Messages on their way out of a transaction.
@@ -81,6 +84,7 @@ impl Transactions {
         queue: Name,
         lease: LeaseId,
         held: impl IntoIterator<Item = Sequence>,
+        listed: Listed,
     ) {
         self.opened += 1;
         self.order.insert(self.opened, id.clone());
@@ -90,11 +94,17 @@ impl Transactions {
             held: held.into_iter().collect(),
             settlements_under_way: 0,
             opened: self.opened,
+            _listed: listed,
         };
         self.open.insert(id, transaction);
     }
 
-    /// Remembers a transaction that settles itself.
+    /// Whether this stream can say what became of a transaction.
+    pub fn knows(&self, id: &str) -> bool {
+        self.open.contains_key(id) || self.closed.contains(id)
+    }
+
+    /// Remembers a transaction that settles itself. Other streams do not know it: there is nothing to settle.
     pub fn remember_closed(&mut self, id: String) {
         if self.closed_order.len() == CLOSED_REMEMBERED_MAX
             && let Some(oldest) = self.closed_order.pop_front()
@@ -113,11 +123,9 @@ impl Transactions {
         }
     }
 
-    /// Whether a transaction holds nothing any more; so does one that this stream never had.
+    /// Whether a transaction holds nothing any more, for certain; so does one that this stream never had.
     pub fn is_complete(&self, id: &str) -> bool {
-        self.open
-            .get(id)
-            .is_none_or(|transaction| transaction.held.is_empty())
+        !self.open.contains_key(id)
     }
 
     /// Takes all that a transaction holds. If settlements under way have it all, it is as good as

@@ -71,6 +71,8 @@ fn number<N: std::str::FromStr + Default>(key: &'static str, value: &str) -> Res
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -104,6 +106,55 @@ mod tests {
             refused.to_string(),
             "events_store_type_data is \"first\" in the query, it must be a whole number"
         );
+    }
+
+    /// Parts of queries, right and wrong.
+    const PARTS: [&str; 12] = [
+        "&",
+        "=",
+        "%",
+        "%2",
+        "%zz",
+        "+",
+        "client_id",
+        "ClientID",
+        "subscribe_type",
+        "events_store",
+        "events_store_type_data",
+        "queue_name",
+    ];
+
+    proptest! {
+        #[test]
+        fn any_query_is_refused_or_understood(
+            parts in prop::collection::vec(
+                prop_oneof![3 => prop::sample::select(&PARTS[..]).prop_map(str::to_owned), 1 => ".{0,6}"],
+                0..12,
+            )
+        ) {
+            let query = parts.concat();
+            if let Ok(request) = subscribe(&query) {
+                let kinds = 0..=SubscribeType::Queries as i32;
+                prop_assert!(kinds.contains(&request.subscribe_type_data));
+            }
+            let asked = queues_info(&query);
+            prop_assert!(asked.queue_name.is_empty() || query.len() > "queuename".len());
+        }
+
+        #[test]
+        fn what_is_written_into_a_query_is_read_back(
+            client_id in ".{0,20}", channel in ".{0,20}", value in any::<i64>(),
+        ) {
+            let query = form_urlencoded::Serializer::new(String::new())
+                .append_pair("client_id", &client_id)
+                .append_pair("channel", &channel)
+                .append_pair("events_store_type_value", &value.to_string())
+                .finish();
+            let request = subscribe(&query).unwrap();
+            prop_assert_eq!(request.client_id, client_id);
+            prop_assert_eq!(request.channel, channel);
+            prop_assert_eq!(request.events_store_type_value, value);
+        }
     }
 
     #[test]

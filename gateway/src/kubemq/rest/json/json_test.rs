@@ -1,11 +1,14 @@
 //! The mapping to the letter of the protocol's documentation, and against whatever else is sent.
 
 use std::collections::HashMap;
+use std::fmt::Debug;
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use serde_json::json;
 
-use super::{read, text};
+use super::{Value, read, text};
+use crate::any_json::any_object;
 use crate::kubemq::protocol::{
     Event, EventReceive, QueueMessage, QueueMessageAttributes, QueueMessagePolicy,
     QueueMessagesBatchRequest, ReceiveQueueMessagesRequest, ReceiveQueueMessagesResponse, Request,
@@ -179,6 +182,33 @@ prop_compose! {
     }
 }
 
+/// Fields of requests, in whatever spelling.
+const FIELDS: [&str; 14] = [
+    "EventID",
+    "clientid",
+    "CHANNEL",
+    "Metadata",
+    "Body",
+    "Store",
+    "Tags",
+    "RequestTypeData",
+    "StreamRequestTypeData",
+    "Timeout",
+    "RefSequence",
+    "Policy",
+    "Attributes",
+    "Messages",
+];
+
+fn is_understood<M: Value + PartialEq + Debug>(json: &str) {
+    if let Ok(message) = read::<M>(json.as_bytes()) {
+        assert_eq!(
+            read::<M>(text(&message).unwrap().as_bytes()).unwrap(),
+            message
+        );
+    }
+}
+
 proptest! {
     #[test]
     fn what_is_written_is_read_back(
@@ -231,6 +261,24 @@ proptest! {
         };
         prop_assert_eq!(
             read::<QueueMessagesBatchRequest>(text(&batch).unwrap().as_bytes()).unwrap(), batch);
+    }
+
+    /// Fields that there are, with values of whatever kind: what is taken is what is written of it.
+    #[test]
+    fn fields_of_any_value_are_refused_or_understood(
+        object in any_object(&FIELDS),
+        message in any_object(&FIELDS),
+    ) {
+        let mut object = object;
+        object["ModifiedMessage"] = message.clone();
+        for json in [object.to_string(), message.to_string(), json!({"Messages": [message]}).to_string()] {
+            is_understood::<Event>(&json);
+            is_understood::<Request>(&json);
+            is_understood::<Response>(&json);
+            is_understood::<QueueMessagesBatchRequest>(&json);
+            is_understood::<ReceiveQueueMessagesRequest>(&json);
+            is_understood::<StreamQueueMessagesRequest>(&json);
+        }
     }
 
     /// Whatever is sent.
