@@ -6,7 +6,8 @@ use flotilla_gateway::kubemq::protocol::QueuesDownstreamRequestType as Type;
 use flotilla_gateway::kubemq::protocol::request::RequestType;
 use flotilla_gateway::kubemq::protocol::subscribe::{EventsStoreType, SubscribeType};
 use flotilla_gateway::kubemq::protocol::{
-    EventReceive, ReceiveQueueMessagesRequest, Request, Response, Subscribe,
+    EventReceive, QueueMessage, ReceiveQueueMessagesRequest, Request, Response,
+    StreamQueueMessagesRequest, StreamRequestType, Subscribe,
 };
 use serde_json::json;
 use tonic::Streaming;
@@ -164,5 +165,41 @@ async fn the_requests_of_a_stream_are_from_whom_its_token_names() {
         let answer = soon(answers.message()).await.unwrap().unwrap();
         assert_eq!(answer.error, error);
         assert_eq!(answer.messages.len(), usize::from(error.is_empty()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_in_place_of_another_one_is_from_whom_the_token_names() {
+    let gateway = gateway().await;
+    let mut client = gateway.client().await;
+    for named in ["", "liar"] {
+        let (queue, target) = (unique("q"), unique("target"));
+        let message = with_token(&of("app"), a_message(&queue, 1));
+        let sent = client.send_queue_message(message).await.unwrap();
+        assert!(!sent.into_inner().is_error);
+        let (side, stream) = requests();
+        let answers = client.stream_queue_message(with_token(&of("app"), stream));
+        let mut answers = soon(answers).await.unwrap().into_inner();
+        let request = StreamQueueMessagesRequest {
+            stream_request_type_data: StreamRequestType::ReceiveMessage as i32,
+            channel: queue,
+            wait_time_seconds: 10,
+            ..StreamQueueMessagesRequest::default()
+        };
+        side.send(request).await.unwrap();
+        let got = soon(answers.message()).await.unwrap().unwrap();
+        assert!(!got.is_error, "{}", got.error);
+        let request = StreamQueueMessagesRequest {
+            stream_request_type_data: StreamRequestType::SendModifiedMessage as i32,
+            modified_message: Some(QueueMessage {
+                client_id: named.to_owned(),
+                ..a_message(&target, 2)
+            }),
+            ..StreamQueueMessagesRequest::default()
+        };
+        side.send(request).await.unwrap();
+        let done = soon(answers.message()).await.unwrap().unwrap();
+        assert!(!done.is_error, "{}", done.error);
+        assert_eq!(received_from(&mut client, &target).await, "app");
     }
 }

@@ -4,14 +4,15 @@ use flotilla_broker::BrokerConfig;
 use flotilla_gateway::KubemqConfig;
 use flotilla_gateway::kubemq::protocol::request::RequestType;
 use flotilla_gateway::kubemq::protocol::{Request, Response};
+use tonic::Code;
 
 use crate::support::{Client, Gateway, a_message, an_event, fill, soon, store, unique};
 
 const TYPES: [&str; 5] = ["events", "events_store", "commands", "queries", "queues"];
 
-async fn manage(client: &mut Client, operation: &str, tags: &[(&str, &str)]) -> Response {
+fn a_management(operation: &str, tags: &[(&str, &str)]) -> Request {
     let tags = tags.iter();
-    let request = Request {
+    Request {
         request_id: "r".to_owned(),
         request_type_data: RequestType::Query as i32,
         client_id: "manager".to_owned(),
@@ -22,7 +23,11 @@ async fn manage(client: &mut Client, operation: &str, tags: &[(&str, &str)]) -> 
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect(),
         ..Request::default()
-    };
+    }
+}
+
+async fn manage(client: &mut Client, operation: &str, tags: &[(&str, &str)]) -> Response {
+    let request = a_management(operation, tags);
     let response = soon(client.send_request(request)).await.unwrap();
     let response = response.into_inner();
     assert_eq!(response.request_id, "r");
@@ -222,6 +227,34 @@ async fn lists_beyond_those_that_are_made_at_a_time_wait_for_their_turn() {
     for found in futures::future::join_all(listing).await {
         assert_eq!(names(&found), ["q"]);
     }
+}
+
+/// The only thread that serves connections is free meanwhile, or nobody could say when the time is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_search_that_takes_long_holds_up_nobody_and_ends_with_its_time() {
+    let gateway = Gateway::with(KubemqConfig {
+        channel_lists_max: 1,
+        ..KubemqConfig::default()
+    })
+    .await;
+    let mut client = gateway.client().await;
+    let long = "a".repeat(50_000);
+    for number in 0..40 {
+        let channel = format!("{long}{number}");
+        let error = change(&mut client, "create-channel", "queries", &channel).await;
+        assert_eq!(error, "");
+    }
+    // It has to be tried from each letter of a name, nearly to its end.
+    let tags = [("channel_type", "queries"), ("channel_search", "a{900}b")];
+    let search = Request {
+        timeout: 200,
+        ..a_management("list-channels", &tags)
+    };
+    let refused = soon(client.send_request(search)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Internal);
+    assert_eq!(refused.message(), "Error 301: timeout for request message");
+    // The turn that it had is the next one's.
+    assert_eq!(list(&mut client, "queries", "").await.len(), 40);
 }
 
 /// The protocol has no text for it.

@@ -1,5 +1,8 @@
 //! Plain events: at most once, to whoever listens.
 
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
 use flotilla_gateway::kubemq::protocol::Event;
 use tonic::Code;
 
@@ -48,6 +51,69 @@ async fn an_event_reaches_each_matching_subscription_as_it_was_sent() {
         .await
         .unwrap();
     assert_eq!(next_event(&mut other).await.event_id, "8");
+}
+
+/// More than a connection holds, and the listener's buffer.
+const BURST: usize = 300;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_that_does_not_read_loses_its_surplus_alone_and_hears_what_comes_later() {
+    let gateway = Gateway::start().await;
+    let mut client = gateway.client().await;
+    let channel = unique("slow");
+    let subscribe = || a_subscribe(EVENTS, &channel, "c");
+    let mut narrow = gateway
+        .client_with(|endpoint| {
+            endpoint
+                .initial_stream_window_size(64 * 1024)
+                .initial_connection_window_size(64 * 1024)
+        })
+        .await;
+    let slow = narrow.subscribe_to_events(subscribe()).await;
+    let mut slow = slow.unwrap().into_inner();
+    let quick = client.subscribe_to_events(subscribe()).await;
+    let mut quick = quick.unwrap().into_inner();
+    let hearing = tokio::spawn(async move {
+        for number in 1..=BURST {
+            assert_eq!(next_event(&mut quick).await.event_id, number.to_string());
+        }
+        quick
+    });
+    let before = Instant::now();
+    for number in 1..=BURST {
+        let event = Event {
+            body: Bytes::from(vec![b'x'; 16 * 1024]),
+            ..an_event(&channel, number, false)
+        };
+        assert!(client.send_event(event).await.unwrap().into_inner().sent);
+    }
+    // Two seconds for the first that finds no room; the next ones do not wait again.
+    assert!(before.elapsed() < Duration::from_secs(15));
+    let mut quick = hearing.await.unwrap();
+
+    let (mut heard, mut last) = (0, 0);
+    soon(async {
+        loop {
+            // Until there is room again, this one is lost as well.
+            let late = an_event(&channel, BURST + 1, false);
+            client.send_event(late).await.unwrap();
+            let next = next_event(&mut slow).await;
+            let number: usize = next.event_id.parse().unwrap();
+            if number > BURST {
+                break;
+            }
+            assert!(number > last, "out of order");
+            (heard, last) = (heard + 1, number);
+        }
+    })
+    .await;
+    assert!((100..BURST).contains(&heard), "{heard}");
+    assert_eq!(next_event(&mut quick).await.event_id, "301");
+    let text = gateway.broker.metrics_text();
+    let mut lines = text.lines();
+    let dropped = lines.find_map(|line| line.strip_prefix("flotilla_signals_dropped_total "));
+    let dropped: usize = dropped.unwrap().parse().unwrap();
+    assert!(dropped >= BURST - heard, "{dropped} of {heard}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

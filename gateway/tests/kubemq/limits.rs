@@ -13,7 +13,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::Code;
 
-use crate::support::{Downstream, Gateway, a_get, a_message, an_event, fill, soon, unique};
+use crate::support::{
+    Downstream, Gateway, a_get, a_message, an_event, fill, leased, soon, unique, until_held_back,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pings_of_a_client_without_calls_are_tolerated() {
@@ -148,6 +150,7 @@ async fn transactions_of_a_stream_are_bounded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_read_gets_no_more_and_has_its_settlements_made() {
+    const LARGE: usize = 40;
     let gateway = Gateway::with(KubemqConfig {
         downstream_bytes_max: 1 << 20,
         ..KubemqConfig::default()
@@ -156,7 +159,7 @@ async fn who_does_not_read_gets_no_more_and_has_its_settlements_made() {
     let mut client = gateway.client().await;
     let (queue, large) = (unique("q"), unique("large"));
     fill(&mut client, &queue, 2).await;
-    for number in 0..20 {
+    for number in 0..LARGE {
         let mut message = a_message(&large, number);
         message.body = Bytes::from(vec![b'x'; 1 << 20]);
         let sent = client.send_queue_message(message).await.unwrap();
@@ -164,20 +167,14 @@ async fn who_does_not_read_gets_no_more_and_has_its_settlements_made() {
     }
     let mut downstream = Downstream::open(&mut client).await;
     let held = downstream.get(&queue, 2, false).await;
-    // More than the client's window and the transport take in.
-    for _ in 0..20 {
+    // More than the client's window and the transport take in, all of them at once.
+    for _ in 0..LARGE {
         downstream
             .send(Type::Get, a_get(&large, 1, 10_000, false))
             .await;
     }
-    let name = Name::queue(&large).unwrap();
-    soon(async {
-        while gateway.broker.queue(&name).await.unwrap().available != 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
-    // What was got is on its way to be unread: the last of these finds it so.
+    until_held_back(&gateway, &large, LARGE as u64 / 2).await;
+    // The last of these finds it so in any case.
     for number in 0..20 {
         let more = QueuesDownstreamRequest {
             request_id: format!("more {number}"),
@@ -196,15 +193,26 @@ async fn who_does_not_read_gets_no_more_and_has_its_settlements_made() {
         }
     })
     .await;
-    let mut errors = Vec::new();
-    for _ in 0..40 {
+    let unread = leased(&gateway, &large).await;
+    assert!(unread <= LARGE as u64 / 2, "{unread} MiB");
+    // What was held back comes once the client reads.
+    let (mut errors, mut got) = (Vec::new(), 0);
+    for _ in 0..LARGE + 20 {
         let answer = downstream.answer().await;
+        got += answer.messages.len() as u64;
         if answer.is_error {
             errors.push((answer.ref_request_id, answer.error));
         }
     }
     let text = "the client must read the answers of this stream before it gets more messages";
     assert_eq!(errors.pop(), Some(("more 19".to_owned(), text.to_owned())));
+    assert!(got > LARGE as u64 / 2, "{got}");
+    soon(async {
+        while leased(&gateway, &large).await != got {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -334,8 +342,12 @@ async fn requests_beyond_those_under_way_wait_and_are_answered_in_order() {
     }
     assert_eq!(soon(answers.message()).await.unwrap(), None);
     let mut downstream = Downstream::open(&mut client).await;
-    downstream.send(Type::Get, a_get(&queue, 1, 0, false)).await;
-    downstream.send(Type::Get, a_get(&queue, 1, 0, false)).await;
+    downstream
+        .send(Type::Get, a_get(&queue, 1, 10_000, false))
+        .await;
+    downstream
+        .send(Type::Get, a_get(&queue, 1, 10_000, false))
+        .await;
     for _ in 0..2 {
         assert_eq!(downstream.answer().await.messages.len(), 1);
     }

@@ -1,9 +1,9 @@
 //! The unary queue calls.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flotilla_gateway::kubemq::protocol::{
-    AckAllQueueMessagesRequest, QueueMessagePolicy, QueueMessagesBatchRequest,
+    AckAllQueueMessagesRequest, QueueMessage, QueueMessagePolicy, QueueMessagesBatchRequest,
     ReceiveQueueMessagesRequest, ReceiveQueueMessagesResponse,
 };
 use tonic::Code;
@@ -70,6 +70,52 @@ async fn a_received_message_is_gone_and_a_peeked_one_stays() {
             .messages
             .is_empty()
     );
+}
+
+/// Queues that are tried before the next second.
+const TRIES: usize = 8;
+
+/// Expired messages go by themselves within 50 ms: only who comes before that finds them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receive_counts_the_expired_messages_that_it_finds_and_delivers_none() {
+    let gateway = Gateway::start().await;
+    let mut client = gateway.client().await;
+    soon(async {
+        loop {
+            let mut tries = Vec::new();
+            for _ in 0..TRIES {
+                let queue = unique("q");
+                let brief = QueueMessage {
+                    policy: Some(QueueMessagePolicy {
+                        expiration_seconds: 1,
+                        ..QueueMessagePolicy::default()
+                    }),
+                    ..a_message(&queue, 1)
+                };
+                let sent = client.send_queue_message(brief).await.unwrap();
+                tries.push((queue.clone(), sent.into_inner().expiration_at));
+                client
+                    .send_queue_message(a_message(&queue, 2))
+                    .await
+                    .unwrap();
+            }
+            for (queue, expires_ns) in tries {
+                let expires = UNIX_EPOCH + Duration::from_nanos(expires_ns.unsigned_abs());
+                let left = expires
+                    .duration_since(SystemTime::now())
+                    .unwrap_or_default();
+                tokio::time::sleep(left + Duration::from_millis(1)).await;
+                let received = receive(&mut client, &queue, 1, false).await;
+                assert_eq!(bodies(&received.messages), ["2"]);
+                assert_eq!(received.messages_received, 1);
+                if received.messages_expired == 1 {
+                    return;
+                }
+                assert_eq!(received.messages_expired, 0);
+            }
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

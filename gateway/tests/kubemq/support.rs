@@ -11,9 +11,10 @@ use flotilla_model::name::Name;
 use futures::Stream;
 use tokio::sync::mpsc;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Status, Streaming};
+use tonic::{Request, Status, Streaming};
 
-pub use crate::shared::{Gateway, soon, unique};
+use crate::shared::tokens::with_token;
+pub use crate::shared::{Gateway, soon, unique, until_held_back};
 
 pub type Client = KubemqClient<Channel>;
 
@@ -133,15 +134,26 @@ pub fn requests<R: Send + 'static>() -> (mpsc::Sender<R>, impl Stream<Item = R> 
 
 /// One downstream, its two sides in the open.
 pub struct Downstream {
+    client_id: String,
     requests: Option<mpsc::Sender<QueuesDownstreamRequest>>,
     responses: Streaming<QueuesDownstreamResponse>,
 }
 
 impl Downstream {
     pub async fn open(client: &mut Client) -> Self {
+        Self::open_as(client, "consumer", None).await
+    }
+
+    /// As a client of this name, with a token or without.
+    pub async fn open_as(client: &mut Client, client_id: &str, token: Option<&str>) -> Self {
         let (requests, stream) = requests();
-        let responses = soon(client.queues_downstream(stream)).await.unwrap();
+        let call = match token {
+            Some(token) => with_token(token, stream),
+            None => Request::new(stream),
+        };
+        let responses = soon(client.queues_downstream(call)).await.unwrap();
         Self {
+            client_id: client_id.to_owned(),
             requests: Some(requests),
             responses: responses.into_inner(),
         }
@@ -153,11 +165,16 @@ impl Downstream {
 
     /// The type may be one that does not exist.
     pub async fn send_as(&self, request_type_data: i32, request: QueuesDownstreamRequest) {
-        let request = QueuesDownstreamRequest {
-            client_id: "consumer".to_owned(),
+        self.send_raw(QueuesDownstreamRequest {
+            client_id: self.client_id.clone(),
             request_type_data,
             ..request
-        };
+        })
+        .await;
+    }
+
+    /// As it is.
+    pub async fn send_raw(&self, request: QueuesDownstreamRequest) {
         self.requests.as_ref().unwrap().send(request).await.unwrap();
     }
 

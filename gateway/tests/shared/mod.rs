@@ -10,6 +10,7 @@ use std::time::Duration;
 use flotilla_broker::{Broker, BrokerConfig};
 use flotilla_cluster::{Cluster, ClusterConfig};
 use flotilla_gateway::{GatewayError, KubemqConfig, Listeners, Security, serve};
+use flotilla_model::name::Name;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -121,4 +122,20 @@ pub async fn soon<T>(work: impl Future<Output = T>) -> T {
 pub fn unique(prefix: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     format!("{prefix}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Waits until nobody waits for messages of a queue that still has so many: what was brought has to be
+/// read before.
+pub async fn until_held_back(gateway: &Gateway, queue: &str, count_min: u64) {
+    let name = Name::queue(queue).unwrap();
+    soon(async {
+        loop {
+            let detail = gateway.broker.queue(&name).await.unwrap();
+            if detail.subscriber_count == 0 && detail.leased > 0 && detail.available >= count_min {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
 }

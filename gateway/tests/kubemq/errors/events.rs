@@ -95,7 +95,15 @@ async fn wrong_subscriptions_are_refused() {
                 one.events_store_type_value = -1;
             }),
             (E113, |one| one.events_store_type_data = 5),
+            (E113, |one| {
+                one.events_store_type_data = 5;
+                one.events_store_type_value = -1;
+            }),
             (E114, |one| one.events_store_type_data = 6),
+            (E114, |one| {
+                one.events_store_type_data = 6;
+                one.events_store_type_value = -1;
+            }),
         ],
     ));
     for (channel, text) in CHANNELS {

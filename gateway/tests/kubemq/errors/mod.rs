@@ -1,12 +1,12 @@
 //! The protocol's table of error texts, row by row, as raw requests on every call that can say them.
 //!
-//! Elsewhere: 123 and 130 need storage that fails (`transaction/act.rs`, `transactions.rs`), 129 and 138 take
-//! time (`transactions.rs`), 301 too (`requests.rs`), 409 ends the server (`shutdown.rs`). This server has no
+//! Elsewhere: 129 and 138 take time (`transactions.rs`), 301 too (`requests.rs`), 409 ends the server (`shutdown.rs`). This server has no
 //! use for 121, 302, 402 and 405.
 
 mod events;
 mod queues;
 mod requests;
+mod storage;
 mod streams;
 
 use tonic::{Code, Status};
@@ -33,12 +33,14 @@ const E119: &str = "Error 119: invalid channel value, cannot end with `.`";
 const E120: &str = "Error 120: invalid queue name value, cannot be empty, contains wildcards ,white spaces and end with dot";
 const E122: &str =
     "Error 122: max messages should be between 1 and max message setting in kubemq config  ";
+const E123: &str = "Error 123: cannot ack the current message";
 const E124: &str = "Error 124: no active message to ack";
 const E125: &str = "Error 125: ack sequence cannot be 0 or negative";
 const E126: &str = "Error 126: no active message to send";
 const E127: &str =
     "Error 127: invalid visibility time, cannot be negative or exceed setting in kubemq config";
 const E128: &str = "Error 128: subscription to queue is already active";
+const E130: &str = "Error 130: error during send message to queue";
 const E131: &str = "Error 131: invalid queue message";
 const E132: &str = "Error 132: invalid stream queue messages request type";
 const E133: &str =

@@ -29,6 +29,10 @@ async fn wrong_requests_and_responses_are_refused() {
             (E109, |one| one.timeout = -1),
             (E115, |one| one.metadata.clear()),
             (E116, |one| one.cache_key = "k".to_owned()),
+            (E116, |one| {
+                one.cache_key = "k".to_owned();
+                one.cache_ttl = -1;
+            }),
         ],
     );
     for (channel, text) in CHANNELS {

@@ -105,6 +105,17 @@ async fn wrong_requests_on_a_downstream_are_answered_with_their_type() {
         assert_eq!(answer.request_type_data, kind as i32);
         assert_eq!(answer.ref_request_id, id);
     }
+    for (client_id, text) in [(String::new(), E101), (long(), CLIENT_LONG)] {
+        let request = QueuesDownstreamRequest {
+            client_id,
+            request_type_data: Type::Get as i32,
+            ..get(&queue, 0)
+        };
+        downstream.send_raw(request).await;
+        let answer = downstream.answer().await;
+        assert_eq!((answer.is_error, &answer.error[..]), (true, text));
+        assert_eq!(answer.request_type_data, Type::Get as i32);
+    }
     for kind in [0, 11, 12, -1, 99] {
         downstream.send_as(kind, of(&held, &[], "")).await;
         let answer = downstream.answer().await;

@@ -17,12 +17,11 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
 
-use super::{run, soon_in};
-use crate::support::{a_message, fill, leased, soon};
+use super::{QUEUE, all_is_given_back, refill, run, soon_in};
+use crate::support::{a_message, store};
 
 /// A case that is a wait or a subscription by chance is left after this long.
 const LEFT_AFTER: Duration = Duration::from_millis(60);
-const QUEUE: &str = "q";
 
 /// Every call, and a request that it would take.
 fn calls() -> Vec<(&'static str, Vec<u8>)> {
@@ -41,6 +40,12 @@ fn calls() -> Vec<(&'static str, Vec<u8>)> {
         channel: "a".to_owned(),
         group: "g".to_owned(),
         ..Subscribe::default()
+    };
+    let replay = Subscribe {
+        channel: "s".to_owned(),
+        events_store_type_data: 4,
+        events_store_type_value: 1,
+        ..subscribe(2)
     };
     let request = Request {
         request_id: "1".to_owned(),
@@ -113,6 +118,7 @@ fn calls() -> Vec<(&'static str, Vec<u8>)> {
         ("SendEvent", event.encode_to_vec()),
         ("SendEventsStream", event.encode_to_vec()),
         ("SubscribeToEvents", subscribe(1).encode_to_vec()),
+        ("SubscribeToEvents", replay.encode_to_vec()),
         ("SubscribeToRequests", subscribe(4).encode_to_vec()),
         ("SendRequest", request.encode_to_vec()),
         ("SendRequest", list.encode_to_vec()),
@@ -230,19 +236,15 @@ fn any_bytes_on_any_call_are_answered_or_refused_and_leave_nothing_behind() {
         let endpoint =
             tonic::transport::Endpoint::from_shared(format!("http://{}", gateway.address));
         let channel = runtime.block_on(endpoint.unwrap().connect()).unwrap();
-        runtime.block_on(fill(&mut client, QUEUE, 50));
+        runtime.block_on(store(&mut client, "s", 20));
         move |((call, right), messages)| {
+            soon_in(&runtime, refill(&gateway, &mut client.clone()));
             let messages = messages.into_iter().map(|one| one.of(&right)).collect();
             soon_in(&runtime, say(channel.clone(), call, messages));
             // Neither the connection nor the server minds.
             let mut client = client.clone();
             soon_in(&runtime, client.ping(Empty {})).unwrap();
-            let given_back = async {
-                while leased(&gateway, QUEUE).await > 0 {
-                    tokio::time::sleep(Duration::from_millis(2)).await;
-                }
-            };
-            runtime.block_on(soon(given_back));
+            soon_in(&runtime, all_is_given_back(&gateway));
         }
     });
 }

@@ -4,17 +4,24 @@
 //! the smallest one that fails.
 
 mod bytes_of_any_call;
+mod frames;
 mod requesters;
 mod senders;
+mod subscribers;
 
 use std::future::Future;
+use std::time::Duration;
 
 use flotilla_gateway::{KubemqConfig, Routes};
+use flotilla_model::name::Name;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tokio::runtime::Runtime;
 
-use crate::support::Gateway;
+use crate::support::{Client, Gateway, fill, leased};
+
+/// Where messages always are.
+const QUEUE: &str = "q";
 
 /// Runs cases one after another against one gateway.
 fn run<S, F>(cases: u32, strategy: &S, start: impl FnOnce(Runtime, Gateway) -> F)
@@ -53,6 +60,20 @@ fn a_channel() -> impl Strategy<Value = String> {
         2 => prop::sample::select(vec!["", "a b", "a.*", ">", "a.", ";", "routes:none", "a;b;c;d;e", "queues:"]),
     ]
     .prop_map(str::to_owned)
+}
+
+/// Puts messages in when few are left: what a case took away must not make the later ones easier.
+async fn refill(gateway: &Gateway, client: &mut Client) {
+    let detail = gateway.broker.queue(&Name::queue(QUEUE).unwrap()).await;
+    if detail.map_or(0, |detail| detail.available) < 10 {
+        fill(client, QUEUE, 20).await;
+    }
+}
+
+async fn all_is_given_back(gateway: &Gateway) {
+    while leased(gateway, QUEUE).await > 0 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }
 
 /// Fails instead of waiting for ever.

@@ -172,6 +172,16 @@ impl Socket {
         self.next().await
     }
 
+    /// The same to a server that may have closed it: whether it went out.
+    pub async fn try_say(&mut self, message: Message) -> bool {
+        self.0.send(message).await.is_ok()
+    }
+
+    /// What comes next, whatever it is; `None` when the connection is over.
+    pub async fn any(&mut self) -> Option<Message> {
+        soon(self.0.next()).await?.ok()
+    }
+
     /// How the server closes it: code and reason. What comes before does not matter.
     pub async fn closed(&mut self) -> (u16, String) {
         loop {
