@@ -52,6 +52,11 @@ def response_to(kind, request, **fields):
     return QueryResponse(query_received=request, **fields)
 
 
+def subscription(kind, channel, callback, **fields):
+    of_kind = CommandsSubscription if kind == "command" else QueriesSubscription
+    return of_kind(channel=channel, **{"on_receive_%s_callback" % kind: callback}, **fields)
+
+
 class Serving:
     """Somebody who answers commands or queries, with the inbox of what it was asked. Probes are answered
     and not noted."""
@@ -62,13 +67,12 @@ class Serving:
         self.kind, self.answer = kind, answer
         self.token = CancellationToken()
         self.client = cq_client(PEER_ADDRESS, unique("responder"))
-        fields = {"channel": channel, "group": group, "on_error_callback": self.inbox.add_error}
+        fields = {"group": group, "on_error_callback": self.inbox.add_error}
+        wanted = subscription(kind, channel, self.handle, **fields)
         if kind == "command":
-            fields["on_receive_command_callback"] = self.handle
-            self.client.subscribe_to_commands(CommandsSubscription(**fields), self.token)
+            self.client.subscribe_to_commands(wanted, self.token)
         else:
-            fields["on_receive_query_callback"] = self.handle
-            self.client.subscribe_to_queries(QueriesSubscription(**fields), self.token)
+            self.client.subscribe_to_queries(wanted, self.token)
 
     def handle(self, request):
         if request.metadata == "probe":

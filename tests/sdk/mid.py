@@ -1,8 +1,5 @@
 """The classes of 3.6.0, prepared for the tests."""
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
-
 from kubemq.pubsub import (
     CancellationToken,
     Client,
@@ -22,10 +19,10 @@ def pubsub(address=ADDRESS, client_id=None):
 class Listening:
     """A subscription with the inbox it fills, on a client of its own."""
 
-    def __init__(self, address=ADDRESS):
+    def __init__(self, address=ADDRESS, client_id=None):
         self.inbox = Inbox()
         self.token = CancellationToken()
-        self.client = pubsub(address)
+        self.client = pubsub(address, client_id)
         self.callbacks = {
             "on_receive_event_callback": self.inbox.add,
             "on_error_callback": self.inbox.add_error,
@@ -61,13 +58,6 @@ class Listening:
         self.client.close()
 
 
-def run_async(coroutine):
-    """In a thread of its own: a loop that is over leaves the main thread without one, and there this SDK then
-    makes no client."""
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(asyncio.run, coroutine).result()
-
-
 def event(channel, number):
     return EventMessage(**numbered("event", channel, number))
 
@@ -77,14 +67,10 @@ def store_event(channel, number):
 
 
 __all__ = [
-    "CancellationToken",
     "EventMessage",
-    "EventsStoreSubscription",
     "EventsStoreType",
-    "EventsSubscription",
     "Listening",
     "event",
     "pubsub",
-    "run_async",
     "store_event",
 ]

@@ -22,8 +22,8 @@ def pubsub(client_id=None, address=ADDRESS):
     return PubSubClient(address=address, client_id=client_id or unique("client"))
 
 
-def queues(client_id=None):
-    return QueuesClient(address=ADDRESS, client_id=client_id or unique("client"))
+def queues(client_id=None, address=ADDRESS):
+    return QueuesClient(address=address, client_id=client_id or unique("client"))
 
 
 class Subscription:

@@ -1,5 +1,6 @@
 """The classes of the old SDKs (1.1.0, 2.4.0), prepared for the tests."""
 
+import contextlib
 import datetime
 import threading
 
@@ -16,12 +17,13 @@ from kubemq.queue.message_queue import MessageQueue
 from kubemq.subscription.events_store_type import EventsStoreType
 from kubemq.subscription.subscribe_request import SubscribeRequest
 from kubemq.subscription.subscribe_type import SubscribeType
-from support import ADDRESS, PEER_ADDRESS, Inbox, body_of, unique
+from kubemq.tools.listener_cancellation_token import ListenerCancellationToken
+from support import ADDRESS, PEER_ADDRESS, Inbox, body_of, unique, until
 
 
 class PatientToken:
     """A cancellation token for these SDKs, which ask it in a busy loop: it answers slowly, so that
-    the loop does not take a core."""
+    the loop does not take a core. Their own, `ListenerCancellationToken`, is for tests of cancelling."""
 
     def __init__(self):
         self.cancelled = threading.Event()
@@ -34,22 +36,30 @@ class PatientToken:
         self.cancelled.set()
 
 
-class Subscription:
-    """A subscription with the inbox it fills."""
+class Cancelled:
+    """Something that goes on until its token is cancelled, with the inbox it fills."""
 
-    def __init__(self, request, address):
+    def __init__(self, token):
         self.inbox = Inbox()
-        self.token = PatientToken()
-        Subscriber(address).subscribe_to_events(
-            request, self.inbox.add, self.inbox.add_error, self.token
-        )
+        self.token = token or PatientToken()
+        self.threads = set()
+
+    @contextlib.contextmanager
+    def starting(self):
+        """Around the SDK's call, which starts threads."""
+        others = set(threading.enumerate())
+        yield
+        started = set(threading.enumerate()) - others
+        self.threads = {thread for thread in started if "subscribe" in thread.name}
+        assert self.threads, "the SDK listens in a thread of this name"
 
     def cancel(self):
         self.token.cancel()
 
-    def numbers(self):
-        """Numbers of the messages that are no probes."""
-        return [number_of_event(e) for e in self.inbox.now() if e.metadata != "probe"]
+    def cancel_and_wait(self):
+        """Comes back when the SDK has stopped listening."""
+        self.cancel()
+        until(lambda: not any(thread.is_alive() for thread in self.threads), what="the end")
 
     def __enter__(self):
         return self
@@ -58,11 +68,26 @@ class Subscription:
         self.cancel()
 
 
+class Subscription(Cancelled):
+    """A subscription."""
+
+    def __init__(self, request, address, token=None):
+        super().__init__(token)
+        with self.starting():
+            Subscriber(address).subscribe_to_events(
+                request, self.inbox.add, self.inbox.add_error, self.token
+            )
+
+    def numbers(self):
+        """Numbers of the messages that are no probes."""
+        return [number_of_event(e) for e in self.inbox.now() if e.metadata != "probe"]
+
+
 def number_of_event(event):
     return int(event.metadata[1:])
 
 
-def subscribe_to_events(channel, group="", client_id=None, address=ADDRESS):
+def subscribe_to_events(channel, group="", client_id=None, address=ADDRESS, token=None):
     return Subscription(
         SubscribeRequest(
             subscribe_type=SubscribeType.Events,
@@ -73,10 +98,13 @@ def subscribe_to_events(channel, group="", client_id=None, address=ADDRESS):
             group=group,
         ),
         address,
+        token,
     )
 
 
-def subscribe_to_store(channel, start, value=0, group="", client_id=None, address=ADDRESS):
+def subscribe_to_store(
+    channel, start, value=0, group="", client_id=None, address=ADDRESS, token=None
+):
     return Subscription(
         SubscribeRequest(
             subscribe_type=SubscribeType.EventsStore,
@@ -87,17 +115,17 @@ def subscribe_to_store(channel, start, value=0, group="", client_id=None, addres
             group=group,
         ),
         address,
+        token,
     )
 
 
-class Serving:
-    """Somebody who answers commands or queries, with the inbox of what it was asked. Probes are answered
+class Serving(Cancelled):
+    """Somebody who answers commands or queries; the inbox is for what it was asked. Probes are answered
     and not noted."""
 
-    def __init__(self, kind, channel, answer, group=""):
-        self.inbox = Inbox()
+    def __init__(self, kind, channel, answer, group="", token=None):
+        super().__init__(token)
         self.probes = 0
-        self.token = PatientToken()
 
         def handle(request):
             if request.metadata == "probe":
@@ -115,13 +143,8 @@ class Serving:
             group=group,
         )
         responder = Responder(PEER_ADDRESS)
-        responder.subscribe_to_requests(request, handle, self.inbox.add_error, self.token)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.token.cancel()
+        with self.starting():
+            responder.subscribe_to_requests(request, handle, self.inbox.add_error, self.token)
 
 
 def request_of(kind, channel, number=0, timeout=20_000, **fields):
@@ -174,8 +197,8 @@ def probe(sender, channel, store=False):
     )
 
 
-def queue(name=None, client_id="client-1", max_messages=1024, wait_seconds=1):
-    return MessageQueue(name or unique("queue"), client_id, ADDRESS, max_messages, wait_seconds)
+def queue(name=None, client_id="client-1", max_messages=1024, wait_seconds=1, address=ADDRESS):
+    return MessageQueue(name or unique("queue"), client_id, address, max_messages, wait_seconds)
 
 
 def queue_message(number, policy=None):
@@ -188,14 +211,17 @@ def queue_message(number, policy=None):
 
 
 __all__ = [
+    "Event",
     "EventsStoreType",
     "Initiator",
+    "ListenerCancellationToken",
     "Message",
     "RequestType",
     "Responder",
     "Sender",
     "Serving",
     "SubscribeType",
+    "Subscriber",
     "event",
     "number_of_event",
     "probe",

@@ -4,11 +4,13 @@ The server is started by the Rust tests (tests/tests/sdk.rs), one for each file.
 hand: FLOTILLA_ADDRESS=127.0.0.1:50000 .local/venv-4.1.5/bin/python -m pytest tests/sdk/FILE
 """
 
+import asyncio
 import hashlib
 import os
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 from kubemq.grpc import kubemq_pb2 as pb
@@ -103,6 +105,23 @@ def until(condition, action=None, seconds=SECONDS_MAX, what="the condition"):
         time.sleep(0.02)
 
 
+def resumed(subscribe):
+    """A subscription of a known client that goes on where it was.
+
+    Until the server has seen the end of the one before, another one stands beside it and begins with the first
+    event: then it is tried again.
+    """
+
+    def attempt():
+        subscription = subscribe()
+        if subscription.inbox.wait(1)[0].sequence > 1:
+            return subscription
+        subscription.__exit__()
+        return None
+
+    return until(attempt, what="the end of the subscription before")
+
+
 def at_once(work, count, seconds=SECONDS_MAX):
     """Does `work` for each of the numbers below `count`, all at once."""
     threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
@@ -110,6 +129,13 @@ def at_once(work, count, seconds=SECONDS_MAX):
         thread.start()
     for thread in threads:
         thread.join(seconds)
+
+
+def run_async(coroutine):
+    """In a thread of its own: a loop that is over leaves the main thread without one, and there 3.6.0 then
+    makes no client."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
 
 
 def settle(inboxes, seconds=0.5):

@@ -5,7 +5,7 @@ import contextlib
 import grpc
 import pytest
 from access import CA_FILE, CERT_FILE, DENIED, KEY_FILE, expired, forged, token
-from cq import KINDS, message, response_to, send
+from cq import IS_NEWEST, KINDS, message, response_to, send
 from kubemq.common.cancellation_token import CancellationToken
 from kubemq.cq import Client as CqClient
 from kubemq.cq import CommandsSubscription, QueriesSubscription
@@ -158,6 +158,19 @@ def test_without_a_good_token_nobody_comes_in(wrong):
         inbox = Inbox()
         subscribe(client, "events", unique("open.events"), inbox, CancellationToken())
         assert "uthentication" in str(inbox.wait_error())
+
+
+@pytest.mark.skipif(not IS_NEWEST, reason="this SDK's clients keep the token they began with")
+def test_another_token_counts_from_the_next_call_on():
+    channel = unique("open.events")
+    with connected(PubSubClient, "writer", expired()) as client:
+        with pytest.raises(Exception, match="(?i)authentication"):
+            send_event(client, channel)
+        client.set_token(token())
+        send_event(client, channel)
+        client.set_token(forged())
+        with pytest.raises(Exception, match="(?i)authentication"):
+            send_event(client, channel)
 
 
 @pytest.mark.parametrize("kind", KINDS)

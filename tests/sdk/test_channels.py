@@ -1,11 +1,28 @@
-"""Channel management through the new SDKs: every type, made, listed, searched and deleted."""
+"""Channel management through the new SDKs: every type, made, listed, searched and deleted; and what tools are told
+of channels."""
+
+import json
+import os
+import re
+import urllib.request
 
 import pytest
 from cq import IS_NEWEST, cq_client
 from kubemq.pubsub import Client as PubSubClient
 from kubemq.queues import Client as QueuesClient
-from support import ADDRESS, PEER_ADDRESS, pb, raw_stub, unique, until
+from kubemq.queues import QueueMessage
+from support import ADDRESS, PEER_ADDRESS, pb, raw_stub, settle, store_events, unique, until
 
+if IS_NEWEST:
+    from new import EventStoreStartPosition as Start
+    from new import Subscription as Listening
+else:
+    from mid import EventsStoreType as Start
+    from mid import Listening
+
+# Where tools ask, at the same node and at the other one.
+ADMIN_ADDRESS = os.environ["FLOTILLA_ADMIN_ADDRESS"]
+ADMIN_PEER_ADDRESS = os.environ.get("FLOTILLA_ADMIN_PEER_ADDRESS", ADMIN_ADDRESS)
 CLIENTS = {
     "events": PubSubClient,
     "events_store": PubSubClient,
@@ -69,19 +86,93 @@ def test_a_channel_is_made_listed_everywhere_and_deleted(kind):
         assert names[1].encode() not in listed_elsewhere(kind, root)
 
 
-def test_a_queue_is_listed_with_its_figures():
-    from kubemq.queues import QueueMessage
+def test_a_deleted_channel_of_stored_events_forgets_its_events_and_its_readers():
+    channel, reader = unique("forgotten"), unique("reader")
+    with open_client("events_store") as client:
+        store_events(channel, range(5))
+        with Listening(client_id=reader).store(channel, Start.StartFromFirst) as listening:
+            listening.inbox.wait(5)
+        until(
+            lambda: place_of(channel, reader).get("last_sequence_sent") == 5,
+            what="the reader's place",
+        )
+        assert call(client, "delete", "events_store", channel) is True
+        assert call(client, "list", "events_store", channel) == []
+        # As many as it had read: with its place it would be told none of them.
+        store_events(channel, range(5))
+        with Listening(client_id=reader).store(channel, Start.StartFromFirst) as listening:
+            listening.inbox.wait(5)
+            settle([listening.inbox], 0.2)
+            assert listening.sequences() == [1, 2, 3, 4, 5]
 
+
+def told(path, address=ADMIN_ADDRESS):
+    with urllib.request.urlopen("http://%s%s" % (address, path), timeout=30) as answer:
+        return answer.read().decode()
+
+
+def stats(what, address=ADMIN_ADDRESS):
+    """All pages of figures."""
+    after, items = "", {}
+    while True:
+        answer = json.loads(told("/v1/stats/%s?limit=100%s" % (what, after), address))
+        assert (answer["error"], answer["error_string"]) == (False, "")
+        items.update({item["name"]: item for item in answer["data"]["queues"]})
+        if not answer["data"]["next"]:
+            return items
+        after = "&after=" + answer["data"]["next"]
+
+
+def place_of(channel, client):
+    clients = stats("events_stores")[channel]["clients"]
+    return next((one for one in clients if one["client_id"] == client), {})
+
+
+def send_to_queue(client, channel, **policy):
+    send = client.send_queue_message if IS_NEWEST else client.send_queues_message
+    assert not send(QueueMessage(channel=channel, body=b"x", **policy)).is_error
+
+
+def test_tools_are_told_the_figures_of_all_channels_by_every_node():
+    """Whichever nodes lead them: there are enough for each to lead some."""
+    queues, topics = ([unique(name) for _ in range(6)] for name in ("told-queue", "told-topic"))
+    with open_client("queues") as client:
+        for queue, topic in zip(queues, topics, strict=True):
+            for _ in range(3):
+                send_to_queue(client, queue)
+            store_events(topic, range(4))
+    for address in (ADMIN_ADDRESS, ADMIN_PEER_ADDRESS):
+        found = stats("queues", address)
+        for queue in queues:
+            figures = found[queue]
+            assert (figures["messages"], figures["waiting"], figures["sent"]) == (3, 3, 3)
+            assert (figures["first_sequence"], figures["last_sequence"]) == (1, 3)
+        found = stats("events_stores", address)
+        for topic in topics:
+            figures = found[topic]
+            assert (figures["messages"], figures["sent"], figures["last_sequence"]) == (4, 4, 4)
+        assert told("/health", address) == "healthy"
+        assert json.loads(told("/ready", address)) == {"is_healthy": True, "is_ready": True}
+        for family in ("messages_count", "errors_count", "clients_count"):
+            assert "\nkubemq_%s{" % family in told("/metrics", address)
+    # What is sent and received is counted by the node that is asked.
+    counted = told("/metrics")
+    for name, kind, count in [(queues[0], "queues", 3), (topics[0], "events_store", 4)]:
+        labels = '{channel="%s",client_id="",node="[^"]+",side="send",type="%s"}' % (name, kind)
+        assert re.search("\nkubemq_messages_count%s %d\n" % (labels, count), counted)
+        assert re.search("\nkubemq_messages_last_seen%s [0-9]{13}\n" % labels, counted)
+
+
+def test_a_queue_is_listed_with_its_figures():
     channel = unique("figures")
     with open_client("queues") as client:
-        send = client.send_queue_message if IS_NEWEST else client.send_queues_message
         for _ in range(3):
-            assert not send(QueueMessage(channel=channel, body=b"x")).is_error
+            send_to_queue(client, channel)
         (found,) = client.list_queues_channels(channel)
         assert found.incoming.messages == 3
         assert found.incoming.waiting == 3
         assert found.is_active
-        assert not send(QueueMessage(channel=channel, body=b"x", expiration_in_seconds=1)).is_error
+        send_to_queue(client, channel, expiration_in_seconds=1)
         expired = until(
             lambda: [c for c in client.list_queues_channels(channel) if c.incoming.expired],
             what="the expiry",

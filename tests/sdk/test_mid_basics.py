@@ -1,22 +1,17 @@
 """Events and Events Store through the clients of 3.6.0."""
 
-import asyncio
 import time
 from datetime import datetime
 
 from mid import (
-    CancellationToken,
     EventMessage,
-    EventsStoreSubscription,
-    EventsSubscription,
     Listening,
     event,
     pubsub,
-    run_async,
     store_event,
 )
 from mid import EventsStoreType as Start
-from support import COUNT, PEER_ADDRESS, Inbox, number_of, settle, store_events, unique, until
+from support import COUNT, PEER_ADDRESS, number_of, resumed, settle, store_events, unique, until
 
 
 def go_live(client, channel, *listening):
@@ -156,6 +151,23 @@ def test_a_time_delta_of_this_sdk_is_always_nothing_and_refused():
         assert "Internal Error" in listening.inbox.wait_error()
 
 
+def test_a_known_client_goes_on_where_it_was():
+    channel, client_id, first = unique("store"), unique("durable"), Start.StartFromFirst
+    store_events(channel, range(50))
+    with Listening(client_id=client_id).store(channel, first) as listening:
+        listening.inbox.wait(50)
+    store_events(channel, range(50, 80))
+
+    def again():
+        # At another node, if there is one.
+        return Listening(PEER_ADDRESS, client_id).store(channel, first)
+
+    with resumed(again) as listening:
+        listening.inbox.wait(30)
+        settle([listening.inbox], 0.2)
+        assert listening.sequences() == list(range(51, 81))
+
+
 def test_a_group_shares_one_place_and_each_stored_event_goes_to_one_member():
     channel = unique("store")
     store_events(channel, range(COUNT))
@@ -168,50 +180,3 @@ def test_a_group_shares_one_place_and_each_stored_event_goes_to_one_member():
         until(lambda: len(first.sequences()) + len(second.sequences()) >= COUNT)
         settle([first.inbox, second.inbox])
         assert sorted(first.sequences() + second.sequences()) == everything
-
-
-def test_the_asynchronous_calls():
-    """They run the others in threads; callbacks may be coroutines."""
-    channel, numbers = unique("async"), list(range(20))
-    live, stored, token = Inbox(), Inbox(), CancellationToken()
-
-    async def heard(one):
-        live.add(one)
-
-    async def read(one):
-        stored.add(one)
-
-    async def arrived(inbox, count):
-        await asyncio.to_thread(inbox.wait, count)
-
-    async def run():
-        async with pubsub() as client, pubsub() as listener:
-            assert (await client.ping_async()).host
-            for number in numbers:
-                result = await client.send_events_store_message_async(store_event(channel, number))
-                assert result.sent, result.error
-            listener.subscribe_to_events_async(
-                EventsSubscription(channel=channel, on_receive_event_callback=heard), token
-            )
-            reading = EventsStoreSubscription(
-                channel=channel,
-                events_store_type=Start.StartFromFirst,
-                on_receive_event_callback=read,
-            )
-            listener.subscribe_to_events_store_async(reading, token)
-            await arrived(stored, len(numbers))
-            while not live.now():
-                probe = EventMessage(channel=channel, metadata="probe", body=b"p")
-                await client.send_events_message_async(probe)
-                await asyncio.sleep(0.02)
-            for number in numbers:
-                await client.send_events_message_async(event(channel, number))
-            await asyncio.to_thread(
-                until, lambda: any(e.metadata == "m%d" % numbers[-1] for e in live.now())
-            )
-            token.cancel()
-
-    run_async(run())
-    assert [one.sequence for one in stored.now()] == [number + 1 for number in numbers]
-    assert [number_of(one.body) for one in stored.now()] == numbers
-    assert [number_of(e.body) for e in live.now() if e.metadata != "probe"] == numbers

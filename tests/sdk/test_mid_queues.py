@@ -4,12 +4,11 @@ import threading
 import time
 
 from kubemq.queues import Client, QueueMessage
-from mid import run_async
-from support import ADDRESS, COUNT, number_of, numbered, pb, raw_stub, unique, until
+from support import ADDRESS, COUNT, PEER_ADDRESS, number_of, numbered, pb, raw_stub, unique, until
 
 
-def queues(**options):
-    return Client(address=ADDRESS, client_id=unique("client"), **options)
+def queues(address=ADDRESS, **options):
+    return Client(address=address, client_id=unique("client"), **options)
 
 
 def message_of(channel, number, **policy):
@@ -116,7 +115,7 @@ def test_a_poll_of_an_empty_queue_ends_with_its_time():
 
 def test_a_long_poll_ends_when_a_message_comes():
     channel = unique("queue")
-    with queues() as client, queues() as sender:
+    with queues() as client, queues(PEER_ADDRESS) as sender:
         timer = threading.Timer(1, lambda: send(sender, channel, 1))
         timer.start()
         began = time.monotonic()
@@ -136,27 +135,6 @@ def test_a_message_of_many_megabytes_goes_both_ways():
         assert response.messages[0].body == body
         response.ack_all()
         assert_empty(client, channel)
-
-
-def test_the_asynchronous_calls():
-    """They run the others in threads."""
-    channel = unique("queue")
-
-    async def run():
-        async with queues() as client:
-            for number in range(6):
-                result = await client.send_queues_message_async(message_of(channel, number))
-                assert not result.is_error, result.error
-            assert numbers(await client.waiting_async(channel, 3, 1)) == [0, 1, 2]
-            response = await client.receive_queues_messages_async(channel, 3, 10)
-            assert numbers(response) == [0, 1, 2]
-            response.messages[0].ack()
-            response.messages[1].reject()
-            response.messages[2].ack()
-            assert numbers(await client.pull_async(channel, 4, 10)) == [3, 4, 5, 1]
-            assert (await client.waiting_async(channel, 1, 1)).messages == []
-
-    run_async(run())
 
 
 def test_settled_one_by_one():
@@ -224,7 +202,7 @@ def test_a_delayed_message_comes_when_it_is_due():
 
 def test_visibility_of_this_sdk_gives_the_message_back():
     channel = unique("queue")
-    with queues() as client, queues() as other:
+    with queues() as client, queues(PEER_ADDRESS) as other:
         send(client, channel, 2)
         response = receive(client, channel, 2, visibility_seconds=2)
         response.messages[0].extend_visibility_timer(5)
@@ -248,7 +226,7 @@ def test_what_a_closed_client_held_comes_back_in_order():
     channel = unique("queue")
     with queues() as client:
         send(client, channel, 5)
-        leaving = queues()
+        leaving = queues(PEER_ADDRESS)
         receive(leaving, channel, 3)
         leaving.close()
         response = receive(client, channel, 5)
@@ -258,7 +236,7 @@ def test_what_a_closed_client_held_comes_back_in_order():
 
 def test_an_ack_goes_through_while_a_poll_waits():
     channel, empty = unique("queue"), unique("empty")
-    with queues() as client, queues() as other:
+    with queues() as client, queues(PEER_ADDRESS) as other:
         send(client, channel, 1)
         held = receive(client, channel, 1)
         poll = threading.Thread(target=lambda: receive(client, empty, 1, wait=5))

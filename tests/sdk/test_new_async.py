@@ -3,6 +3,7 @@
 import asyncio
 
 from kubemq import AsyncPubSubClient, AsyncQueuesClient
+from kubemq.common.async_cancellation_token import AsyncCancellationToken
 from kubemq.pubsub import EventsStoreSubscription, EventsSubscription
 from new import EventMessage, EventStoreStartPosition, event, queue_message, store_event
 from support import ADDRESS, COUNT, PEER_ADDRESS, SECONDS_MAX, number_of, unique
@@ -12,8 +13,33 @@ def numbers(messages):
     return [number_of(message.body) for message in messages]
 
 
+def pubsub(address=ADDRESS):
+    return AsyncPubSubClient(address=address, client_id=unique("async"))
+
+
 def queues(address=ADDRESS):
     return AsyncQueuesClient(address=address, client_id=unique("async"))
+
+
+async def collect(events, into):
+    async for one in events:
+        into.append(one)
+
+
+async def reached(condition):
+    async def wait():
+        while not condition():
+            await asyncio.sleep(0.02)
+
+    await asyncio.wait_for(wait(), SECONDS_MAX)
+
+
+async def cancelled(token, *tasks):
+    """Comes back when all of them have ended."""
+    token.cancel()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def fill(client, channel, count):
@@ -21,6 +47,11 @@ async def fill(client, channel, count):
     answer = await client.send_queue_messages_batch(batch)
     assert not answer.have_errors
     assert [result.id for result in answer.results] == ["id-%d" % n for n in range(count)]
+
+
+async def assert_gone(client, channel):
+    """Nothing is there, and nothing comes back from clients that were closed."""
+    assert (await client.receive_queue_messages(channel, 1, 2)).messages == []
 
 
 def test_events_are_published_and_heard():
@@ -96,6 +127,85 @@ def test_events_are_stored_and_read_from_any_place():
                 assert sorted(number for _, number, _ in got) == list(range(50))
 
     asyncio.run(run())
+
+
+def test_every_call_that_sends_events_and_every_call_that_listens():
+    channel = unique("events")
+    iterated, fast, called = [], [], []
+
+    def sent(got):
+        return sorted(number_of(one.body) for one in got if one.metadata != "probe")
+
+    async def hear(one):
+        called.append(one)
+
+    async def run():
+        token = AsyncCancellationToken()
+        wanted = EventsSubscription(channel=channel, on_receive_event_callback=lambda _: None)
+        async with pubsub() as client, pubsub(PEER_ADDRESS) as other:
+            listening = [
+                collect(other.subscribe_to_events(wanted, token), iterated),
+                collect(client.subscribe_to_events_fast(wanted, token), fast),
+                client.subscribe_with_callback(wanted, hear, cancellation_token=token),
+            ]
+            tasks = [asyncio.create_task(one) for one in listening]
+            while not (iterated and fast and called):
+                probe = EventMessage(channel=channel, metadata="probe", body=b"p")
+                await client.send_event_unary(probe)
+                await asyncio.sleep(0.02)
+            await client.send_event_unary(event(channel, 0))
+            await client.publish_event(event(channel, 1))
+            await client.publish_event_fast(event(channel, 2))
+            batch = [event(channel, number) for number in range(3, 30)]
+            results = await client.send_events_batch(batch)
+            assert [result.id for result in results] == ["event-%d" % n for n in range(3, 30)]
+            assert all(result.sent for result in results)
+            for got in (iterated, fast, called):
+                await reached(lambda got=got: sent(got) == list(range(30)))
+            await cancelled(token, *tasks)
+
+    asyncio.run(run())
+
+
+def test_the_calls_without_measurements_and_with_callbacks_store_and_read_events():
+    channel = unique("store")
+    fast, called, at_once = [], [], []
+
+    async def hear(one):
+        called.append(one)
+
+    async def hear_some(one):
+        await asyncio.sleep(0)
+        at_once.append(one)
+
+    async def run():
+        token = AsyncCancellationToken()
+        wanted = EventsStoreSubscription(
+            channel=channel,
+            events_store_type=EventStoreStartPosition.StartFromFirst,
+            on_receive_event_callback=lambda _: None,
+        )
+        # A client for each: where it was is known by its name.
+        async with pubsub() as client, pubsub(PEER_ADDRESS) as other, pubsub() as third:
+            for number in range(30):
+                result = await client.send_event_store_fast(store_event(channel, number))
+                assert (result.id, result.sent) == ("event-%d" % number, True)
+            reading = [
+                collect(client.subscribe_to_events_store_fast(wanted, token), fast),
+                other.subscribe_store_with_callback(wanted, hear, cancellation_token=token),
+                third.subscribe_store_with_callback(
+                    wanted, hear_some, cancellation_token=token, max_concurrent_callbacks=4
+                ),
+            ]
+            tasks = [asyncio.create_task(one) for one in reading]
+            await reached(lambda: all(len(got) >= 30 for got in (fast, called, at_once)))
+            await cancelled(token, *tasks)
+
+    asyncio.run(run())
+    for got in (fast, called):
+        assert [one.sequence for one in got] == list(range(1, 31))
+        assert [number_of(one.body) for one in got] == list(range(30))
+    assert sorted(one.sequence for one in at_once) == list(range(1, 31))
 
 
 def test_messages_are_sent_received_and_acknowledged():
@@ -179,25 +289,138 @@ def test_a_subscription_to_a_queue_brings_what_comes():
     asyncio.run(run())
 
 
-def test_what_is_settled_as_a_whole_stays_held_until_its_client_closes():
-    """This SDK's async clients send `ack_all` and `reject_all` through a stream of its own, where no such
-    transaction is: nothing is changed, and nothing is lost."""
+def test_the_calls_without_measurements_send_and_receive_messages():
+    channel = unique("queue")
+
+    async def run():
+        async with queues() as client, queues(PEER_ADDRESS) as other:
+            for number in range(10):
+                result = await client.send_queue_message_fast(queue_message(channel, number))
+                assert (result.id, result.is_error) == ("id-%d" % number, False)
+            response = await other.receive_queue_messages_fast(channel, 6, 10)
+            assert not response.is_error and numbers(response.messages) == list(range(6))
+            for message in response.messages:
+                await message.async_ack()
+            taken = await client.receive_queue_messages_fast(channel, 4, 10, auto_ack=True)
+            assert numbers(taken.messages) == [6, 7, 8, 9]
+            empty = await other.receive_queue_messages_fast(channel, 1, 1)
+            assert not empty.is_error and empty.messages == []
+
+    asyncio.run(run())
+
+
+def test_messages_are_processed_by_a_callback():
+    """With `auto_ack`: there is nothing that this call would acknowledge."""
+    channel, got, failed = unique("queue"), [], []
+
+    async def process(message):
+        got.append(number_of(message.body))
+        if got[-1] == 3:
+            raise ValueError("not this one")
+
+    async def fail(error):
+        failed.append(str(error))
+
+    async def run():
+        token = AsyncCancellationToken()
+        async with queues() as client, queues(PEER_ADDRESS) as worker:
+            await fill(client, channel, 10)
+            processing = worker.process_queue_messages(
+                channel,
+                process,
+                fail,
+                max_messages=2,
+                wait_timeout_seconds=1,
+                auto_ack=True,
+                cancellation_token=token,
+            )
+            task = asyncio.create_task(processing)
+            await reached(lambda: len(got) >= 10)
+            await cancelled(token, task)
+            assert (await client.peek_queue_messages(channel, 1, 1)).messages == []
+
+    asyncio.run(run())
+    assert got == list(range(10))
+    assert len(failed) == 1 and "not this one" in failed[0]
+
+
+def test_what_is_received_is_settled_as_a_whole():
+    """This SDK's async clients send `ack_all`, `reject_all` and `re_queue_all` through a stream of its own for each,
+    and wait for its end: what they settled is settled by then."""
+    channel, target = unique("queue"), unique("target")
+
+    async def run():
+        async with queues() as client, queues(PEER_ADDRESS) as worker:
+            await fill(client, channel, 6)
+            acked, rejected, moved = [
+                await worker.receive_queue_messages(channel, 2, 10) for _ in range(3)
+            ]
+            assert (await client.peek_queue_messages(channel, 1, 1)).messages == []
+            await rejected.reject_all()
+            # At once, and to whoever asks first: the client that had them as well.
+            again = await worker.receive_queue_messages(channel, 2, 10)
+            assert numbers(again.messages) == [2, 3]
+            assert [message.receive_count for message in again.messages] == [2, 2]
+            await again.ack_all()
+            await moved.re_queue_all(target)
+            got = await client.receive_queue_messages(target, 2, 10)
+            assert numbers(got.messages) == [4, 5]
+            assert all(message.re_route_from_queue == channel for message in got.messages)
+            await got.ack_all()
+            await acked.ack_all()
+        async with queues() as client:
+            for name in (channel, target):
+                await assert_gone(client, name)
+
+    asyncio.run(run())
+
+
+def test_what_is_left_of_a_transaction_is_settled_as_a_whole():
     channel = unique("queue")
 
     async def run():
         async with queues() as client:
             await fill(client, channel, 4)
-            async with queues() as other:
-                acked = await other.receive_queue_messages(channel, 2, 10)
-                rejected = await other.receive_queue_messages(channel, 2, 10)
-                await acked.ack_all()
-                await rejected.reject_all()
-                assert (await client.peek_queue_messages(channel, 1, 1)).messages == []
             response = await client.receive_queue_messages(channel, 4, 10)
-            assert numbers(response.messages) == [0, 1, 2, 3]
-            assert [message.sequence for message in response.messages] == [1, 2, 3, 4]
-            for message in response.messages:
-                await message.async_ack()
-            assert (await client.peek_queue_messages(channel, 1, 1)).messages == []
+            await response.messages[1].async_nack()
+            # It has come back: what goes through the other stream has no order with it.
+            again = await client.receive_queue_messages(channel, 1, 10)
+            assert numbers(again.messages) == [1]
+            await response.ack_all()
+            await again.reject_all()
+            left = await client.receive_queue_messages(channel, 1, 10, auto_ack=True)
+            assert numbers(left.messages) == [1]
+        async with queues() as client:
+            await assert_gone(client, channel)
+
+    asyncio.run(run())
+
+
+def test_a_processor_acknowledges_each_batch():
+    channel = unique("queue")
+
+    async def run():
+        got, errors = [], []
+        async with queues() as client:
+            await fill(client, channel, 30)
+            async with queues(PEER_ADDRESS) as worker:
+                token = AsyncCancellationToken()
+
+                async def on_message(message):
+                    got.append(number_of(message.body))
+
+                async def on_error(error):
+                    errors.append(error)
+
+                working = worker.process_queue_messages(
+                    channel, on_message, on_error, 10, 1, cancellation_token=token
+                )
+                task = asyncio.create_task(working)
+                await reached(lambda: len(got) >= 30)
+                # It acknowledges what it has before it ends.
+                token.cancel()
+                await asyncio.wait_for(task, SECONDS_MAX)
+            assert (got, errors) == (list(range(30)), [])
+            await assert_gone(client, channel)
 
     asyncio.run(run())

@@ -5,8 +5,9 @@ import asyncio
 import grpc
 import pytest
 from cq import TAGS, message, response_to
+from cq import subscription as subscription_to
 from kubemq import AsyncCQClient
-from kubemq.cq import CommandsSubscription, QueriesSubscription
+from kubemq.common.async_cancellation_token import AsyncCancellationToken
 from support import ADDRESS, PEER_ADDRESS, number_of, pb, raw_stub, status_of, unique
 
 INTERNAL = grpc.StatusCode.INTERNAL
@@ -22,9 +23,13 @@ def answering():
 
 
 def subscription(kind, channel):
-    if kind == "command":
-        return CommandsSubscription(channel=channel, on_receive_command_callback=lambda _: None)
-    return QueriesSubscription(channel=channel, on_receive_query_callback=lambda _: None)
+    return subscription_to(kind, channel, lambda _: None)
+
+
+def answer_to(kind, request):
+    return response_to(
+        kind, request, metadata="re " + request.metadata, body=request.body, tags=TAGS
+    )
 
 
 async def serve(client, kind, channel, heard):
@@ -36,10 +41,39 @@ async def serve(client, kind, channel, heard):
     )
     async for request in requests:
         heard.append(request)
-        response = response_to(
-            kind, request, metadata="re " + request.metadata, body=request.body, tags=TAGS
-        )
-        await client.send_response(response)
+        await client.send_response(answer_to(kind, request))
+
+
+async def serve_fast(client, kind, channel, heard, token):
+    """The same by the calls without measurements, which end with their token only."""
+    requests = (
+        client.subscribe_to_commands_fast(subscription(kind, channel), token)
+        if kind == "command"
+        else client.subscribe_to_queries_fast(subscription(kind, channel), token)
+    )
+    async for request in requests:
+        heard.append(request)
+        await client.send_response_fast(answer_to(kind, request))
+
+
+async def serve_by_callback(client, kind, channel, heard, token):
+    """The same by a callback, for several requests at a time."""
+
+    async def answer(request):
+        heard.append(request)
+        await client.send_response(answer_to(kind, request))
+
+    subscribe = (
+        client.subscribe_commands_with_callback
+        if kind == "command"
+        else client.subscribe_queries_with_callback
+    )
+    await subscribe(
+        subscription(kind, channel),
+        answer,
+        cancellation_token=token,
+        max_concurrent_callbacks=4,
+    )
 
 
 async def go_live(client, kind, channel, heard):
@@ -78,6 +112,31 @@ def test_the_async_client_asks_and_answers(kind):
         assert response.metadata == "re m%d" % number
         assert response.tags == TAGS
     assert sorted(number_of(request.body) for request in heard) == list(range(BATCH + 1))
+
+
+@pytest.mark.parametrize("serving", [serve_fast, serve_by_callback])
+@pytest.mark.parametrize("kind", ["command", "query"])
+def test_the_calls_without_measurements_and_with_callbacks(kind, serving):
+    channel, heard = unique("fast"), []
+
+    async def run():
+        async with asking() as client, answering() as responder:
+            token = AsyncCancellationToken()
+            task = asyncio.create_task(serving(responder, kind, channel, heard, token))
+            await asyncio.wait_for(go_live(client, kind, channel, heard), 30)
+            send = client.send_command_fast if kind == "command" else client.send_query_fast
+            asked = [send(message(kind, channel, number)) for number in range(BATCH)]
+            responses = await asyncio.gather(*asked)
+            token.cancel()
+            await asyncio.wait_for(task, 30)
+            return responses
+
+    responses = asyncio.run(run())
+    assert [number_of(response.body) for response in responses] == list(range(BATCH))
+    for number, response in enumerate(responses):
+        assert response.is_executed, response.error
+        assert (response.metadata, response.tags) == ("re m%d" % number, TAGS)
+    assert sorted(number_of(request.body) for request in heard) == list(range(BATCH))
 
 
 @pytest.fixture

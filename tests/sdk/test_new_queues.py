@@ -4,7 +4,7 @@ import threading
 import time
 
 from new import QueueMessage, queue_client, queue_message, queues
-from support import COUNT, number_of, unique, until
+from support import ADDRESS, COUNT, PEER_ADDRESS, number_of, unique, until
 
 
 def receive(client, channel, count, wait=10, auto_ack=False):
@@ -88,7 +88,7 @@ def test_acknowledged_one_by_one_in_any_order():
 
 
 def test_a_message_that_is_held_is_nobody_elses():
-    with queue_client() as (client, channel), queues() as other:
+    with queue_client() as (client, channel), queues(address=PEER_ADDRESS) as other:
         send(client, channel, 10)
         held = receive(client, channel, 6)
         rest = receive(other, channel, 4)
@@ -278,7 +278,7 @@ def test_ack_all_empties_the_queue_but_leaves_what_is_held():
 
 
 def test_a_long_poll_ends_when_a_message_comes():
-    with queue_client() as (client, channel), queues() as sender:
+    with queue_client() as (client, channel), queues(address=PEER_ADDRESS) as sender:
         timer = threading.Timer(
             1, lambda: sender.send_queue_message(queue_message(channel, 7))
         )
@@ -301,7 +301,7 @@ def test_a_poll_of_an_empty_queue_ends_with_its_time():
 
 def test_an_ack_goes_through_while_a_poll_waits():
     """Two threads share the client's one stream: the waiting poll must not hold the ack back."""
-    with queue_client() as (client, channel), queues() as other:
+    with queue_client() as (client, channel), queues(address=PEER_ADDRESS) as other:
         empty = unique("empty")
         send(client, channel, 1)
         held = receive(client, channel, 1)
@@ -316,7 +316,7 @@ def test_an_ack_goes_through_while_a_poll_waits():
 def test_messages_held_by_a_client_that_closes_come_back():
     with queue_client() as (client, channel):
         send(client, channel, COUNT)
-        with queues() as leaving:
+        with queues(address=PEER_ADDRESS) as leaving:
             assert len(receive(leaving, channel, COUNT).messages) == COUNT
             assert_empty(client, channel)
         response = receive(client, channel, COUNT)
@@ -329,8 +329,8 @@ def test_many_clients_share_the_work():
     channel = unique("queue")
     received, lock = [], threading.Lock()
 
-    def work():
-        with queues() as client:
+    def work(address):
+        with queues(address=address) as client:
             empty = 0
             while empty < 2:
                 response = receive(client, channel, 20, wait=1)
@@ -340,7 +340,8 @@ def test_many_clients_share_the_work():
                 if response.messages:
                     response.ack_all()
 
-    workers = [threading.Thread(target=work) for _ in range(4)]
+    addresses = [ADDRESS, PEER_ADDRESS] * 2
+    workers = [threading.Thread(target=work, args=(address,)) for address in addresses]
     with queues() as client:
         for number in range(0, COUNT, 100):
             batch = [queue_message(channel, n) for n in range(number, number + 100)]

@@ -32,12 +32,14 @@ def test_every_stream_ends_with_unavailable():
         "store": stub.SubscribeToEvents(
             pb.Subscribe(SubscribeTypeData=2, EventsStoreTypeData=2, **subscribe)
         ),
+        "commands": stub.SubscribeToRequests(pb.Subscribe(SubscribeTypeData=3, **subscribe)),
+        "queries": stub.SubscribeToRequests(pb.Subscribe(SubscribeTypeData=4, **subscribe)),
         "send": stub.SendEventsStream(requests()),
         "upstream": stub.QueuesUpstream(requests()),
         "downstream": stub.QueuesDownstream(requests()),
         "transaction": stub.StreamQueueMessage(requests()),
     }
-    for name in ("events", "store"):
+    for name in ("events", "store", "commands", "queries"):
         calls[name].initial_metadata()
     # The server has seen the streams once it has answered a later request of the same connection.
     stub.Ping(pb.Empty())

@@ -6,7 +6,7 @@ import time
 
 import pytest
 from raw import Downstream, Type, fill, message
-from support import body_of, number_of, pb, raw_stub, unique
+from support import PEER_ADDRESS, body_of, number_of, pb, raw_stub, unique
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_half_close_ends_the_stream_and_gives_messages_back(stub, downstream):
     fill(stub, channel, 3)
     assert len(downstream.get(channel, 3).Messages) == 3
     downstream.close()
-    other = Downstream(stub)
+    other = Downstream(raw_stub(PEER_ADDRESS))
     got = other.get(channel, 3)
     assert [m.Attributes.Sequence for m in got.Messages] == [1, 2, 3]
     other.cancel()
@@ -123,13 +123,14 @@ def test_a_cancelled_poll_keeps_nothing(stub):
     # It collects what is there, and waits for more, while it is cancelled.
     time.sleep(0.5)
     call.cancel()
-    stream = Downstream(stub)
+    stream = Downstream(raw_stub(PEER_ADDRESS))
     got = stream.get(channel, 3)
     assert sorted(number_of(m.Body) for m in got.Messages) == [0, 1, 2]
     stream.cancel()
 
 
 def test_messages_of_a_killed_consumer_come_back_soon(stub):
+    """To a consumer at another node, if there is one."""
     channel = unique("queue")
     fill(stub, channel, 1000)
     consumer = subprocess.Popen(
@@ -139,7 +140,7 @@ def test_messages_of_a_killed_consumer_come_back_soon(stub):
     consumer.kill()
     consumer.wait()
     killed = time.monotonic()
-    stream = Downstream(stub)
+    stream = Downstream(raw_stub(PEER_ADDRESS))
     got = stream.get(channel, 1000, wait_ms=10_000)
     assert [number_of(m.Body) for m in got.Messages] == list(range(1000))
     assert time.monotonic() - killed < 5
@@ -159,7 +160,7 @@ def test_polls_of_a_killed_client_keep_nothing(stub):
     client.wait()
     killed = time.monotonic()
     assert not stub.SendQueueMessage(message(transaction, 7)).IsError
-    stream = Downstream(stub)
+    stream = Downstream(raw_stub(PEER_ADDRESS))
     for channel, expected in ((unary, [0, 1]), (downstream, [0, 1]), (transaction, [7])):
         got = stream.get(channel, len(expected), wait_ms=20_000)
         assert [number_of(m.Body) for m in got.Messages] == expected

@@ -1,8 +1,18 @@
 """Events through the old SDKs: contents, order, wildcards, groups."""
 
+import itertools
 import time
 
-from old import Sender, event, number_of_event, probe, subscribe_to_events
+from old import (
+    Event,
+    ListenerCancellationToken,
+    Sender,
+    Subscriber,
+    event,
+    number_of_event,
+    probe,
+    subscribe_to_events,
+)
 from support import ADDRESS, COUNT, PEER_ADDRESS, number_of, settle, unique, until
 
 
@@ -24,11 +34,11 @@ def send_stream(sender, channel, numbers):
 
 
 def test_ping_tells_who_answers():
-    answer = Sender(ADDRESS).ping()
-    assert answer.Host
-    assert [int(part) for part in answer.Version.split(".")[:2]]
-    assert 0 < answer.ServerStartTime <= time.time() + 1
-    assert answer.ServerUpTimeSeconds >= 0
+    for answer in (Sender(ADDRESS).ping(), Subscriber(PEER_ADDRESS).ping()):
+        assert answer.Host
+        assert [int(part) for part in answer.Version.split(".")[:2]]
+        assert 0 < answer.ServerStartTime <= time.time() + 1
+        assert answer.ServerUpTimeSeconds >= 0
 
 
 def test_a_subscriber_gets_every_event_as_it_was_sent():
@@ -55,6 +65,30 @@ def test_a_single_event_is_answered_with_its_id():
     result = sender.send_event(event(channel, 7))
     assert (result.event_id, result.sent) == ("event-7", True)
     assert not result.error
+
+
+def test_an_event_as_the_pages_of_these_sdks_write_it():
+    """Without an id, which the SDK then makes, and with pairs for tags."""
+    channel, sender = unique("events"), Sender(ADDRESS)
+    with subscribe_to_events(channel) as subscription:
+        go_live(sender, channel, subscription)
+        sent = Event(
+            metadata="EventMetaData", body=b"body", store=False, channel=channel, client_id="page"
+        )
+        sent.tags = [("key", "value"), ("key2", "value2")]
+        results = [sender.send_event(sent) for _ in range(2)]
+        ids = [result.event_id for result in results]
+        assert all(result.sent and not result.error for result in results)
+        assert len(set(ids)) == 2 and all(ids)
+
+        def heard():
+            return [one for one in subscription.inbox.now() if one.metadata != "probe"]
+
+        until(lambda: len(heard()) == 2, what="both events")
+        assert [one.event_id for one in heard()] == ids
+        for one in heard():
+            assert (one.metadata, one.body, one.channel) == ("EventMetaData", b"body", channel)
+            assert dict(one.tags) == {"key": "value", "key2": "value2"}
 
 
 def test_wildcards_match_whole_tokens():
@@ -134,11 +168,26 @@ def test_nothing_is_kept_for_those_who_come_later():
         assert subscription.numbers() == []
 
 
-def test_a_cancelled_subscription_ends_for_itself_only():
+def test_a_cancelled_subscription_gets_nothing_more_and_its_group_goes_on_without_it():
     channel, sender = unique("events"), Sender(ADDRESS)
-    with subscribe_to_events(channel) as stays, subscribe_to_events(channel) as goes:
+    firsts = itertools.count(0, 20)
+    with (
+        subscribe_to_events(channel, "g") as stays,
+        subscribe_to_events(channel, "g", token=ListenerCancellationToken()) as goes,
+    ):
         go_live(sender, channel, stays, goes)
-        goes.cancel()
-        send_stream(sender, channel, range(100))
-        until(lambda: len(stays.numbers()) >= 100)
-        assert stays.numbers() == list(range(100))
+        goes.cancel_and_wait()
+
+        def has_all():
+            numbers = range(first := next(firsts), first + 20)
+            send_stream(sender, channel, numbers)
+            settle([stays.inbox], 0.2)
+            return set(numbers) <= set(stays.numbers())
+
+        # What the server gave to it before it knew is lost.
+        until(has_all, what="the end of the cancelled one")
+        had = goes.numbers()
+        send_stream(sender, channel, range(1000, 1100))
+        until(lambda: 1099 in stays.numbers(), what="the last event")
+        assert stays.numbers()[-100:] == list(range(1000, 1100))
+        assert goes.numbers() == had and max(had, default=0) < 1000

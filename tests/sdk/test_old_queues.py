@@ -7,7 +7,7 @@ import grpc
 import pytest
 from kubemq.grpc import QueueMessagePolicy
 from old import Message, queue, queue_message
-from support import COUNT, body_of, md5_of, number_of, unique, until
+from support import COUNT, PEER_ADDRESS, body_of, md5_of, number_of, unique, until
 
 
 def numbers(response):
@@ -91,7 +91,7 @@ def test_a_bad_message_in_a_batch_fails_alone():
 
 def test_ids_that_collide_lose_nothing():
     name = unique("queue")
-    first, second = queue(name, "one"), queue(name, "two")
+    first, second = queue(name, "one"), queue(name, "two", address=PEER_ADDRESS)
     for number in range(100):
         for offset, q in ((0, first), (1000, second)):
             message = queue_message(number + offset)

@@ -7,6 +7,7 @@ import grpc
 import pytest
 from old import (
     Initiator,
+    ListenerCancellationToken,
     RequestType,
     Responder,
     Serving,
@@ -21,6 +22,8 @@ from support import (
     at_once,
     body_of,
     number_of,
+    pb,
+    raw_stub,
     status_of,
     unique,
     until,
@@ -71,6 +74,10 @@ def test_a_request_and_its_response_are_passed_on_as_they_are(kind, subscribe):
             assert response.error == "None"
             assert response.cache_hit is False
             assert not response.reply_channel
+            # As told by the responder; 2.4.0 says when it came.
+            assert abs(response.timestamp.timestamp() - time.time()) < 60
+            # Neither of these SDKs' responders sends any.
+            assert dict(response.tags) == {}
         requests = serving.inbox.now()
         assert [number_of(request.body) for request in requests] == list(range(count))
         for number, request in enumerate(requests):
@@ -82,6 +89,36 @@ def test_a_request_and_its_response_are_passed_on_as_they_are(kind, subscribe):
             assert request.reply_channel
             assert request.timeout == 20_000
             assert dict(request.tags) == {"number": str(number), "ключ": "значение"}
+
+
+def test_tags_and_time_of_a_response_of_another_release_are_handed_over():
+    channel, tags = unique("tags"), {"key": "value", "ключ": "значение"}
+    stub, told = raw_stub(PEER_ADDRESS), 1_700_000_000
+    requests = stub.SubscribeToRequests(
+        pb.Subscribe(SubscribeTypeData=4, ClientID="other", Channel=channel), timeout=60
+    )
+    requests.initial_metadata()
+    responses = []
+    # Tags as the pages of these SDKs write them.
+    request = request_of(RequestType.Query, channel, tags=[("key", "value"), ("key2", "value2")])
+    Initiator(ADDRESS).send_request_async(request, responses.append)
+    asked = next(requests)
+    assert dict(asked.Tags) == {"key": "value", "key2": "value2"}
+    stub.SendResponse(
+        pb.Response(
+            ClientID="other",
+            RequestID=asked.RequestID,
+            ReplyChannel=asked.ReplyChannel,
+            Timestamp=told,
+            Executed=True,
+            Tags=tags,
+        )
+    )
+    [response] = until(lambda: responses, what="the response")
+    assert dict(response.tags) == tags
+    # 2.4.0 says when it came.
+    assert response.timestamp.timestamp() == told or time.time() - response.timestamp.timestamp() < 60
+    requests.cancel()
 
 
 @pytest.mark.parametrize("kind, subscribe", KINDS)
@@ -203,3 +240,33 @@ def test_a_query_with_a_key_is_answered_from_the_cache_of_its_channel():
         until(lambda: not ask(channels[0], 5).cache_hit, what="the end of its time")
         asked = [number_of(request.body) for request in serving.inbox.now()]
         assert asked == [1, 4, 5]
+
+
+def test_a_cancelled_responder_is_asked_no_more_and_its_group_answers():
+    channel, initiator = unique("cancelled"), Initiator(ADDRESS)
+    query, queries = RequestType.Query, SubscribeType.Queries
+    with (
+        Serving(queries, channel, echo, "g") as stays,
+        Serving(queries, channel, echo, "g", ListenerCancellationToken()) as goes,
+    ):
+        go_live(initiator, query, channel, stays, goes)
+        goes.cancel_and_wait()
+
+        def all_answered():
+            """What is given to it before its end is known has no answer."""
+            for _ in range(10):
+                try:
+                    initiator.send_request(
+                        request_of(query, channel, timeout=500, metadata="probe")
+                    )
+                except grpc.RpcError as error:
+                    assert (error.code(), error.details()) == NO_RESPONSE
+                    return False
+            return True
+
+        until(all_answered, what="the end of the cancelled one")
+        for number in range(20):
+            response = initiator.send_request(request_of(query, channel, number))
+            assert number_of(response.body) == number
+        assert [number_of(request.body) for request in stays.inbox.now()] == list(range(20))
+        assert goes.inbox.now() == []

@@ -2,8 +2,17 @@
 
 import time
 
-from old import EventsStoreType, Sender, event, number_of_event, probe, subscribe_to_store
-from support import ADDRESS, COUNT, PEER_ADDRESS, number_of, settle, unique, until
+from old import (
+    Event,
+    EventsStoreType,
+    ListenerCancellationToken,
+    Sender,
+    event,
+    number_of_event,
+    probe,
+    subscribe_to_store,
+)
+from support import ADDRESS, COUNT, PEER_ADDRESS, number_of, resumed, settle, unique, until
 
 
 def store(channel, numbers):
@@ -44,6 +53,34 @@ def test_a_single_store_send_is_answered():
     channel = unique("store")
     result = Sender(ADDRESS).send_event(event(channel, 3, store=True))
     assert (result.event_id, result.sent) == ("event-3", True)
+
+
+def test_events_as_the_pages_of_these_sdks_write_them():
+    """Without ids, which the SDK then makes, and with pairs for tags."""
+    channel, results = unique("store"), []
+
+    def events():
+        for counter in range(3):
+            sent = Event(
+                metadata="EventMetaData",
+                body=b"Event %d" % counter,
+                store=True,
+                channel=channel,
+                client_id="page",
+            )
+            sent.tags = [("key", "value"), ("key2", "value2")]
+            yield sent
+
+    Sender(ADDRESS).stream_event(events(), results.append)
+    ids = [result.event_id for result in results]
+    assert all(result.sent and not result.error for result in results)
+    assert len(set(ids)) == 3 and all(ids)
+    with subscribe_to_store(channel, EventsStoreType.StartFromFirst) as subscription:
+        received = subscription.inbox.wait(3)
+    assert [one.event_id for one in received] == ids
+    for counter, one in enumerate(received):
+        assert (one.metadata, one.body) == ("EventMetaData", b"Event %d" % counter)
+        assert dict(one.tags) == {"key": "value", "key2": "value2"}
 
 
 def test_new_only_begins_with_what_comes_after():
@@ -134,38 +171,30 @@ def test_at_time_delta_counts_back_from_now():
         assert sequences(subscription) == list(range(1, 21))
 
 
-def resume(channel, client_id):
-    """Subscribes again under a known name, from the first event, at another node if there is one.
-
-    The server may not have seen the end of the subscription before: then this one stands beside it
-    and begins with the first event, so it is tried again.
-    """
-
-    def attempt():
-        subscription = subscribe_to_store(
-            channel, EventsStoreType.StartFromFirst, client_id=client_id, address=PEER_ADDRESS
-        )
-        first = subscription.inbox.wait(1)[0]
-        if first.sequence == 1:
-            subscription.cancel()
-            return None
-        return subscription
-
-    return until(attempt, what="the end of the subscription before")
-
-
-def test_a_known_client_goes_on_where_it_was():
+def test_a_known_client_goes_on_where_it_was_cancelled():
     channel, client_id = unique("store"), unique("durable")
     store(channel, range(300))
-    with subscribe_to_store(
-        channel, EventsStoreType.StartFromFirst, client_id=client_id
-    ) as subscription:
-        subscription.inbox.wait(300)
+    before = subscribe_to_store(
+        channel,
+        EventsStoreType.StartFromFirst,
+        client_id=client_id,
+        token=ListenerCancellationToken(),
+    )
+    before.inbox.wait(300)
+    before.cancel_and_wait()
     store(channel, range(300, 400))
-    with resume(channel, client_id) as subscription:
+
+    def again():
+        # At another node, if there is one.
+        return subscribe_to_store(
+            channel, EventsStoreType.StartFromFirst, client_id=client_id, address=PEER_ADDRESS
+        )
+
+    with resumed(again) as subscription:
         subscription.inbox.wait(100)
         settle([subscription.inbox], 0.2)
         assert sequences(subscription) == list(range(301, 401))
+    assert sequences(before) == list(range(1, 301)), "nothing comes to what was cancelled"
 
 
 def test_a_group_shares_one_place_and_each_event_goes_to_one_member():

@@ -7,7 +7,7 @@ import time
 
 from kubemq.grpc import QueueMessagePolicy
 from old import Message, queue, queue_message
-from support import body_of, md5_of, number_of, unique, until
+from support import ADDRESS, PEER_ADDRESS, body_of, md5_of, number_of, unique, until
 
 E125 = "Error 125: ack sequence cannot be 0 or negative"
 E129 = "Error 129: current visibility timer expired"
@@ -65,7 +65,7 @@ def test_acknowledged_messages_are_gone_and_one_transaction_takes_many():
 def test_a_held_message_is_nobody_elses():
     q = queue()
     fill(q, 2)
-    transaction, other = q.create_transaction(), queue(q.queue_name)
+    transaction, other = q.create_transaction(), queue(q.queue_name, address=PEER_ADDRESS)
     first = held(transaction)
     assert numbers(other, 1) == [1]
     assert numbers(other, 1) == []
@@ -273,7 +273,7 @@ def test_a_cancelled_transaction_gives_its_message_back_to_its_place():
 
 
 def test_the_message_of_a_killed_client_goes_to_others():
-    q = queue(wait_seconds=20)
+    q = queue()
     fill(q, 1)
     client = subprocess.Popen(
         [sys.executable, "killed_transaction.py", q.queue_name],
@@ -284,7 +284,8 @@ def test_the_message_of_a_killed_client_goes_to_others():
     client.kill()
     client.wait()
     killed = time.monotonic()
-    [message] = q.receive_queue_messages(1).messages
+    other = queue(q.queue_name, wait_seconds=20, address=PEER_ADDRESS)
+    [message] = other.receive_queue_messages(1).messages
     assert time.monotonic() - killed < 5
     assert (message.Attributes.Sequence, message.Attributes.ReceiveCount) == (1, 2)
 
@@ -294,8 +295,8 @@ def test_each_message_goes_through_one_of_many_transactions():
     fill(queue(name), count)
     received, lock = [], threading.Lock()
 
-    def work():
-        transaction = queue(name).create_transaction()
+    def work(address):
+        transaction = queue(name, address=address).create_transaction()
         while True:
             response = transaction.receive(60, 2)
             if response.is_error:
@@ -307,7 +308,8 @@ def test_each_message_goes_through_one_of_many_transactions():
                 received.append(number_of(message.Body))
             is_free(transaction)
 
-    workers = [threading.Thread(target=work) for _ in range(4)]
+    addresses = [ADDRESS, PEER_ADDRESS] * 2
+    workers = [threading.Thread(target=work, args=(address,)) for address in addresses]
     for worker in workers:
         worker.start()
     for worker in workers:

@@ -43,6 +43,8 @@ impl Sdk {
         let mut command = Command::new(self.python());
         command
             .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("sdk"))
+            // 1.1.0 takes local times for those of UTC.
+            .env("TZ", "UTC")
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("PYTHONUNBUFFERED", "1");
         command

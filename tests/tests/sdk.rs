@@ -13,7 +13,11 @@ const ROUTES: &str = r#"[{"Key":"audit","Routes":"events_store:audit.log;queues:
 fn run(sdk: Sdk, file: &str) {
     let (_work, server) = start();
     let rest = server.kubemq_rest().to_string();
-    let environment = [("FLOTILLA_REST_ADDRESS", rest.as_str())];
+    let admin = server.admin().to_string();
+    let environment = [
+        ("FLOTILLA_REST_ADDRESS", rest.as_str()),
+        ("FLOTILLA_ADMIN_ADDRESS", admin.as_str()),
+    ];
     run_pytest(sdk, file, &server.kubemq().to_string(), &environment);
     let status = server.terminate().expect("a graceful end");
     assert!(status.success(), "the server ended with {status}");
@@ -25,6 +29,8 @@ fn start() -> (WorkDir, Server) {
     let server = options
         .set("FLOTILLA_STORAGE_RESERVE", "16MiB")
         .set("FLOTILLA_KUBEMQ_ROUTES", ROUTES)
+        // Every name of a test has its figures.
+        .set("FLOTILLA_METRICS_NAMES_MAX", "100000")
         .set("FLOTILLA_LISTEN_KUBEMQ_REST", "127.0.0.1:0")
         .start()
         .unwrap_or_else(|error| panic!("{error}"));
@@ -104,6 +110,16 @@ fn kubemq_3_6_0_channels() {
 #[test]
 fn kubemq_4_1_5_channels() {
     run(Sdk::V4_1_5, "test_channels.py");
+}
+
+#[test]
+fn kubemq_3_6_0_asynchronous_calls() {
+    run(Sdk::V3_6_0, "test_async_calls.py");
+}
+
+#[test]
+fn kubemq_4_1_5_asynchronous_calls() {
+    run(Sdk::V4_1_5, "test_async_calls.py");
 }
 
 #[test]
