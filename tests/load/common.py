@@ -5,6 +5,7 @@ so that whoever reads it can tell whether it is the one that was sent. The journ
 described in tests/src/journal.rs.
 """
 
+import argparse
 import os
 import queue
 import random
@@ -51,6 +52,14 @@ def describe(message):
         return 0, 0, 0
     intact = message.Metadata == make_metadata(message.Body)
     return producer, number, int(intact)
+
+
+def queue_arguments():
+    """Of a client of one queue that has a node as its home."""
+    parser = argparse.ArgumentParser()
+    for option, kind in (("address", str), ("home", int), ("queue", str), ("journal", str)):
+        parser.add_argument("--" + option, type=kind, required=True)
+    return parser.parse_args()
 
 
 class Journal:

@@ -1,19 +1,12 @@
 """Sends numbered messages to a queue with the old SDK's client (2.4.0), and notes which were acknowledged."""
 
-import argparse
-
-from common import Journal, Nodes, Stop, end, note
+from common import Journal, Nodes, Stop, end, note, queue_arguments
 from kubemq.queue.message import Message
 from kubemq.queue.message_queue import MessageQueue
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--address", required=True)
-    parser.add_argument("--home", type=int, required=True)
-    parser.add_argument("--queue", required=True)
-    parser.add_argument("--journal", required=True)
-    arguments = parser.parse_args()
+    arguments = queue_arguments()
     journal, stop = Journal(arguments.journal, sync=False), Stop()
     nodes, queue, number = Nodes(arguments.address, arguments.home), None, 0
     while not stop:

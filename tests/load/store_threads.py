@@ -1,10 +1,11 @@
-"""Stores events with eight threads of the SDK's own client (2.4.0 or 4.1.5), and notes what was acknowledged.
+"""Stores events with eight threads of the SDK's own client (of every release), and notes what was acknowledged.
 
 A thread makes a new client after an error, as an application would. A thread that does not come back from a
 call when all is over fails the script.
 """
 
 import argparse
+import asyncio
 import threading
 
 from common import Journal, Nodes, Stop, end, note
@@ -33,9 +34,10 @@ class Sending:
 
     def store(self, body):
         if Client:
-            result = self.client.send_event_store(
-                EventStoreMessage(channel=self.channel, body=body, metadata="m")
-            )
+            # The call has another name in 3.6.0.
+            send = getattr(self.client, "send_event_store", None)
+            send = send or self.client.send_events_store_message
+            result = send(EventStoreMessage(channel=self.channel, body=body, metadata="m"))
         else:
             result = self.client.send_event(
                 Event(
@@ -47,6 +49,8 @@ class Sending:
 
 
 def store(thread, arguments, journal, stop):
+    # Without one 3.6.0 makes no client in a thread.
+    asyncio.set_event_loop(asyncio.new_event_loop())
     nodes, sending, number = Nodes(arguments.address, thread), None, 0
     while not stop:
         try:

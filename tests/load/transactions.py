@@ -5,11 +5,10 @@ was here until the acknowledgement was asked for, or the transaction was lost; E
 was confirmed, 0 if it was not.
 """
 
-import argparse
 import random
 import time
 
-from common import Journal, Nodes, Stop, end, note
+from common import Journal, Nodes, Stop, end, note, queue_arguments
 from kubemq.queue.message_queue import MessageQueue
 
 VISIBILITY_SECONDS = 60
@@ -45,12 +44,7 @@ def work(transaction, journal):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--address", required=True)
-    parser.add_argument("--home", type=int, required=True)
-    parser.add_argument("--queue", required=True)
-    parser.add_argument("--journal", required=True)
-    arguments = parser.parse_args()
+    arguments = queue_arguments()
     journal, stop = Journal(arguments.journal, sync=False), Stop()
     nodes, transaction = Nodes(arguments.address, arguments.home), None
     while not stop:

@@ -113,38 +113,38 @@ fn holds(lines: &[String]) -> BTreeMap<String, Vec<Hold>> {
 }
 
 #[test]
-fn transactions_lose_and_double_nothing_while_leaders_of_their_queue_are_killed() {
+fn consumers_of_the_sdks_lose_and_double_nothing_while_leaders_of_their_queue_are_killed() {
     let work = WorkDir::new("sdk-leader");
     let mut fleet = Fleet::form(&work, &Layout::of(3));
     let addresses = all(&fleet.kubemq());
-    let start = |script: &str, name: &str, home: usize| {
+    let start = |sdk: Sdk, script: &str, home: usize| {
         let options = [
             ("--address", addresses.clone()),
             ("--home", home.to_string()),
             ("--queue", QUEUE.to_owned()),
         ];
-        Noting::start(
-            &work,
-            Sdk::V2_4_0,
-            script,
-            &format!("{name}-{home}"),
-            &options,
-        )
+        let name = format!("{script}-{}-{home}", sdk.version());
+        Noting::start(&work, sdk, script, &name, &options)
     };
-    let senders = [0, 1].map(|home| start("queue_sender.py", "sender", home));
-    let workers = [0, 1, 2].map(|home| start("transactions.py", "worker", home));
+    let senders = [0, 1].map(|home| start(Sdk::V2_4_0, "queue_sender.py", home));
+    // Of each kind, one at least is not at the leader, and stays when it is killed.
+    let workers = [
+        [0, 1].map(|home| start(Sdk::V2_4_0, "transactions.py", home)),
+        [1, 2].map(|home| start(Sdk::V3_6_0, "queue_worker.py", home)),
+        [2, 0].map(|home| start(Sdk::V4_1_5, "queue_worker.py", home)),
+    ];
+    let all_work = |what: &str, fleet: &Fleet| {
+        for workers in &workers {
+            wait_for_more(what, fleet, workers, "H");
+        }
+    };
     for _ in 0..2 {
         wait_for_more("messages are taken", &fleet, &senders, "A");
-        wait_for_more("messages are worked on", &fleet, &workers, "H");
+        all_work("messages are worked on", &fleet);
         let leader = fleet.leader_of(QUEUE_PATH);
         fleet.node_mut(leader).kill();
         wait_for_more("messages are taken without a node", &fleet, &senders, "A");
-        wait_for_more(
-            "messages are worked on without a node",
-            &fleet,
-            &workers,
-            "H",
-        );
+        all_work("messages are worked on without a node", &fleet);
         fleet.restart(leader);
     }
     let sent: BTreeSet<String> = senders
@@ -159,6 +159,7 @@ fn transactions_lose_and_double_nothing_while_leaders_of_their_queue_are_killed(
     });
     let lines: Vec<String> = workers
         .into_iter()
+        .flatten()
         .flat_map(|one| one.finish("H"))
         .collect();
     let holds = holds(&lines);

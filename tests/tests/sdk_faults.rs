@@ -1,12 +1,12 @@
 //! What threads of the SDKs' own clients notice when their server is restarted under them.
 
-use flotilla_tests::python::{Script, Sdk};
+use flotilla_tests::python::{Script, Sdk, run_script};
 use flotilla_tests::server::{self, Options};
 use flotilla_tests::workdir::WorkDir;
 use flotilla_tests::workload::calls::Calls;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Acknowledgements between two restarts.
@@ -17,7 +17,8 @@ const FINISH_LIMIT: Duration = Duration::from_secs(30);
 const ARRIVES_WITHIN: Duration = Duration::from_secs(5);
 /// Time in which something that is there twice would show.
 const QUIET: Duration = Duration::from_millis(500);
-const CHANNEL: &str = "stored";
+/// Events of a known client between two restarts.
+const KNOWN: u64 = 10;
 
 fn acknowledged(journal: &Path) -> BTreeSet<String> {
     let text = std::fs::read_to_string(journal).unwrap_or_default();
@@ -25,23 +26,104 @@ fn acknowledged(journal: &Path) -> BTreeSet<String> {
     names.map(str::to_owned).collect()
 }
 
-fn wait_for_progress(journal: &Path, script: &mut Script, log: &Path) {
-    let wanted = acknowledged(journal).len() + PROGRESS;
-    let deadline = Instant::now() + PROGRESS_LIMIT;
-    while acknowledged(journal).len() < wanted {
-        script.expect_running();
-        assert!(
-            Instant::now() < deadline,
-            "nothing is acknowledged:\n{}",
-            std::fs::read_to_string(log).unwrap_or_default()
-        );
-        std::thread::sleep(Duration::from_millis(20));
+/// Threads of one SDK that store events in a channel of their own.
+struct Storing {
+    channel: String,
+    journal: PathBuf,
+    log: PathBuf,
+    script: Script,
+}
+
+impl Storing {
+    fn start(work: &WorkDir, sdk: Sdk, address: SocketAddr) -> Self {
+        let channel = format!("stored-{}", sdk.version());
+        let journal = work.join(&format!("{channel}.journal"));
+        let log = work.join(&format!("{channel}.log"));
+        let arguments = arguments(&[
+            ("--address", &address.to_string()),
+            ("--channel", &channel),
+            ("--journal", &journal.display().to_string()),
+        ]);
+        let script = Script::start(sdk, "store_threads.py", &arguments, &log);
+        Self {
+            channel,
+            journal,
+            log,
+            script: script.expect("Python starts"),
+        }
+    }
+
+    fn wait_for_progress(&mut self) {
+        let wanted = acknowledged(&self.journal).len() + PROGRESS;
+        let deadline = Instant::now() + PROGRESS_LIMIT;
+        while acknowledged(&self.journal).len() < wanted {
+            self.script.expect_running();
+            assert!(
+                Instant::now() < deadline,
+                "nothing is acknowledged:\n{}",
+                std::fs::read_to_string(&self.log).unwrap_or_default()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Ends the threads; what was acknowledged to them is there, once.
+    fn finish(self, calls: &Calls, address: SocketAddr) {
+        let Self {
+            channel,
+            journal,
+            script,
+            ..
+        } = self;
+        script.finish(FINISH_LIMIT);
+        let mut missing = acknowledged(&journal);
+        let mut seen = BTreeSet::new();
+        let listener = calls.listen(address, &channel, "", true);
+        let listener = listener.expect("a subscription");
+        let mut last = 0;
+        while let Some(event) = listener.next(if missing.is_empty() {
+            QUIET
+        } else {
+            ARRIVES_WITHIN
+        }) {
+            last += 1;
+            assert_eq!(event.sequence, last, "a gap or a repeat");
+            let name = String::from_utf8_lossy(&event.body).into_owned();
+            missing.remove(&name);
+            assert!(seen.insert(name.clone()), "{name} is there twice");
+        }
+        assert!(missing.is_empty(), "acknowledged and lost: {missing:?}");
     }
 }
 
+fn arguments(options: &[(&str, &str)]) -> Vec<String> {
+    let both = options.iter().flat_map(|(option, value)| [*option, *value]);
+    both.map(str::to_owned).collect()
+}
+
+/// A process that stores some events and reads until it has them, under the name it always has. It gets
+/// those, and none that it had before.
+fn read_on(sdk: Sdk, address: SocketAddr, round: u64) {
+    let (address, round_text) = (address.to_string(), round.to_string());
+    let arguments = arguments(&[
+        ("--address", &address),
+        ("--channel", "known"),
+        ("--round", &round_text),
+        ("--count", &KNOWN.to_string()),
+    ]);
+    let printed = run_script(sdk, "known_reader.py", &arguments);
+    let sequences: Vec<u64> = printed
+        .split_whitespace()
+        .map(|word| word.parse().expect("a sequence"))
+        .collect();
+    let had = round * KNOWN;
+    let expected: Vec<u64> = (had + 1..=had + KNOWN).collect();
+    assert_eq!(sequences, expected, "{} in round {round}", sdk.version());
+}
+
 /// Every call comes back with an acknowledgement or an error, or the script would fail; and what was
-/// acknowledged is there, once.
-fn stores_through_restarts(sdk: Sdk) {
+/// acknowledged is there, once. A known client, of the first of the SDKs, goes on where it was.
+fn stores_through_restarts(sdks: [Sdk; 2]) {
     let work = WorkDir::new("restarts");
     let address = SocketAddr::from(([127, 0, 0, 1], server::free_port()));
     let options = Options::new(&work.join("data"), &work.join("server.log"))
@@ -49,20 +131,10 @@ fn stores_through_restarts(sdk: Sdk) {
         .set("FLOTILLA_STORAGE_RESERVE", "16MiB");
     let start = || options.start().unwrap_or_else(|error| panic!("{error}"));
     let mut server = start();
-    let (journal, log) = (work.join("journal"), work.join("threads.log"));
-    let arguments = [
-        ("--address", address.to_string()),
-        ("--channel", CHANNEL.to_owned()),
-        ("--journal", journal.display().to_string()),
-    ];
-    let arguments: Vec<String> = arguments
-        .into_iter()
-        .flat_map(|(option, value)| [option.to_owned(), value])
-        .collect();
-    let mut script =
-        Script::start(sdk, "store_threads.py", &arguments, &log).expect("Python starts");
-    for gracefully in [true, false] {
-        wait_for_progress(&journal, &mut script, &log);
+    let mut storing = sdks.map(|sdk| Storing::start(&work, sdk, address));
+    for (round, gracefully) in [(0, true), (1, false)] {
+        read_on(sdks[0], address, round);
+        storing.iter_mut().for_each(Storing::wait_for_progress);
         if gracefully {
             let ended = server.terminate().expect("a graceful end");
             assert!(ended.success(), "the server ended with {ended}");
@@ -71,37 +143,22 @@ fn stores_through_restarts(sdk: Sdk) {
         }
         server = start();
     }
-    wait_for_progress(&journal, &mut script, &log);
-    script.finish(FINISH_LIMIT);
-
-    let mut missing = acknowledged(&journal);
-    let mut seen = BTreeSet::new();
+    read_on(sdks[0], address, 2);
+    storing.iter_mut().for_each(Storing::wait_for_progress);
     let calls = Calls::default();
-    let listener = calls.listen(address, CHANNEL, "", true);
-    let listener = listener.expect("a subscription");
-    let mut last = 0;
-    while let Some(event) = listener.next(if missing.is_empty() {
-        QUIET
-    } else {
-        ARRIVES_WITHIN
-    }) {
-        last += 1;
-        assert_eq!(event.sequence, last, "a gap or a repeat");
-        let name = String::from_utf8_lossy(&event.body).into_owned();
-        missing.remove(&name);
-        assert!(seen.insert(name.clone()), "{name} is there twice");
+    for storing in storing {
+        storing.finish(&calls, address);
     }
-    assert!(missing.is_empty(), "acknowledged and lost: {missing:?}");
     let ended = server.terminate().expect("a graceful end");
     assert!(ended.success(), "the server ended with {ended}");
 }
 
 #[test]
-fn threads_of_kubemq_2_4_0_that_store_events_come_back_from_restarts_and_nothing_is_lost() {
-    stores_through_restarts(Sdk::V2_4_0);
+fn threads_of_the_old_sdks_that_store_events_come_back_from_restarts_and_nothing_is_lost() {
+    stores_through_restarts([Sdk::V2_4_0, Sdk::V1_1_0]);
 }
 
 #[test]
-fn threads_of_kubemq_4_1_5_that_store_events_come_back_from_restarts_and_nothing_is_lost() {
-    stores_through_restarts(Sdk::V4_1_5);
+fn threads_of_the_new_sdks_that_store_events_come_back_from_restarts_and_nothing_is_lost() {
+    stores_through_restarts([Sdk::V3_6_0, Sdk::V4_1_5]);
 }
