@@ -5,7 +5,7 @@ mod optimised;
 
 use std::process::{Command, Output};
 
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 100;
 
 fn simulate(arguments: &[&str]) -> Output {
     let program = optimised::program();
