@@ -63,7 +63,12 @@ pub(crate) fn run_command(
         } => queue::extend(work, queue, *session, *lease, *visibility_ms)?,
         Command::Purge { queue } => return queue::purge_step(work, queue, progress),
         Command::EndSession { session } => {
-            return Ok(session::end(work, *session, progress)?.then_some(Outcome::Done));
+            let is_done = session::end(work, *session, progress)?;
+            return Ok(is_done.then_some(Outcome::Done));
+        }
+        Command::WithdrawSession { session } => {
+            let is_done = session::withdraw(work, *session, progress)?;
+            return Ok(is_done.then_some(Outcome::Done));
         }
         Command::EndOldSessions { node, incarnation } => {
             let is_done = session::end_old(work, *node, *incarnation, progress)?;

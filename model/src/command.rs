@@ -232,6 +232,12 @@ pub enum Command {
         /// The node.
         node: NodeId,
     },
+    /// Withdraws everything that is leased under a session, of which nobody got anything: these deliveries
+    /// do not count.
+    WithdrawSession {
+        /// The session.
+        session: SessionId,
+    },
 }
 
 /// Neighbouring messages of an [`Command::Enqueue`] that share everything but their bytes.

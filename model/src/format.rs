@@ -11,7 +11,7 @@ use crate::error::ModelError;
 /// The level that a new shard has.
 pub const FEATURE_LEVEL_FIRST: u16 = 1;
 /// The highest level that this build can follow.
-pub const FEATURE_LEVEL: u16 = 3;
+pub const FEATURE_LEVEL: u16 = 4;
 
 /// Most bytes of a head.
 pub const HEAD_BYTES_MAX: usize = 8 << 20;
@@ -138,13 +138,14 @@ mod tests {
 
     #[test]
     fn an_entry_that_a_node_does_not_know_names_its_level() {
+        let session = SessionId {
+            node: NodeId(1),
+            incarnation: 2,
+            number: 3,
+        };
         let settle = |how| Command::Settle {
             queue: Name::queue("q").unwrap(),
-            session: SessionId {
-                node: NodeId(1),
-                incarnation: 2,
-                number: 3,
-            },
+            session,
             lease: LeaseId(4),
             which: Selection::All,
             how,
@@ -155,6 +156,7 @@ mod tests {
             (3, Command::RaiseFeatureLevel { to: 3 }),
             (3, settle(Settlement::Withdraw { pause_ms: 0 })),
             (3, settle(Settlement::Postpone { pause_ms: 9 })),
+            (4, Command::WithdrawSession { session }),
         ];
         for (level, command) in commands {
             let mut head = head();

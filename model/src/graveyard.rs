@@ -31,6 +31,7 @@ pub(crate) fn clean_step(work: &mut Work<'_>) -> Result<(), NeedsKeys> {
         Grave::Topic(object, state) => topic::bury_step(work, *object, state)?,
         Grave::Queue(object, state) => queue::bury_step(work, *object, state)?,
         Grave::Session(id) => session::end_step(work, *id)?,
+        Grave::UnheardSession(id) => session::withdraw_step(work, *id)?,
         Grave::OldSessions(node, incarnation) => session::end_old_step(work, *node, *incarnation)?,
     };
     if is_done {

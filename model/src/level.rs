@@ -5,6 +5,7 @@
 //! | 1 | everything that the first build had |
 //! | 2 | shards know their level (`RaiseFeatureLevel` reaches them) and clear what a removed node left (`ForgetNode`); nodes give up groups that moved away |
 //! | 3 | messages that no consumer got come back uncounted (`Withdraw`), or after a pause (`Postpone`) |
+//! | 4 | so does all that was leased under a session and reached nobody (`WithdrawSession`) |
 //!
 //! A level is raised first for the cluster, by group 0, when no node is left that could not follow,
 //! then in each shard by an entry of the shard's own log: so all replicas begin with what is new at the
@@ -20,6 +21,8 @@ use crate::overlay::Work;
 const FORGETTING: u16 = 2;
 /// The level of [`Settlement::Withdraw`] and [`Settlement::Postpone`].
 const WITHDRAWING: u16 = 3;
+/// The level of [`Command::WithdrawSession`].
+const WITHDRAWING_SESSIONS: u16 = 4;
 
 impl Command {
     /// The level that a group must have before the command is proposed there.
@@ -27,6 +30,7 @@ impl Command {
         match self {
             Self::ForgetNode { .. } => FORGETTING,
             Self::Settle { how, .. } => how.feature_level(),
+            Self::WithdrawSession { .. } => WITHDRAWING_SESSIONS,
             _ => FEATURE_LEVEL_FIRST,
         }
     }

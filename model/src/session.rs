@@ -3,11 +3,12 @@
 //! A session has a record only while it holds something, and is listed under its node then, so that
 //! all that a dead process held can be found.
 
+use crate::command::Settlement;
 use crate::ids::{LeaseId, NodeId, ObjectId, SessionId};
 use crate::key::{BagId, Key};
 use crate::origin::{self, LIFE_NEVER};
 use crate::overlay::Work;
-use crate::record::{BagItem, NodeSessions, SessionNodes, SessionState};
+use crate::record::{BagItem, Grave, NodeSessions, SessionNodes, SessionState};
 use crate::records::{NeedsKeys, find, require};
 use crate::{bag, graveyard};
 
@@ -193,18 +194,45 @@ pub(crate) fn end(
 ) -> Result<bool, NeedsKeys> {
     *steps += 1;
     if *steps > END_STEPS_AT_ONCE {
-        graveyard::bury(work, crate::record::Grave::Session(session));
+        graveyard::bury(work, Grave::Session(session));
         return Ok(true);
     }
     end_step(work, session)
 }
 
+/// The same for one that nobody got anything under.
+pub(crate) fn withdraw(
+    work: &mut Work<'_>,
+    session: SessionId,
+    steps: &mut u64,
+) -> Result<bool, NeedsKeys> {
+    *steps += 1;
+    if *steps > END_STEPS_AT_ONCE {
+        graveyard::bury(work, Grave::UnheardSession(session));
+        return Ok(true);
+    }
+    withdraw_step(work, session)
+}
+
 /// Releases one lease of a session; returns whether it holds no more.
 pub(crate) fn end_step(work: &mut Work<'_>, session: SessionId) -> Result<bool, NeedsKeys> {
+    end_first_lease(work, session, &Settlement::Release)
+}
+
+/// Withdraws one lease of a session; returns whether it holds no more.
+pub(crate) fn withdraw_step(work: &mut Work<'_>, session: SessionId) -> Result<bool, NeedsKeys> {
+    end_first_lease(work, session, &Settlement::Withdraw { pause_ms: 0 })
+}
+
+fn end_first_lease(
+    work: &mut Work<'_>,
+    session: SessionId,
+    how: &Settlement,
+) -> Result<bool, NeedsKeys> {
     let Some((object, lease)) = first_lease(work, session)? else {
         return Ok(true);
     };
-    crate::queue::end_lease(work, object, lease)?;
+    crate::queue::end_lease(work, object, lease, how)?;
     Ok(false)
 }
 
@@ -219,7 +247,7 @@ pub(crate) fn end_old(
     state.incarnation_first = state.incarnation_first.max(incarnation);
     *steps += 1;
     if *steps > END_STEPS_AT_ONCE {
-        graveyard::bury(work, crate::record::Grave::OldSessions(node, incarnation));
+        graveyard::bury(work, Grave::OldSessions(node, incarnation));
         return Ok(true);
     }
     end_old_step(work, node, incarnation)

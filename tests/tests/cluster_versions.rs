@@ -9,8 +9,8 @@ use flotilla_tests::workload::{Plan, Workload};
 /// Up to which level a node follows.
 const FOLLOWS: &str = "FLOTILLA_CLUSTER_FEATURE_LEVEL_MAX";
 /// What the release before has, and the present one.
-const BEFORE: u64 = 2;
-const NOW: u64 = 3;
+const BEFORE: u64 = 3;
+const NOW: u64 = 4;
 
 /// Waits until all running nodes say so. A level never falls: once it is higher, this fails.
 fn wait_for_level(fleet: &Fleet, level: u64) {

@@ -17,7 +17,7 @@ use crate::{Cluster, ClusterConfig, ClusterError};
 
 const FIRST: u16 = 1;
 /// What is said of [`FEATURE_LEVEL`].
-const LATER: &str = "is of feature level 3";
+const LATER: &str = "is of feature level 4";
 
 /// Some nodes are of the release before.
 fn second_and_third_are_old(config: &mut ClusterConfig) {

@@ -72,6 +72,7 @@ pub fn cost(command: &Command) -> usize {
         | Command::RaiseFeatureLevel { .. }
         | Command::ForgetNode { .. }
         | Command::EndSession { .. }
+        | Command::WithdrawSession { .. }
         | Command::EndOldSessions { .. }
         | Command::ConfirmOutbox { .. } => 0,
     };

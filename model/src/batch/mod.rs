@@ -214,6 +214,7 @@ impl ProposalBuilder {
             // What comes back may become available here, or be a dead letter anywhere.
             Command::Settle { .. }
             | Command::EndSession { .. }
+            | Command::WithdrawSession { .. }
             | Command::EndOldSessions { .. }
             | Command::ForgetNode { .. } => {
                 self.open.retain(|name, _| name.kind() != Kind::Queue);

@@ -112,16 +112,17 @@ pub(crate) fn fire_lease(
     end_whole(work, object, lease, state, &Settlement::Return)
 }
 
-/// A session that held a lease is over: releases its messages.
+/// A session that held a lease is over: its messages come back.
 pub(crate) fn end_lease(
     work: &mut Work<'_>,
     object: ObjectId,
     lease: LeaseId,
+    how: &Settlement,
 ) -> Result<(), NeedsKeys> {
     let state = work
         .take::<LeaseState>(Key::Lease(object, lease))?
         .expect("a session lists a lease as long as it exists");
-    end_whole(work, object, lease, state, &Settlement::Release)
+    end_whole(work, object, lease, state, how)
 }
 
 /// Ends a lease other than by its holder's wish.

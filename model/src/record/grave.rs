@@ -16,6 +16,8 @@ pub enum Grave {
     Session(SessionId),
     /// A node's sessions below an incarnation.
     OldSessions(NodeId, u64),
+    /// A session that nobody got anything under.
+    UnheardSession(SessionId),
 }
 
 impl Grave {
@@ -23,7 +25,7 @@ impl Grave {
         match self {
             Self::Topic(_, topic) => size_of::<Topic>() + topic.name.text().len(),
             Self::Queue(_, queue) => size_of::<Queue>() + queue.name.text().len(),
-            Self::Session(_) | Self::OldSessions(..) => 0,
+            Self::Session(_) | Self::OldSessions(..) | Self::UnheardSession(_) => 0,
         }
     }
 }

@@ -11,7 +11,7 @@ const PAUSE_MS: u64 = 30_000;
 /// A shard in which messages can be withdrawn.
 fn shard() -> Shard {
     let mut shard = Shard::new();
-    let raised = shard.run(Command::RaiseFeatureLevel { to: 3 });
+    let raised = shard.run(Command::RaiseFeatureLevel { to: 4 });
     assert_eq!(raised, Outcome::Done);
     shard
 }
@@ -45,6 +45,32 @@ fn a_withdrawn_message_is_where_it_was_as_if_it_had_not_been_leased() {
         assert!(matches!(withdrawn, Outcome::Settled { count: 2, .. }));
     }
     assert_eq!(received(&mut shard), [(1, 1), (2, 1), (3, 1)]);
+    assert_eq!(shard.queue(&jobs()).dead_lettered_total, 0);
+}
+
+#[test]
+fn what_a_session_leased_that_nobody_got_anything_under_was_never_delivered() {
+    let mut shard = shard();
+    shard.run(enqueue(&jobs(), 400, limited(1)));
+    for _ in 0..200 {
+        let (_, held) = shard.lease(&jobs(), 1);
+        assert_eq!(held[0].receive_count, 1);
+    }
+    let session = session(1);
+    let withdrawn = shard.run(Command::WithdrawSession { session });
+    assert_eq!(withdrawn, Outcome::Done);
+    let at_once = shard.queue(&jobs()).available;
+    assert!((201..400).contains(&at_once), "{at_once} came back at once");
+    shard.settle_down();
+    assert_eq!(shard.stats().leases, 0);
+    let (_, messages) = shard.lease(&jobs(), 400);
+    let expected = (1..=400).map(|sequence| (sequence, 1));
+    let shown = messages.iter();
+    assert!(
+        shown
+            .map(|message| (message.sequence.0, message.receive_count))
+            .eq(expected)
+    );
     assert_eq!(shard.queue(&jobs()).dead_lettered_total, 0);
 }
 

@@ -168,6 +168,7 @@ fn command() -> impl Strategy<Value = Command> {
         ),
         1 => name().prop_map(|queue| Command::Purge { queue }),
         1 => session().prop_map(|session| Command::EndSession { session }),
+        1 => session().prop_map(|session| Command::WithdrawSession { session }),
         1 => (0u64..3).prop_map(|node| Command::ForgetNode { node: NodeId(node) }),
         1 => (0u64..2, 0u64..3).prop_map(|(node, incarnation)| Command::EndOldSessions {
             node: NodeId(node),

@@ -200,7 +200,17 @@ impl Naive {
             } => self.extend(&queue, session, lease, visibility_ms),
             Command::Purge { queue } => self.purge(&queue),
             Command::EndSession { session } => {
-                self.end_session(session);
+                self.end_session(session, &Settlement::Release);
+                Outcome::Done
+            }
+            Command::WithdrawSession { .. } if self.feature_level < 4 => {
+                let present = self.feature_level;
+                invalid(&format!(
+                    "the command is of feature level 4, the group of level {present}"
+                ))
+            }
+            Command::WithdrawSession { session } => {
+                self.end_session(session, &Settlement::Withdraw { pause_ms: 0 });
                 Outcome::Done
             }
             Command::EndOldSessions { node, incarnation } => {
@@ -272,7 +282,7 @@ impl Naive {
             let Some((id, _)) = old else {
                 return Outcome::Done;
             };
-            self.end_session(*id);
+            self.end_session(*id, &Settlement::Release);
         }
     }
 
@@ -364,7 +374,7 @@ impl Naive {
         }
     }
 
-    fn end_session(&mut self, session: SessionId) {
+    fn end_session(&mut self, session: SessionId, how: &Settlement) {
         let mut leases: Vec<(u64, Name, u64)> = Vec::new();
         for (name, queue) in &self.queues {
             for (id, lease) in &queue.leases {
@@ -375,7 +385,7 @@ impl Naive {
         }
         leases.sort();
         for (_, name, lease) in leases {
-            self.end_lease(&name, lease, &Settlement::Release);
+            self.end_lease(&name, lease, how);
         }
         self.buried.retain(|other| *other != session);
         self.sessions.remove(&session);

@@ -257,11 +257,12 @@ fn rare_command() -> impl Strategy<Value = Command> {
     prop_oneof![
         2 => queue().prop_map(|queue| Command::Purge { queue }),
         3 => session().prop_map(|session| Command::EndSession { session }),
+        3 => session().prop_map(|session| Command::WithdrawSession { session }),
         1 => (1u64..3, 1u64..3).prop_map(|(node, incarnation)| Command::EndOldSessions {
             node: NodeId(node),
             incarnation,
         }),
-        1 => (1u16..4).prop_map(|to| Command::RaiseFeatureLevel { to }),
+        1 => (1u16..5).prop_map(|to| Command::RaiseFeatureLevel { to }),
         // The one that proposes seldom: what it says is refused from then on.
         1 => prop_oneof![3 => Just(3), 1 => Just(2)]
             .prop_map(|node| Command::ForgetNode { node: NodeId(node) }),
