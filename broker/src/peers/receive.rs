@@ -19,6 +19,7 @@ use crate::peers::wire::{
     self, Accepted, Opening, ToReceiver, WireDelivery, WireError, WireReceive,
 };
 use crate::queue::actor::Wait;
+use crate::queue::attempts::Attempts;
 use crate::queue::deliver::{Answer, LeaseGuard};
 use crate::queue::local;
 
@@ -28,6 +29,7 @@ pub(crate) async fn receive_there(
     node: NodeId,
     queue: &Name,
     wait: &Wait,
+    attempts: &Attempts<'_>,
 ) -> Result<Answer, Fault> {
     let opening = Opening::Receive(WireReceive {
         queue: queue.clone(),
@@ -39,7 +41,9 @@ pub(crate) async fn receive_there(
         visibility_ms: wait.visibility_ms,
     });
     let (outgoing, mut incoming) = core.converse(node, &opening).await?;
+    attempts.asks(node);
     let (answer, messages) = incoming.next::<ToReceiver>().await?;
+    attempts.heard();
     let (lease, expired, spoilt, heads) = match answer {
         ToReceiver::Answer {
             lease,

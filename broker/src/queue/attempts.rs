@@ -1,13 +1,18 @@
 //! Whom a receive asked, and whether it was heard what became of that.
 //!
 //! A leader that dies may have leased messages and not have said so. Nobody knows that lease, so that only the
-//! end of the state that it was made under gives its messages back.
+//! end of the state that it was made under gives its messages back. A leader that lives gives back by itself
+//! what its receiver does not take.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use flotilla_model::ids::ShardId;
+use flotilla_cluster::Shard;
+use flotilla_model::ids::NodeId;
+use parking_lot::Mutex;
 
+use crate::api::error::BrokerError;
+use crate::fault::Fault;
+use crate::leader::Seat;
 use crate::queue::session::Session;
 use crate::queue::sessions::SessionState;
 
@@ -16,19 +21,25 @@ use crate::queue::sessions::SessionState;
 pub(crate) struct Attempts<'a> {
     session: &'a Session,
     state: &'a Arc<SessionState>,
-    shard: ShardId,
-    begun: AtomicU32,
-    gave_up: AtomicBool,
+    shard: &'a Shard,
+    told: Mutex<Told>,
+}
+
+#[derive(Default)]
+struct Told {
+    /// Another node, which has not answered yet.
+    asked: Option<NodeId>,
+    /// Somebody fell silent.
+    unheard: bool,
 }
 
 impl<'a> Attempts<'a> {
-    pub fn new(session: &'a Session, state: &'a Arc<SessionState>, shard: ShardId) -> Self {
+    pub fn new(session: &'a Session, state: &'a Arc<SessionState>, shard: &'a Shard) -> Self {
         Self {
             session,
             state,
             shard,
-            begun: AtomicU32::new(0),
-            gave_up: AtomicBool::new(false),
+            told: Mutex::default(),
         }
     }
 
@@ -36,24 +47,32 @@ impl<'a> Attempts<'a> {
         self.state
     }
 
-    /// Somebody is asked: who was asked before fell silent.
-    pub fn begin(&self) {
-        self.begun.fetch_add(1, Ordering::Relaxed);
+    /// Another node is asked. One that was asked before and did not answer is not listened to any more.
+    pub fn asks(&self, node: NodeId) {
+        let mut told = self.told.lock();
+        told.unheard |= told.asked.replace(node).is_some();
     }
 
-    /// Nobody is asked any more.
-    pub fn end(&self, is_answered: bool) {
-        self.gave_up.store(!is_answered, Ordering::Relaxed);
+    /// The node that was asked has said what came of it.
+    pub fn heard(&self) {
+        self.told.lock().asked = None;
+    }
+
+    /// An attempt is over, whoever was asked.
+    pub fn over<T>(&self, answer: &Result<T, Fault>) {
+        let is_unknown = matches!(answer, Err(Fault::Failed(BrokerError::OutcomeUnknown)));
+        let mut told = self.told.lock();
+        told.unheard |= told.asked.take().is_some() || is_unknown;
     }
 }
 
 impl Drop for Attempts<'_> {
-    /// A lone attempt that is given up half way needs nothing: its leader lives, and gives back by itself what
-    /// its receiver does not take.
     fn drop(&mut self) {
-        let (begun, gave_up) = (*self.begun.get_mut(), *self.gave_up.get_mut());
-        if begun > 1 || (begun == 1 && gave_up) {
-            self.session.unheard(self.state, self.shard);
+        let told = self.told.get_mut();
+        // Given up half way: somebody else may lead by now, or nobody.
+        let is_gone = |node| self.session.seat(self.shard) != Seat::At(node);
+        if told.unheard || told.asked.is_some_and(is_gone) {
+            self.session.unheard(self.state, self.shard.id());
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use flotilla_cluster::Shard;
 use flotilla_model::command::{Command, Selection, Settlement};
 use flotilla_model::ids::{LeaseId, Sequence, SessionId, ShardId};
 use flotilla_model::name::{Kind, Name};
@@ -57,12 +58,17 @@ impl Session {
         Ok(())
     }
 
-    /// Ends a state, if there is one to be ended.
+    /// Ends a state under which nothing is held, if there is one to be ended.
     fn is_over(&self, state: Option<Arc<SessionState>>) {
         if let Some(over) = state {
             self.core.sessions.close(over.id);
-            end_in_background(&self.core, &over);
+            withdraw_in_background(&self.core, &over);
         }
+    }
+
+    /// Who leads a shard, as far as is known.
+    pub(crate) fn seat(&self, shard: &Shard) -> Seat {
+        self.core.seat(shard)
     }
 
     /// Somebody was asked for messages under a state, and fell silent.
@@ -125,7 +131,7 @@ impl Session {
         let mut expired = 0;
         loop {
             let state = self.present.state();
-            let attempts = Attempts::new(self, &state, shard.id());
+            let attempts = Attempts::new(self, &state, shard);
             let answer = self.ask(&attempts, receive, deadline, until).await?;
             let answer = answer.and_then(|answer| {
                 expired += answer.received.expired;
@@ -179,19 +185,19 @@ impl Session {
             fill: receive.fill,
             visibility_ms: receive.visibility.map(to_ms),
         };
-        let here = || {
-            attempts.begin();
-            local::receive_here(core, queue, &wait)
+        let (queue, wait) = (queue, &wait);
+        let here = || async move {
+            let answer = local::receive_here(core, queue, wait).await;
+            attempts.over(&answer);
+            answer
         };
-        let there = |node| {
-            attempts.begin();
-            receive_there(core, node, queue, &wait)
+        let there = |node| async move {
+            let answer = receive_there(core, node, queue, wait, attempts).await;
+            attempts.over(&answer);
+            answer
         };
         tokio::select! {
-            answer = core.at_leader(shard, until, here, there) => {
-                attempts.end(answer.is_ok());
-                answer.map(Some)
-            }
+            answer = core.at_leader(shard, until, here, there) => answer.map(Some),
             _ = state.lost() => Ok(None),
         }
     }
@@ -327,7 +333,8 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.core.metrics.session_closed();
         for state in self.states() {
-            self.is_over(Some(state));
+            self.core.sessions.close(state.id);
+            end_in_background(&self.core, &state);
         }
     }
 }
@@ -352,6 +359,20 @@ pub(crate) fn end_in_background(core: &Arc<Core>, session: &SessionState) {
             session: session.id,
         };
         core.run_in_background(shard, "end of a session", vec![command]);
+    }
+}
+
+/// Has all given back that was leased under a state of which nobody got anything. In a shard that cannot do
+/// so yet, it counts as delivered.
+fn withdraw_in_background(core: &Arc<Core>, state: &SessionState) {
+    let session = state.id;
+    for shard in state.take_touched() {
+        let mut command = Command::WithdrawSession { session };
+        let level = core.cluster.shard(shard).map(Shard::feature_level);
+        if level.is_none_or(|level| level < command.feature_level()) {
+            command = Command::EndSession { session };
+        }
+        core.run_in_background(shard, "end of a session that holds nothing", vec![command]);
     }
 }
 

@@ -21,6 +21,9 @@ const LONG: Duration = Duration::from_secs(60);
 /// Enough to begin to wait on a busy machine.
 const LISTENS: Duration = Duration::from_secs(4);
 
+/// The feature level of a release in which every lease counts as a delivery.
+const BEFORE_WITHDRAWALS: u16 = 2;
+
 /// The messages of a queue, the third of which is to be damaged.
 const MESSAGES: [&str; 5] = ["one", "two", "spoil-the-third", "four", "five"];
 
@@ -50,7 +53,7 @@ fn small_cache(config: &mut ClusterConfig) {
 
 fn small_cache_of_the_release_before(config: &mut ClusterConfig) {
     small_cache(config);
-    config.feature_level_max = FEATURE_LEVEL - 1;
+    config.feature_level_max = BEFORE_WITHDRAWALS;
 }
 
 /// All shards, which all of these nodes hold, have come to a level.
@@ -297,4 +300,42 @@ async fn a_receiver_that_the_next_leader_finds_too_late_holds_nothing() {
     assert_eq!(got.messages[0].receive_count, 1);
     // Until now it could have held it.
     drop(session);
+}
+
+/// The leader of a queue dies when it has leased its only message for a receiver at another node, who has not
+/// seen it yet. By one delivery that counted the message would be over.
+async fn a_lease_of_a_dead_leader_does_not_count(is_given_up: bool) {
+    let mut fleet = Fleet::start().await;
+    levelled_fleet(&fleet, FEATURE_LEVEL).await;
+    let jobs = queue("jobs");
+    let leader = fleet.leader(&jobs).await;
+    let [one, two] = fleet.others(leader);
+    allow_one_delivery(fleet.broker(leader), &jobs).await;
+    let session = fleet.broker(one).open_session();
+    let request = receive(&jobs, 1, PATIENCE);
+    let receiving = leased_unseen(fleet.broker(leader), &session, request.clone()).await;
+    fleet.kill(leader);
+    fleet.settled().await;
+    let other = fleet.broker(two).open_session();
+    let got = match is_given_up {
+        false => receiving.await.unwrap(),
+        true => {
+            drop(receiving);
+            received(&other, request).await
+        }
+    };
+    assert_eq!(bodies(&got), ["text"]);
+    assert_eq!(got.messages[0].receive_count, 1);
+    // Until now it could have held it.
+    drop(session);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_gets_what_a_leader_leased_for_it_and_died() {
+    a_lease_of_a_dead_leader_does_not_count(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_leader_leased_for_a_receiver_that_is_gone_like_itself_comes_to_another() {
+    a_lease_of_a_dead_leader_does_not_count(true).await;
 }
