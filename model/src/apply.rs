@@ -9,6 +9,7 @@ use crate::objects::{self, check_name, not_found};
 use crate::outcome::{Change, Outcome, Refusal};
 use crate::overlay::Work;
 use crate::queue::Wanted;
+use crate::record::Grave;
 use crate::records::NeedsKeys;
 use crate::settings::ShardDefaults;
 use crate::{cursor, level, metadata, outbox, queue, session, topic};
@@ -63,11 +64,11 @@ pub(crate) fn run_command(
         } => queue::extend(work, queue, *session, *lease, *visibility_ms)?,
         Command::Purge { queue } => return queue::purge_step(work, queue, progress),
         Command::EndSession { session } => {
-            let is_done = session::end(work, *session, progress)?;
+            let is_done = session::end(work, Grave::Session(*session), progress)?;
             return Ok(is_done.then_some(Outcome::Done));
         }
         Command::WithdrawSession { session } => {
-            let is_done = session::withdraw(work, *session, progress)?;
+            let is_done = session::end(work, Grave::UnheardSession(*session), progress)?;
             return Ok(is_done.then_some(Outcome::Done));
         }
         Command::EndOldSessions { node, incarnation } => {

@@ -27,18 +27,22 @@ pub(crate) fn clean_step(work: &mut Work<'_>) -> Result<(), NeedsKeys> {
         .take::<Grave>(key)?
         .expect("there is a grave for every number from the first to the last");
     work.count_effort(1);
-    let is_done = match &mut grave {
-        Grave::Topic(object, state) => topic::bury_step(work, *object, state)?,
-        Grave::Queue(object, state) => queue::bury_step(work, *object, state)?,
-        Grave::Session(id) => session::end_step(work, *id)?,
-        Grave::UnheardSession(id) => session::withdraw_step(work, *id)?,
-        Grave::OldSessions(node, incarnation) => session::end_old_step(work, *node, *incarnation)?,
-    };
-    if is_done {
+    if step(work, &mut grave)? {
         work.delete(key);
         work.meta.grave_first += 1;
     } else {
         work.put(key, grave);
     }
     Ok(())
+}
+
+/// Removes a page's worth, or one lease, of what is over; returns whether nothing is left.
+pub(crate) fn step(work: &mut Work<'_>, grave: &mut Grave) -> Result<bool, NeedsKeys> {
+    Ok(match grave {
+        Grave::Topic(object, state) => topic::bury_step(work, *object, state)?,
+        Grave::Queue(object, state) => queue::bury_step(work, *object, state)?,
+        Grave::Session(id) => session::end_step(work, *id)?,
+        Grave::UnheardSession(id) => session::withdraw_step(work, *id)?,
+        Grave::OldSessions(node, incarnation) => session::end_old_step(work, *node, *incarnation)?,
+    })
 }

@@ -186,32 +186,18 @@ pub(crate) fn next_old_session(
     }
 }
 
-/// Ends a session: one lease a step; what a bounded number of steps leaves over goes to the grave.
+/// Ends sessions: one lease a step; what a bounded number of steps leaves over goes to the grave.
 pub(crate) fn end(
     work: &mut Work<'_>,
-    session: SessionId,
+    mut which: Grave,
     steps: &mut u64,
 ) -> Result<bool, NeedsKeys> {
     *steps += 1;
     if *steps > END_STEPS_AT_ONCE {
-        graveyard::bury(work, Grave::Session(session));
+        graveyard::bury(work, which);
         return Ok(true);
     }
-    end_step(work, session)
-}
-
-/// The same for one that nobody got anything under.
-pub(crate) fn withdraw(
-    work: &mut Work<'_>,
-    session: SessionId,
-    steps: &mut u64,
-) -> Result<bool, NeedsKeys> {
-    *steps += 1;
-    if *steps > END_STEPS_AT_ONCE {
-        graveyard::bury(work, Grave::UnheardSession(session));
-        return Ok(true);
-    }
-    withdraw_step(work, session)
+    graveyard::step(work, &mut which)
 }
 
 /// Releases one lease of a session; returns whether it holds no more.
@@ -245,12 +231,7 @@ pub(crate) fn end_old(
 ) -> Result<bool, NeedsKeys> {
     let state = work.edit_or_default::<NodeSessions>(Key::Node(node))?;
     state.incarnation_first = state.incarnation_first.max(incarnation);
-    *steps += 1;
-    if *steps > END_STEPS_AT_ONCE {
-        graveyard::bury(work, Grave::OldSessions(node, incarnation));
-        return Ok(true);
-    }
-    end_old_step(work, node, incarnation)
+    end(work, Grave::OldSessions(node, incarnation), steps)
 }
 
 /// Clears what a node has left that never comes back: all its lives are over.
