@@ -49,6 +49,8 @@ pub struct GroupHealth {
     pub term: u64,
     /// Who votes in it, as far as this node was told; empty where it is no member.
     pub voters: Vec<NodeId>,
+    /// The feature level that this node's replica has by now; none where it is no member.
+    pub feature_level: Option<u16>,
     /// The newest entry in the log.
     pub last_log: Option<u64>,
     /// The newest entry that the state has.
@@ -116,6 +118,7 @@ pub(crate) fn group_health(group: &Group) -> GroupHealth {
             .filter(|leader| group.node.board.is_up(*leader)),
         term: 0,
         voters: Vec::new(),
+        feature_level: None,
         last_log: None,
         last_applied: replica
             .progress
@@ -133,6 +136,7 @@ pub(crate) fn group_health(group: &Group) -> GroupHealth {
         health.term = metrics.current_term;
         let membership = metrics.membership_config.membership();
         health.voters = membership.voter_ids().map(NodeId).collect();
+        health.feature_level = (!health.voters.is_empty()).then(|| replica.feature_level());
         health.last_log = metrics.last_log_index;
     }
     health

@@ -37,6 +37,9 @@ pub(super) async fn record(
             roster.command(command, deadline).await?;
         }
     }
+    if let (Some(plan), true) = (plan, view.placements.is_empty()) {
+        raise_level(roster, plan, deadline).await?;
+    }
     let replicas = plan.map_or(replicas, |plan| plan.replicas);
     if view.cluster.replicas != replicas && view.placements.is_empty() {
         let command = Command::SetReplicas { replicas };
@@ -57,4 +60,21 @@ pub(super) async fn record(
         }
     }
     Ok(())
+}
+
+/// A cluster begins with all that the nodes know that it is formed of: nothing is stored yet that one of an
+/// older build could have to read.
+async fn raise_level(roster: &Roster, plan: &Plan, deadline: Instant) -> Result<(), ClusterError> {
+    roster.refresh().await?;
+    let view = roster.view();
+    // By now a node may have told more of itself than the plan.
+    let planned = plan.nodes.iter().map(|node| node.feature_level_max);
+    let known = view.nodes.iter().map(|node| node.feature_level_max);
+    match planned.chain(known).min() {
+        Some(to) if to > view.cluster.feature_level => {
+            let command = Command::RaiseFeatureLevel { to };
+            roster.command(command, deadline).await.map(drop)
+        }
+        _ => Ok(()),
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! A node that just came back may be of an older build and not have said so yet, and an operator who
 //! upgrades one node after another wants the last one to be really back before there is no way back.
-//! So all members must be there, in the same lives, for a while.
+//! So all members must be there, in the same lives, for a while. A new cluster need not wait: it begins with
+//! what the nodes know that it is formed of, see [`super::bootstrap`].
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
