@@ -63,6 +63,7 @@ struct PlaceView {
     term: u64,
     replicas: Vec<u64>,
     voters: Vec<u64>,
+    feature_level: Option<u16>,
 }
 
 impl From<ShardDetail> for PlaceView {
@@ -73,6 +74,7 @@ impl From<ShardDetail> for PlaceView {
             term: shard.term,
             replicas: shard.replicas.into_iter().map(number).collect(),
             voters: shard.voters.into_iter().map(number).collect(),
+            feature_level: shard.feature_level,
         }
     }
 }

@@ -41,6 +41,8 @@ pub struct ShardDetail {
     pub replicas: Vec<NodeId>,
     /// The nodes that vote in it now; others than the replicas while they move.
     pub voters: Vec<NodeId>,
+    /// Which features it uses by now; none where the node that was asked does not keep it.
+    pub feature_level: Option<u16>,
 }
 
 /// The cluster as one of its nodes knows it.

@@ -140,6 +140,7 @@ fn shards(view: &MetadataView, groups: Vec<GroupHealth>) -> Vec<ShardDetail> {
                 .get(&shard)
                 .map_or_else(|| group.voters.clone(), |replicas| replicas.to_vec()),
             voters: group.voters,
+            feature_level: group.feature_level,
         }
     };
     groups.into_iter().map(detail).collect()

@@ -11,7 +11,7 @@
 //! on their way to a receiver carries a guard that does so when it is dropped.
 
 pub(crate) mod actor;
-mod attempts;
+pub(crate) mod attempts;
 pub(crate) mod deliver;
 pub(crate) mod local;
 pub(crate) mod present;
