@@ -6,7 +6,6 @@
 use flotilla_tests::cluster::{Campaign, DiskKind, Fault, Fleet, Layout};
 use flotilla_tests::seed;
 use flotilla_tests::workdir::WorkDir;
-use flotilla_tests::workload::{Plan, Workload};
 use rand::Rng;
 
 /// Room for what the load writes, which nobody deletes, and for a copy of some of it on top.
@@ -21,8 +20,7 @@ fn run(name: &'static str, layout: &Layout, faults: &[Fault]) {
 fn run_all(name: &'static str, layout: &Layout, seed: u64, faults: &[Fault]) {
     let work = WorkDir::new("faults");
     let fleet = Fleet::form(&work, layout);
-    let workload = Workload::start(&fleet.kubemq(), Plan::small(seed));
-    let mut campaign = Campaign::new(name, fleet, workload, seed).compare_replicas();
+    let mut campaign = Campaign::start(name, fleet, seed).compare_replicas();
     for fault in faults {
         campaign.round(*fault);
     }

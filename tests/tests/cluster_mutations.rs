@@ -7,7 +7,6 @@ use flotilla_tests::lossyfs::{Survival, SyncBehaviour};
 use flotilla_tests::seed;
 use flotilla_tests::server::Build;
 use flotilla_tests::workdir::WorkDir;
-use flotilla_tests::workload::{Plan, Workload};
 use std::time::Duration;
 
 /// The others have elected a leader long before that.
@@ -31,8 +30,7 @@ fn nodes_without_syncs_are_found_as_a_loss() {
         fleet.node_mut(node).start();
     }
     fleet.wait_until_whole();
-    let workload = Workload::start(&fleet.kubemq(), Plan::small(seed));
-    let mut campaign = Campaign::new("No syncs", fleet, workload, seed);
+    let mut campaign = Campaign::start("No syncs", fleet, seed);
     campaign.settle();
     campaign.disturb("power cut of all", &[1, 2, 3], |campaign| {
         let mut random = seed::random(seed);
@@ -59,8 +57,7 @@ fn under_load(name: &'static str, work: &WorkDir, mutation: Option<&str>) -> Cam
         node.start();
     }
     fleet.wait_until_whole();
-    let workload = Workload::start(&fleet.kubemq(), Plan::small(seed));
-    let campaign = Campaign::new(name, fleet, workload, seed);
+    let campaign = Campaign::start(name, fleet, seed);
     campaign.settle();
     campaign
 }

@@ -4,7 +4,6 @@
 use flotilla_tests::cluster::{Campaign, Fleet, Layout, Node, WHOLE_WITHIN};
 use flotilla_tests::seed;
 use flotilla_tests::workdir::WorkDir;
-use flotilla_tests::workload::{Plan, Workload};
 
 /// Up to which level a node follows.
 const FOLLOWS: &str = "FLOTILLA_CLUSTER_FEATURE_LEVEL_MAX";
@@ -47,10 +46,8 @@ fn nodes_are_upgraded_one_by_one_and_only_the_last_one_closes_the_way_back() {
         start(fleet.node_mut(number), BEFORE);
     }
     fleet.wait_until_whole();
-    // A cluster begins with the first level, and comes to that of its nodes in some seconds.
     wait_for_level(&fleet, BEFORE);
-    let workload = Workload::start(&fleet.kubemq(), Plan::small(seed));
-    let mut campaign = Campaign::new("rolling upgrade", fleet, workload, seed);
+    let mut campaign = Campaign::start("rolling upgrade", fleet, seed);
     campaign.settle();
     change(&mut campaign, 1, NOW);
     change(&mut campaign, 1, BEFORE);

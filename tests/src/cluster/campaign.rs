@@ -8,7 +8,7 @@ use crate::disk_watch::DiskWatch;
 use crate::history::Moment;
 use crate::history::check::{self, Broken, Figures};
 use crate::seed;
-use crate::workload::{Workload, read_back};
+use crate::workload::{Plan, Workload, read_back};
 use rand::rngs::StdRng;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -50,7 +50,11 @@ pub struct Campaign {
 }
 
 impl Campaign {
-    pub fn new(name: &'static str, fleet: Fleet, workload: Workload, seed: u64) -> Self {
+    /// Puts a little load on a cluster. Until it has its feature level, what is promised of deliveries that
+    /// nobody sees is less.
+    pub fn start(name: &'static str, fleet: Fleet, seed: u64) -> Self {
+        fleet.wait_until_levelled();
+        let workload = Workload::start(&fleet.kubemq(), Plan::small(seed));
         Self {
             name,
             workload,

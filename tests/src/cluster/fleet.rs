@@ -153,6 +153,14 @@ impl Fleet {
         self.wait_until("all running nodes are ready", WHOLE_WITHIN, Self::is_whole);
     }
 
+    /// Waits until a new cluster has come to the feature level of its nodes.
+    pub fn wait_until_levelled(&self) {
+        self.wait_until("all have the level", WHOLE_WITHIN, |fleet| {
+            let mut statuses = fleet.running().into_iter().map(|node| fleet.status(node));
+            statuses.all(|status| status.is_some_and(|status| status.is_levelled()))
+        });
+    }
+
     /// Waits for something; fails with what all nodes say when it takes too long, or when a server
     /// ends by itself.
     pub fn wait_until(&self, what: &str, limit: Duration, condition: impl Fn(&Self) -> bool) {

@@ -25,6 +25,7 @@ pub struct Member {
     pub address: String,
     pub state: String,
     pub is_up: bool,
+    pub feature_level_max: u64,
 }
 
 /// A shard's replicas.
@@ -37,6 +38,8 @@ pub struct Group {
     pub replicas: Vec<u64>,
     /// Who votes now.
     pub voters: Vec<u64>,
+    /// None if the node that answered does not keep it.
+    pub feature_level: Option<u64>,
 }
 
 impl Status {
@@ -81,6 +84,13 @@ impl Status {
         ids
     }
 
+    /// Whether everything that this node knows of has the level that all nodes follow.
+    pub fn is_levelled(&self) -> bool {
+        let followed = self.nodes.iter().map(|node| node.feature_level_max).min();
+        let mut shards = self.shards.iter().filter_map(|shard| shard.feature_level);
+        followed == Some(self.feature_level) && shards.all(|level| level == self.feature_level)
+    }
+
     pub fn member(&self, id: u64) -> Option<&Member> {
         self.nodes.iter().find(|member| member.id == id)
     }
@@ -108,6 +118,7 @@ impl Member {
             address: value.get("address")?.as_str()?.to_owned(),
             state: value.get("state")?.as_str()?.to_owned(),
             is_up: value.get("up")?.as_bool()?,
+            feature_level_max: value.get("feature_level_max")?.as_u64()?,
         })
     }
 }
@@ -124,6 +135,7 @@ impl Group {
             term: value.get("term")?.as_u64()?,
             replicas: ids("replicas")?,
             voters: ids("voters")?,
+            feature_level: value.get("feature_level")?.as_u64(),
         })
     }
 }
@@ -137,10 +149,10 @@ mod tests {
     use super::*;
 
     const ANSWER: &str = r#"{"cluster":"00ff","node":2,"nodes":[
-        {"id":1,"name":"a","address":"10.77.0.1:7600","zone":"","state":"up","up":true,"self":false},
-        {"id":2,"name":"b","address":"10.77.0.2:7600","zone":"","state":"up","up":true,"self":true},
-        {"id":4,"name":"a","address":"10.77.0.1:7600","zone":"","state":"up","up":true,"self":false}],
-        "shards":[{"id":1,"leader":2,"term":3,"replicas":[1,2],"voters":[1]},{"id":2,"leader":null,"term":1,"replicas":[1],"voters":[]}],
+        {"id":1,"name":"a","address":"10.77.0.1:7600","zone":"","state":"up","up":true,"feature_level_max":2,"self":false},
+        {"id":2,"name":"b","address":"10.77.0.2:7600","zone":"","state":"up","up":true,"feature_level_max":2,"self":true},
+        {"id":4,"name":"a","address":"10.77.0.1:7600","zone":"","state":"up","up":true,"feature_level_max":2,"self":false}],
+        "shards":[{"id":1,"leader":2,"term":3,"replicas":[1,2],"voters":[1],"feature_level":2},{"id":2,"leader":null,"term":1,"replicas":[1],"voters":[],"feature_level":null}],
         "metadata":{"leader":1},"feature_level":2,"ready":false}"#;
 
     #[test]
@@ -154,6 +166,15 @@ mod tests {
         assert_eq!((status.metadata_leader, status.feature_level), (Some(1), 2));
         assert_eq!(status.shards[0].replicas, [1, 2]);
         assert_eq!(status.shards[0].voters, [1]);
+        assert!(status.is_levelled());
+        for (known, other) in [
+            ("max\":2", "max\":3"),
+            ("[1],\"feature_level\":2", "[1],\"feature_level\":1"),
+        ] {
+            let answer = ANSWER.replace(known, other);
+            let status = Status::parse(&answer).expect("the same shape");
+            assert!(!status.is_levelled(), "{answer}");
+        }
         assert_eq!(status.ids()[&Ipv4Addr::new(10, 77, 0, 1)], 4);
     }
 
