@@ -131,6 +131,16 @@ fn of_transaction(kind: Type, id: &str) -> QueuesDownstreamRequest {
     }
 }
 
+/// A stream that holds the two messages of a queue, and another one that asks to acknowledge them.
+async fn asked_of_another(node: &Node, queue: &str) -> (Side, Side) {
+    node.fill(queue, 2).await;
+    let mut holding = node.open();
+    let id = holding.get(queue, 2).await;
+    let asking = node.open();
+    asking.send(of_transaction(Type::AckAll, &id));
+    (holding, asking)
+}
+
 async fn soon<T>(work: impl Future<Output = T>) -> T {
     timeout(SOON, work)
         .await
@@ -142,11 +152,7 @@ async fn what_a_stream_sent_is_done_by_the_holder_though_it_is_gone_at_once() {
     let node = Node::start().await;
     for round in 0..20 {
         let queue = format!("q{round}");
-        node.fill(&queue, 2).await;
-        let mut holding = node.open();
-        let id = holding.get(&queue, 2).await;
-        let asking = node.open();
-        asking.send(of_transaction(Type::AckAll, &id));
+        let (_holding, asking) = asked_of_another(&node, &queue).await;
         drop(asking);
         node.until_counts(&queue, (0, 0)).await;
     }
@@ -200,11 +206,7 @@ async fn a_holder_that_ends_meanwhile_has_done_what_it_was_asked_or_says_so() {
     let (mut done, mut refused) = (0, 0);
     for round in 0..60 {
         let queue = format!("q{round}");
-        node.fill(&queue, 2).await;
-        let mut holding = node.open();
-        let id = holding.get(&queue, 2).await;
-        let asking = node.open();
-        asking.send(of_transaction(Type::AckAll, &id));
+        let (holding, asking) = asked_of_another(&node, &queue).await;
         let (first, second) = {
             let mut random = rand::rng();
             (random.random_range(0..40), random.random_range(0..40))
