@@ -24,22 +24,31 @@ run: ## build the server and run it with its defaults, data in ./data
 # A first build is over sooner without what makes later ones quick.
 test: export CARGO_INCREMENTAL ?= $(if $(wildcard $(CARGO_TARGET_DIR)/debug/deps),1,0)
 
+# With it, `make lint` builds everything by clippy in the compiler's place, and `make test` after it finds
+# all of that built: .ci/run reads and checks no source twice.
+ifdef LINT_BUILDS
+export RUSTC_WORKSPACE_WRAPPER := clippy-driver
+export CLIPPY_ARGS := -D__CLIPPY_HACKERY__warnings
+PEERS := --features flotilla-bench/peers
+endif
+
 # The tested binary is the one of the dev profile, in which dependencies are optimised: it is built
-# with the same packages selected as the tests are, so that nothing is compiled twice. Some tests need
-# another build of it too, which the script makes first.
+# with the same packages selected as the tests are, so that nothing is compiled twice.
 test: ## run every test, the end-to-end tests with the real SDKs too
 	scripts/test-deps.sh
-	scripts/test-variants.sh --tests --examples
 ifneq ($(NEXTEST),)
-	cargo nextest run --locked --workspace
+	env $$(scripts/test-pace.py) cargo nextest run --locked --workspace $(PEERS)
 else
-	cargo test --locked --workspace --lib --bins --tests -- --test-threads 2
+	env $$(scripts/test-pace.py) cargo test --locked --workspace $(PEERS) --lib --bins --tests -- --test-threads 2
 endif
 
 lint: ## check the format and run clippy with warnings denied
 	cargo fmt --all --check
-	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo clippy --locked -p flotilla-bench --features peers --all-targets -- -D warnings
+ifdef LINT_BUILDS
+	cargo build --locked --workspace $(PEERS) --all-targets
+else
+	cargo clippy --locked --workspace --features flotilla-bench/peers --all-targets -- -D warnings
+endif
 
 fmt: ## format everything
 	cargo fmt --all
@@ -65,8 +74,8 @@ FIRST ?= 1
 SEED ?=
 
 simulate: ## clusters on simulated hosts, many seeds (SEEDS=1000 FIRST=1), or one as it happens (SEED=7)
-	scripts/test-variants.sh
-	"$(CARGO_TARGET_DIR)/debug/variant/flotilla-simulation" \
+	cargo build --locked --workspace --bins
+	"$(CARGO_TARGET_DIR)/debug/flotilla-simulation" \
 		$(if $(SEED),--seed "$(SEED)",--seeds "$(SEEDS)" --first "$(FIRST)")
 
 scale: ## print the figures of a cluster with 10,000 topics, and of one at rest

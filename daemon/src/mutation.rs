@@ -1,6 +1,6 @@
-//! Builds for tests that leave a check out when they are told to: see [`flotilla_model::mutation`].
+//! Builds for development that leave a check out when they are told to: see [`flotilla_model::mutation`].
 //!
-//! No other build has the feature, or takes the variable for anything but an unknown key.
+//! A release cannot, and takes the variable for an unknown key.
 
 use crate::error::DaemonError;
 
@@ -9,16 +9,15 @@ pub const ENVIRONMENT: &str = "FLOTILLA_MUTATION";
 
 /// Whether a variable of the environment is for this module.
 pub fn is_variable(name: &str) -> bool {
-    cfg!(feature = "mutations") && name == ENVIRONMENT
+    cfg!(debug_assertions) && name == ENVIRONMENT
 }
 
 /// Leaves the check out that the environment names.
-#[cfg(feature = "mutations")]
+#[cfg(debug_assertions)]
 pub fn choose() -> Result<(), DaemonError> {
     use crate::config::Origin;
     use flotilla_model::mutation;
 
-    tracing::warn!("this build is for tests: it can be told to break promises");
     let Some(value) = std::env::var_os(ENVIRONMENT) else {
         return Ok(());
     };
@@ -38,7 +37,7 @@ pub fn choose() -> Result<(), DaemonError> {
 }
 
 /// There is nothing to leave out.
-#[cfg(not(feature = "mutations"))]
+#[cfg(not(debug_assertions))]
 pub fn choose() -> Result<(), DaemonError> {
     Ok(())
 }

@@ -21,9 +21,10 @@ use crate::{logging, mutation, process};
 /// Of the time for a graceful end, one part is for connections; the parts below have the rest.
 const CONNECTIONS_SHARE: u32 = 4;
 
-/// The program's version. A build that can break promises says so wherever it is asked.
-pub const VERSION: &str = if cfg!(feature = "mutations") {
-    concat!(env!("CARGO_PKG_VERSION"), " for tests, with mutations")
+/// The program's version. A build for development, which can be told to break promises, says what it is
+/// wherever it is asked.
+pub const VERSION: &str = if cfg!(debug_assertions) {
+    concat!(env!("CARGO_PKG_VERSION"), "-dev")
 } else {
     env!("CARGO_PKG_VERSION")
 };

@@ -10,7 +10,7 @@
 //!     apply ─► topic, queue, cursor, session, outbox, metadata, ...
 //!                 └─► overlay ─► records, key, record        state, a small record at a time
 //!   query                                     reads the state
-//!   mutation                                  checks that a build for tests can leave out
+//!   mutation                                  checks that a build for development can leave out
 //! ```
 
 pub mod batch;

@@ -1,12 +1,12 @@
-//! Promises that a build for tests can be made to break.
+//! Promises that a build for development can be made to break.
 //!
 //! A test that watches over promises means something only if it fails when one is broken. A build with
-//! the feature `mutations` can be told, once and before it does anything, to leave one check out. In every
-//! other build nothing can be chosen, and the compiler removes the questions.
+//! debug assertions, as tests run it, can be told, once and before it does anything, to leave one check
+//! out. In a release nothing can be chosen, and the compiler removes the questions.
 
 use std::fmt;
 use std::str::FromStr;
-#[cfg(feature = "mutations")]
+#[cfg(debug_assertions)]
 use std::sync::OnceLock;
 
 /// A check that is left out.
@@ -29,24 +29,24 @@ pub struct UnknownMutation {
     given: String,
 }
 
-#[cfg(feature = "mutations")]
+#[cfg(debug_assertions)]
 static CHOSEN: OnceLock<Mutation> = OnceLock::new();
 
 /// Leaves a check out from now on. The first choice of a process stays.
-#[cfg(feature = "mutations")]
+#[cfg(debug_assertions)]
 pub fn choose(mutation: Mutation) {
     // A second choice would make parts of one process differ.
     CHOSEN.get_or_init(|| mutation);
 }
 
 /// Whether this check is left out.
-#[cfg(feature = "mutations")]
+#[cfg(debug_assertions)]
 pub fn is_chosen(mutation: Mutation) -> bool {
     CHOSEN.get() == Some(&mutation)
 }
 
 /// Never: this build keeps its promises.
-#[cfg(not(feature = "mutations"))]
+#[cfg(not(debug_assertions))]
 #[inline(always)]
 pub const fn is_chosen(_mutation: Mutation) -> bool {
     false

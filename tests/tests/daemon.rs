@@ -1,7 +1,7 @@
 //! The process: configuration errors, locks, versions, health, a graceful end.
 
 use flotilla_tests::admin;
-use flotilla_tests::server::{Build, Options, SHUTDOWN_SECONDS_MAX, Server, free_port, wait};
+use flotilla_tests::server::{Options, SHUTDOWN_SECONDS_MAX, Server, free_port, wait};
 use flotilla_tests::workdir::WorkDir;
 use std::net::TcpListener;
 use std::process::Stdio;
@@ -64,22 +64,18 @@ fn an_impossible_value_is_refused_with_its_key() {
     }
 }
 
-/// The build that tests other tests has a variable more, and calls itself what it is.
+/// The build that tests run has a variable more than a release, and calls itself what it is.
 #[test]
-fn only_a_build_for_tests_can_be_told_to_break_promises() {
+fn a_build_that_can_be_told_to_break_promises_says_so() {
     let work = WorkDir::new("mutation");
-    let told = options(&work).set("FLOTILLA_MUTATION", "dedup");
+    let told = options(&work).set("FLOTILLA_MUTATION", "sync");
     let (code, text) = refusal(&told);
     assert_eq!(code, 2, "{text}");
-    assert_names(&text, &["FLOTILLA_MUTATION"]);
+    assert_names(&text, &["FLOTILLA_MUTATION", "quorum, dedup and lease"]);
 
-    let variant = options(&work).build(Build::Variant);
-    let output = variant.program().arg("--version").output();
-    let output = output.expect("scripts/test-variants.sh has built it");
-    assert_names(
-        &String::from_utf8_lossy(&output.stdout),
-        &["with mutations"],
-    );
+    let output = options(&work).program().arg("--version").output();
+    let output = output.expect("the program can be run");
+    assert_names(&String::from_utf8_lossy(&output.stdout), &["-dev"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::clock::Clock;
 use super::network::{Network, Place};
 use crate::lossyfs::{Disk, Mounted, Survival, SyncBehaviour};
-use crate::server::{Build, Options, Server, ServerError};
+use crate::server::{Options, Server, ServerError};
 use crate::tmpfs::Tmpfs;
 use rand::Rng;
 use std::net::SocketAddr;
@@ -94,11 +94,6 @@ impl Node {
     /// Sets an environment variable of the next start.
     pub fn set(&mut self, key: &str, value: &str) {
         self.options = self.options.clone().set(key, value);
-    }
-
-    /// Chooses the build of the next start.
-    pub fn set_build(&mut self, build: Build) {
-        self.options = self.options.clone().build(build);
     }
 
     pub fn number(&self) -> u32 {
