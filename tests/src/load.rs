@@ -29,7 +29,7 @@ const CONSUMED_FROM: u32 = 2;
 const PURGED: &str = "purged";
 const WRITER: &str = "writer.py";
 /// How long a process may take to end, with an operation under way.
-const FINISH_LIMIT: Duration = Duration::from_secs(30);
+const FINISH_LIMIT: Duration = Duration::from_secs(120);
 const READ_BACK_LIMIT: Duration = Duration::from_secs(180);
 /// Broken promises shown in a failure; the first ones tell the most.
 const SHOWN_MAX: usize = 20;

@@ -18,11 +18,11 @@ const UNDISTURBED: Duration = Duration::from_secs(4);
 /// What moving replicas and leaders to other nodes may cost.
 const MOVING_GAP_MAX: Duration = Duration::from_secs(4);
 /// Moving all replicas of a small cluster.
-const MOVED_WITHIN: Duration = Duration::from_secs(60);
+const MOVED_WITHIN: Duration = Duration::from_secs(180);
 /// A change of members that shows is committed after this time.
 const COMMITTED_AFTER: Duration = Duration::from_secs(3);
 const PROGRESS: usize = 50;
-const PROGRESS_LIMIT: Duration = Duration::from_secs(30);
+const PROGRESS_LIMIT: Duration = Duration::from_secs(120);
 
 /// Fails if writes stopped for too long. What is too long for a machine that is too slow for the limit itself is
 /// told by how long they stop there while nothing happens.

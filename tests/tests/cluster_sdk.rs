@@ -9,9 +9,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-const FINISH_LIMIT: Duration = Duration::from_secs(30);
+const FINISH_LIMIT: Duration = Duration::from_secs(120);
 /// For what goes on beside a death, which costs a few seconds.
-const PROGRESS_LIMIT: Duration = Duration::from_secs(30);
+const PROGRESS_LIMIT: Duration = Duration::from_secs(120);
 const QUEUE: &str = "worked";
 const QUEUE_PATH: &str = "/api/v1/queues/worked";
 /// Of what each phase of a test must bring.

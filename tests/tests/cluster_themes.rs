@@ -18,7 +18,7 @@ const NODES: u32 = 4;
 /// other node of those at the third.
 const BYSTANDER: u32 = 4;
 /// Moving the replicas of a cluster that has nothing yet.
-const EMPTIED_WITHIN: Duration = Duration::from_secs(60);
+const EMPTIED_WITHIN: Duration = Duration::from_secs(180);
 
 #[test]
 fn the_themes_of_the_sdks_work_on_every_node() {

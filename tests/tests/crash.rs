@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// Acknowledgements before a kill, so that every round has something to lose.
 const PROGRESS: usize = 20;
-const PROGRESS_LIMIT: Duration = Duration::from_secs(30);
+const PROGRESS_LIMIT: Duration = Duration::from_secs(120);
 const KILL_DELAY_MS_MAX: u64 = 1000;
 /// A quarter of the rounds begin with a kill within this time after a start.
 const RECOVERY_KILL_DELAY_MS_MAX: u64 = 200;

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// Acknowledgements before a cut, so that every round has something to lose.
 const PROGRESS: usize = 20;
-const PROGRESS_LIMIT: Duration = Duration::from_secs(30);
+const PROGRESS_LIMIT: Duration = Duration::from_secs(120);
 const CUT_DELAY_MS_MAX: u64 = 1000;
 /// A quarter of the rounds begin with a cut within this time after a start.
 const RECOVERY_CUT_DELAY_MS_MAX: u64 = 200;

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 /// Acknowledgements between two restarts.
 const PROGRESS: usize = 80;
-const PROGRESS_LIMIT: Duration = Duration::from_secs(20);
+const PROGRESS_LIMIT: Duration = Duration::from_secs(120);
 /// Longer than the script waits for its threads.
-const FINISH_LIMIT: Duration = Duration::from_secs(30);
+const FINISH_LIMIT: Duration = Duration::from_secs(120);
 const ARRIVES_WITHIN: Duration = Duration::from_secs(5);
 /// Time in which something that is there twice would show.
 const QUIET: Duration = Duration::from_millis(500);

@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tonic::Status;
@@ -19,6 +19,11 @@ use tonic::Status;
 /// After this a call counts as failed.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const BATCH_MAX: usize = 8;
+/// Pauses are this many times as long as the send took, within bounds: the load is one that the machine can
+/// bear, or nodes that share it would look dead to each other.
+const PAUSE_FACTOR: u32 = 3;
+/// Short against the gaps that campaigns measure.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// What a producer sends to.
 #[derive(Clone, Debug)]
@@ -56,6 +61,7 @@ pub struct Producer {
     pub route: Route,
     pub recorder: Recorder,
     pub failures: Failures,
+    /// At least, after each send.
     pub pause: Duration,
     pub seed: u64,
 }
@@ -82,6 +88,7 @@ impl Producer {
                 .collect();
             next += count as u64;
             let invoked = self.recorder.now();
+            let began = Instant::now();
             let outcomes = match timeout(ANSWER_WITHIN, self.send(client, &names)).await {
                 Ok(Ok(outcomes)) => outcomes,
                 Ok(Err(status)) => {
@@ -89,11 +96,12 @@ impl Producer {
                 }
                 Err(_) => vec![Err("no answer".to_owned()); count],
             };
+            let pause = (began.elapsed() * PAUSE_FACTOR).min(PAUSE_MAX);
             self.record(&names, &outcomes, invoked);
             if outcomes.iter().any(Result::is_err) {
                 self.route.leave().await;
             } else {
-                tokio::time::sleep(self.pause).await;
+                tokio::time::sleep(pause.max(self.pause)).await;
             }
         }
     }

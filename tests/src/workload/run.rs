@@ -26,7 +26,7 @@ pub struct Plan {
     /// Of each topic and each queue, with different homes.
     pub producers_each: u32,
     pub consumers_each: u32,
-    /// Of a producer after each send.
+    /// Of a producer after each send, at least.
     pub pause: Duration,
     pub seed: u64,
 }
