@@ -7,6 +7,7 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
+installer=$root/.local/pip
 versions="1.1.0 2.4.0 3.6.0 4.1.5"
 python=${PYTHON:-python3}
 
@@ -23,9 +24,10 @@ make_environment() {
         return 0
     fi
     rm -rf "$environment"
-    "$python" -m venv "$environment"
-    "$environment/bin/pip" install --quiet --disable-pip-version-check --no-deps \
-        --requirement "$requirements"
+    "$python" -m venv --without-pip "$environment"
+    # What is never imported need not be compiled.
+    "$installer/bin/pip" --python "$environment/bin/python" install --quiet --disable-pip-version-check \
+        --no-deps --no-compile --requirement "$requirements"
     "$environment/bin/python" -c 'import kubemq.grpc, grpc, pytest'
     # Written last: an environment that was interrupted is made anew.
     printf '%s\n' "$wanted" >"$stamp"
@@ -54,6 +56,7 @@ mkdir -p "$root/.local"
 exec 9>"$root/.local/test-deps.lock"
 flock 9
 install_system_packages
+[ -x "$installer/bin/pip" ] || "$python" -m venv --clear "$installer"
 
 pids=()
 for version in $versions; do

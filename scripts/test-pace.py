@@ -1,0 +1,45 @@
+#!/usr/bin/env python3
+"""Prints the environment that the tests are to have on this machine: nothing, or less of what they repeat.
+
+Most long tests repeat one thing, with other moments of other faults each time: 30 crashes, two of each fault
+of a cluster, 100 simulated clusters. On a machine whose processors are several times slower than usual all of
+that would take hours, so fewer of them are made there, and fewer tests run at a time. What each one demands
+stays. Variables that are set already are left alone.
+"""
+
+import os
+import sys
+import time
+
+# What it takes on a usual processor.
+USUAL_SECONDS = 0.065
+SLOW_FROM = 2.0
+FEWER = {
+    "FLOTILLA_TEST_ROUNDS": "10",
+    "FLOTILLA_TEST_FAULT_ROUNDS": "1",
+    "FLOTILLA_TEST_SEEDS": "30",
+    "NEXTEST_TEST_THREADS": "2",
+}
+
+
+def work_seconds() -> float:
+    """The time on a processor of a fixed amount of work, whatever else runs beside it."""
+    began = time.process_time()
+    total = 0
+    for number in range(1_000_000):
+        total = (total * 3 + number) & 0xFFFFFF
+    return time.process_time() - began
+
+
+def main() -> None:
+    # The first one warms up, and whatever disturbs one of them makes it longer.
+    slowness = min(work_seconds() for _ in range(3)) / USUAL_SECONDS
+    if slowness < SLOW_FROM:
+        return
+    fewer = {name: value for name, value in FEWER.items() if name not in os.environ}
+    text = " ".join(f"{name}={value}" for name, value in fewer.items())
+    print(f"this machine is {slowness:.1f} times slower than usual: {text}", file=sys.stderr)
+    print(text)
+
+
+main()
