@@ -54,10 +54,11 @@ def describe(message):
     return producer, number, int(intact)
 
 
-def queue_arguments():
-    """Of a client of one queue that has a node as its home."""
+def queue_arguments(**more):
+    """Of a client of one queue that has a node as its home; more options by name and kind."""
     parser = argparse.ArgumentParser()
-    for option, kind in (("address", str), ("home", int), ("queue", str), ("journal", str)):
+    options = {"address": str, "home": int, "queue": str, "journal": str, **more}
+    for option, kind in options.items():
         parser.add_argument("--" + option, type=kind, required=True)
     return parser.parse_args()
 

@@ -17,7 +17,6 @@ from kubemq.queues import Client
 from kubemq.queues.downstream_receiver import DownstreamReceiver
 
 WORK_SECONDS_MAX = 0.02
-WAIT_SECONDS = 1
 
 
 class Watched(DownstreamReceiver):
@@ -49,9 +48,9 @@ def now():
 class Worker:
     """One client, and the message whose acknowledgement it asked for last."""
 
-    def __init__(self, address, channel, journal):
+    def __init__(self, address, channel, journal, wait):
         self.client = Client(address=address, client_id="worker")
-        self.channel, self.journal, self.asked = channel, journal, None
+        self.channel, self.journal, self.wait, self.asked = channel, journal, wait, None
         # The calls and what they make have other names in each release.
         names = ("receive_queue_messages", "receive_queues_messages")
         self.receive = next(getattr(self.client, name) for name in names if hasattr(self.client, name))
@@ -68,7 +67,7 @@ class Worker:
     def work(self):
         """Takes and acknowledges one message, if there is one."""
         response = self.receive(
-            channel=self.channel, max_messages=1, wait_timeout_in_seconds=WAIT_SECONDS
+            channel=self.channel, max_messages=1, wait_timeout_in_seconds=self.wait
         )
         here = now()
         self.settled(not response.is_error)
@@ -101,13 +100,14 @@ class Worker:
 
 
 def main():
-    arguments = queue_arguments()
+    arguments = queue_arguments(wait=int)
     journal, stop = Journal(arguments.journal, sync=False), Stop()
     nodes, worker = Nodes(arguments.address, arguments.home), None
     while not stop:
         try:
             if worker is None:
-                worker = Worker(nodes.wait_for_one(stop), arguments.queue, journal)
+                address = nodes.wait_for_one(stop)
+                worker = Worker(address, arguments.queue, journal, arguments.wait)
             worker.work()
         except Exception as error:
             note(type(error).__name__, str(error)[:200])

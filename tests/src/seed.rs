@@ -1,4 +1,4 @@
-//! Randomness that a failure can be repeated with, and the length of the long tests.
+//! Randomness that a failure can be repeated with, and how long tests take.
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -31,6 +31,18 @@ pub fn fault_rounds() -> u64 {
 /// Whether more rounds are asked for than every run makes: then faults may also last longer.
 pub fn is_torture() -> bool {
     fault_rounds() > FAULT_ROUNDS
+}
+
+/// How many times slower than usual the machine is, so that what is promised of usual ones can be held to
+/// there: `FLOTILLA_TEST_SLOWNESS`, which `scripts/test-pace.py` sets.
+fn slowness() -> u32 {
+    let number = number_from_environment("FLOTILLA_TEST_SLOWNESS").unwrap_or(1);
+    u32::try_from(number).unwrap_or(u32::MAX).max(1)
+}
+
+/// A time that is promised, or that others allow themselves, as it is on this machine.
+pub fn stretched(usual: Duration) -> Duration {
+    usual * slowness()
 }
 
 /// How long after something a kill comes: not a wait for anything, so any moment will do.
