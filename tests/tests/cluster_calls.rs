@@ -1,6 +1,7 @@
 //! What clients of different nodes have to do with each other, and what they notice of faults.
 
 use flotilla_tests::cluster::{Fleet, Layout};
+use flotilla_tests::seed;
 use flotilla_tests::workdir::WorkDir;
 use flotilla_tests::workload::calls::{Calls, until_ok};
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ const REPAIRED_WITHIN: Duration = Duration::from_secs(10);
 const EVENTS: usize = 30;
 /// After this the leader gives what a lost node's consumers held to others.
 const RELEASED_AFTER: Duration = Duration::from_secs(5);
+const RELEASED_LATE_MAX: Duration = Duration::from_secs(3);
 /// What a timer may be late, whatever happens to clocks.
 const TIMER_ERROR_MAX: Duration = Duration::from_secs(1);
 /// What a leader's death may cost.
@@ -181,7 +183,7 @@ fn a_get_whose_client_has_given_up_by_the_next_leader_holds_nothing() {
     let began = Instant::now();
     let brief = calls.hold(fleet.node(others[0]).kubemq(), "brief", BRIEF_MS);
     let after = began.elapsed();
-    assert!(after < ANSWERED_WITHIN, "{after:?}");
+    assert!(after < seed::stretched(ANSWERED_WITHIN), "{after:?}");
     if let Ok(holder) = &brief {
         assert!(holder.messages.is_empty(), "{:?}", holder.messages);
     }
@@ -207,9 +209,14 @@ fn what_a_consumer_of_a_dead_node_held_is_given_to_another_one_in_time() {
         .expect("a message");
     let leader = fleet.leader_of("/api/v1/queues/held");
     let others: Vec<u32> = (1..=3).filter(|node| *node != leader).collect();
-    let holder = calls.hold(fleet.node(others[0]).kubemq(), "held", 5000);
-    let holder = holder.expect("the message");
-    assert_eq!(holder.messages.len(), 1);
+    // A get that a change of leaders falls into may bring nothing.
+    let _holder = until_ok("the message is held", SOON, || {
+        let holder = calls.hold(fleet.node(others[0]).kubemq(), "held", 5000)?;
+        let count = holder.messages.len();
+        (count == 1)
+            .then_some(holder)
+            .ok_or(format!("{count} messages"))
+    });
     fleet.node_mut(others[0]).kill();
     let killed = Instant::now();
     let received = until_ok("the message comes back", RELEASED_AFTER * 4, || {
@@ -222,7 +229,10 @@ fn what_a_consumer_of_a_dead_node_held_is_given_to_another_one_in_time() {
     println!("released after {after:?}");
     // The node's last sign of life was up to half a second before its death.
     assert!(after > RELEASED_AFTER - Duration::from_secs(1), "{after:?}");
-    assert!(after < RELEASED_AFTER + Duration::from_secs(3), "{after:?}");
+    assert!(
+        after < RELEASED_AFTER + seed::stretched(RELEASED_LATE_MAX),
+        "{after:?}"
+    );
     fleet.restart(others[0]);
     fleet.terminate();
 }
@@ -248,7 +258,7 @@ fn timers_hold_whatever_happens_to_wall_clocks_and_leaders() {
             calls.send_to_queue(client, "timed", "timed", delay.as_secs() as i32)
         });
         let sent = Instant::now();
-        let mut late_max = TIMER_ERROR_MAX;
+        let mut late_max = seed::stretched(TIMER_ERROR_MAX);
         let offset = |node: u32, offset_ms: i64| {
             let moved = fleet.node(node).clock().set_offset_ms(offset_ms);
             moved.expect("the clock's file");
@@ -258,7 +268,7 @@ fn timers_hold_whatever_happens_to_wall_clocks_and_leaders() {
             1 => offset(others[1], -DAY_MS),
             _ => {
                 fleet.node_mut(leader).kill();
-                late_max += FAILOVER_MAX;
+                late_max += seed::stretched(FAILOVER_MAX);
             }
         }
         until_ok("the message comes", delay * 3, || {
