@@ -99,11 +99,18 @@ pub struct ServeArguments {
 impl ServeArguments {
     /// Reads all sources of the configuration, the process's environment included.
     pub fn configuration(self) -> Result<(Config, Layers), DaemonError> {
+        self.configuration_with(std::env::vars_os())
+    }
+
+    fn configuration_with(
+        self,
+        environment: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Result<(Config, Layers), DaemonError> {
         let mut layers = Layers::default();
         if let Some(path) = &self.config {
             layers.add_file(path)?;
         }
-        layers.add_environment(std::env::vars_os())?;
+        layers.add_environment(environment)?;
         layers.add_flags(self.flags()?)?;
         Ok((layers.build()?, layers))
     }
@@ -234,7 +241,10 @@ mod tests {
         else {
             panic!("join was parsed as something else");
         };
-        let (config, _) = join.serve_arguments().configuration().unwrap();
+        let (config, _) = join
+            .serve_arguments()
+            .configuration_with(std::iter::empty())
+            .unwrap();
         assert_eq!(config.cluster.seeds, ["a:7600", "b:7600"]);
         assert_eq!(config.data_dir, PathBuf::from("d"));
     }
