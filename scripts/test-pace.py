@@ -5,7 +5,7 @@ Most long tests repeat one thing, with other moments of other faults each time: 
 of a cluster, 100 simulated clusters. On a machine whose processors are several times slower than usual all of
 that would take hours, so fewer of them are made there, and fewer tests run at a time. What each one demands
 stays, but for the few times of a second or so that are promised of usual machines: those are as many times
-longer. On the slowest machines the longest tests of clusters are left out: nextest counts them as skipped.
+longer. On the slowest machines some long tests of clusters are left out: nextest counts them as skipped.
 Variables that are set already are left alone.
 """
 

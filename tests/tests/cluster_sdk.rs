@@ -17,8 +17,8 @@ const QUEUE: &str = "worked";
 const QUEUE_PATH: &str = "/api/v1/queues/worked";
 /// Of what each phase of a test must bring.
 const PROGRESS: usize = 40;
-/// For a message. The new SDKs give up half a second later, and what comes then stays with them: the slower
-/// they are, the more seldom it is to come to that.
+/// For a message. The new SDKs give up half a second later, and what comes then stays with them: the longer
+/// they wait, the more seldom it comes to that.
 const WAIT: Duration = Duration::from_secs(1);
 /// Of a command.
 const TIMEOUT: Duration = Duration::from_secs(2);
