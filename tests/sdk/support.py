@@ -24,6 +24,8 @@ PEER_ADDRESS = os.environ.get("FLOTILLA_PEER_ADDRESS", ADDRESS)
 SECONDS_MAX = 30
 # How many messages make many. A cluster, where each takes longer, is given fewer.
 COUNT = int(os.environ.get("FLOTILLA_TEST_COUNT", "1000"))
+# How many times slower than usual the machine is, for times that are promised of usual ones.
+SLOWNESS = int(os.environ.get("FLOTILLA_TEST_SLOWNESS", "1"))
 
 
 def unique(prefix):

@@ -2,11 +2,10 @@
 of channels."""
 
 import json
-import os
 import re
-import urllib.request
 
 import pytest
+from admin import ADMIN_ADDRESS, ADMIN_PEER_ADDRESS, told
 from cq import IS_NEWEST, cq_client
 from kubemq.pubsub import Client as PubSubClient
 from kubemq.queues import Client as QueuesClient
@@ -20,9 +19,6 @@ else:
     from mid import EventsStoreType as Start
     from mid import Listening
 
-# Where tools ask, at the same node and at the other one.
-ADMIN_ADDRESS = os.environ["FLOTILLA_ADMIN_ADDRESS"]
-ADMIN_PEER_ADDRESS = os.environ.get("FLOTILLA_ADMIN_PEER_ADDRESS", ADMIN_ADDRESS)
 CLIENTS = {
     "events": PubSubClient,
     "events_store": PubSubClient,
@@ -104,11 +100,6 @@ def test_a_deleted_channel_of_stored_events_forgets_its_events_and_its_readers()
             listening.inbox.wait(5)
             settle([listening.inbox], 0.2)
             assert listening.sequences() == [1, 2, 3, 4, 5]
-
-
-def told(path, address=ADMIN_ADDRESS):
-    with urllib.request.urlopen("http://%s%s" % (address, path), timeout=30) as answer:
-        return answer.read().decode()
 
 
 def stats(what, address=ADMIN_ADDRESS):

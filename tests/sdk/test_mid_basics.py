@@ -65,7 +65,7 @@ def test_wildcards_match_whole_tokens():
         channels = [root, root + ".a", root + ".b", root + ".a.c"]
         for number, channel in enumerate(channels):
             client.send_events_message(event(channel, number))
-        until(lambda: 3 in rest.numbers(), what="the last event")
+        until(lambda: 3 in rest.numbers() and 2 in one.numbers())
         settle([one.inbox, rest.inbox])
         assert one.numbers() == [1, 2]
         assert rest.numbers() == [1, 2, 3]

@@ -77,7 +77,7 @@ def test_wildcards_match_whole_tokens():
         channels = [root, root + ".a", root + ".b", root + ".a.c", root + ".a.b.c"]
         for number, channel in enumerate(channels):
             client.send_event(event(channel, number))
-        until(lambda: 4 in rest.numbers(), what="the last event")
+        until(lambda: 4 in rest.numbers() and 2 in one.numbers() and 3 in middle.numbers())
         settle([one.inbox, rest.inbox, middle.inbox])
         assert one.numbers() == [1, 2]
         assert rest.numbers() == [1, 2, 3, 4]

@@ -89,8 +89,10 @@ def test_at_time_and_at_time_delta():
         subscription.inbox.wait(10)
         settle([subscription.inbox], 0.2)
         assert subscription.sequences() == young
+    # Back to a moment between the two.
+    delta = int(time.time() - older) - 2
     with Subscription().store(
-        channel, Start.StartAtTimeDelta, events_store_time_delta_seconds=4
+        channel, Start.StartAtTimeDelta, events_store_time_delta_seconds=delta
     ) as subscription:
         subscription.inbox.wait(10)
         settle([subscription.inbox], 0.2)

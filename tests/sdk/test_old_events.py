@@ -110,7 +110,8 @@ def test_wildcards_match_whole_tokens():
         channels = [root, root + ".a", root + ".b", root + ".a.c", root + ".a.b.c"]
         for number, channel in enumerate(channels):
             sender.send_event(event(channel, number))
-        until(lambda: 4 in rest.numbers(), what="the last event")
+        until(lambda: 1 in exact.numbers() and 2 in one.numbers())
+        until(lambda: 4 in rest.numbers() and 3 in middle.numbers())
         settle([exact.inbox, one.inbox, rest.inbox, middle.inbox])
         assert exact.numbers() == [1]
         assert one.numbers() == [1, 2]

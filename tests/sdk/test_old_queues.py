@@ -187,7 +187,8 @@ def test_a_delayed_message_that_nobody_takes_before_it_expires_is_gone():
     policy = QueueMessagePolicy(DelaySeconds=1, ExpirationSeconds=1)
     result = q.send_queue_message(queue_message(1, policy))
     q.send_queue_message(queue_message(2))
-    assert numbers(q.peek_queue_message(2)) == [2], "it is not due"
+    peeked = numbers(q.peek_queue_message(2))
+    assert peeked == [2] or time.time_ns() > result.delayed_to, "it is not due"
     until(lambda: time.time_ns() > result.expiration_at + 10**8, what="the expiry")
     assert numbers(q.peek_queue_message(2)) == [2]
     assert numbers(q.receive_queue_messages(2)) == [2]

@@ -135,17 +135,17 @@ def test_at_a_sequence_beyond_the_end_waits_for_it():
 
 
 def two_ages(gap_seconds):
-    """A channel with ten events, and ten more that are younger by the gap."""
+    """A channel with ten events, and ten more that are younger by the gap; and when the older were there."""
     channel = unique("store")
     store(channel, range(10))
     older = time.time()
     until(lambda: time.time() > older + gap_seconds, what="time")
     store(channel, range(10, 20))
-    return channel
+    return channel, older
 
 
 def test_at_time_in_nanoseconds_and_in_seconds():
-    channel = two_ages(2.1)
+    channel, _ = two_ages(2.1)
     with subscribe_to_store(channel, EventsStoreType.StartFromFirst) as subscription:
         stored = subscription.inbox.wait(20)
     young_ns = stored[10].timestamp
@@ -161,8 +161,10 @@ def test_at_time_in_nanoseconds_and_in_seconds():
 
 
 def test_at_time_delta_counts_back_from_now():
-    channel = two_ages(6)
-    with subscribe_to_store(channel, EventsStoreType.StartAtTimeDelta, 4) as subscription:
+    channel, older = two_ages(6)
+    # Back to a moment between the two.
+    delta = int(time.time() - older) - 2
+    with subscribe_to_store(channel, EventsStoreType.StartAtTimeDelta, delta) as subscription:
         subscription.inbox.wait(10)
         settle([subscription.inbox], 0.2)
         assert sequences(subscription) == list(range(11, 21))

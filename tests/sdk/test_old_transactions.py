@@ -150,10 +150,9 @@ def test_an_extended_message_stays_in_hand():
     q = queue()
     fill(q, 1)
     transaction = q.create_transaction()
-    message = held(transaction, visibility=2)
-    time.sleep(1)
-    well(transaction.extend_visibility(6), 4)
-    time.sleep(2.5)
+    message = held(transaction, visibility=3)
+    well(transaction.extend_visibility(60), 4)
+    time.sleep(3.5)
     well(transaction.ack_message(message.Attributes.Sequence), 2)
     assert numbers(q, 1) == []
 

@@ -60,7 +60,7 @@ fn identity(fleet: &Fleet) -> (String, Vec<u64>) {
     let statuses: Vec<_> = fleet
         .running()
         .into_iter()
-        .map(|number| fleet.status(number).expect("a running node answers"))
+        .map(|number| fleet.status_when_it_answers(number))
         .collect();
     let clusters: BTreeSet<String> = statuses.iter().map(|one| one.cluster.clone()).collect();
     assert_eq!(clusters.len(), 1, "several clusters: {clusters:?}");
@@ -232,7 +232,7 @@ fn a_node_of_another_cluster_is_refused_with_a_reason() {
     fleet.wait_until("node 4 is a cluster of its own", WHOLE_WITHIN, |fleet| {
         fleet.status(4).is_some_and(|status| status.ready)
     });
-    let own = fleet.status(4).expect("it answers").cluster;
+    let own = fleet.status_when_it_answers(4).cluster;
     assert_ne!(own, before.0);
     let stranger = fleet.node_mut(4);
     let ended = stranger.terminate();
@@ -244,7 +244,7 @@ fn a_node_of_another_cluster_is_refused_with_a_reason() {
     fleet.wait_until_said(4, "belongs to a node of cluster", WHOLE_WITHIN);
     fleet.node_mut(4).kill();
     assert_eq!(identity(&fleet), before);
-    let status = fleet.status(1).expect("it answers");
+    let status = fleet.status_when_it_answers(1);
     assert_eq!(status.nodes.len(), 3, "{:?}", status.nodes);
     fleet.terminate();
 }

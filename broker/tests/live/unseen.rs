@@ -292,7 +292,7 @@ async fn a_receiver_that_the_next_leader_finds_too_late_holds_nothing() {
         Err(BrokerError::Unavailable { .. }) => {}
         Err(error) => panic!("{error}"),
     }
-    assert!(began.elapsed() < SHORT * 4, "{:?}", began.elapsed());
+    assert!(began.elapsed() < SHORT * 16, "{:?}", began.elapsed());
     fleet.settled().await;
     let other = fleet.broker(two).open_session();
     let got = received(&other, receive(&jobs, 1, PATIENCE)).await;

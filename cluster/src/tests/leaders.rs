@@ -82,10 +82,20 @@ impl Fleet {
     /// All places, the one first to which the lead of a shard is brought in the end: a leader there
     /// stays it.
     pub fn places_by_preference(&self, shard: ShardId) -> Vec<usize> {
+        self.wait_for("the places of the shards", |fleet| {
+            fleet.node(0).cluster.inner.roster.replicas(shard).is_some()
+        });
         let mut places: Vec<usize> = (0..self.berths.len()).collect();
         let replicas = self.node(0).cluster.inner.roster.replicas(shard);
         let preferred = replicas.expect("the shard has a place")[0];
         places.sort_by_key(|place| self.node(*place).cluster.node().id != preferred);
+        places
+    }
+
+    /// Has the node lead a shard that leads it in the end; the places of it and of the others.
+    pub fn settle_lead(&self, shard: ShardId) -> Vec<usize> {
+        let places = self.places_by_preference(shard);
+        self.make_leader(shard, places[0]);
         places
     }
 

@@ -33,8 +33,8 @@ fn forget_from(fleet: &Fleet, place: usize, marker: &str) {
 #[test]
 fn a_leader_survives_a_follower_that_lost_what_it_acknowledged() {
     let mut fleet = fleet();
-    let leader = fleet.leader(SHARD);
-    let victim = fleet.follower(SHARD);
+    let places = fleet.settle_lead(SHARD);
+    let (leader, victim) = (places[0], places[1]);
     let mut written = fill(fleet.node(leader), 0..60);
     fleet.wait_for("all to be applied", |fleet| {
         fleet.holds(victim, &topic(), 60)

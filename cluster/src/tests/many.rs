@@ -279,11 +279,11 @@ fn nobody_leads_on_in_a_term_of_an_earlier_life() {
 fn a_leader_whose_successor_does_not_come_leads_again() {
     let fleet = Fleet::of_three(|config| config.shards = 1);
     let (shard, topic) = (ShardId(1), Name::topic("t").unwrap());
-    let leader = fleet.leader(shard);
+    let places = fleet.settle_lead(shard);
+    let (leader, others) = (places[0], &places[1..]);
     let node = fleet.node(leader);
     node.append(&topic, &["before"]);
-    let others: Vec<usize> = (0..3).filter(|place| *place != leader).collect();
-    for other in &others {
+    for other in others {
         let groups = &fleet.node(*other).cluster.inner.groups;
         // Nobody else may stand in for it.
         groups[1].raft().unwrap().runtime_config().elect(false);

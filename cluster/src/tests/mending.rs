@@ -213,13 +213,13 @@ fn a_checkpoint_that_was_due_leaves_a_replica_that_was_made_anew_as_it_is() {
 /// Cuts, loses or spoils files of a node, and sees it come back whole, without a word of an operator.
 fn comes_back_from(spoil: impl Fn(&Fleet, usize)) {
     let mut fleet = fleet();
-    let other = fleet.leader(SHARD);
+    let places = fleet.settle_lead(SHARD);
+    let (other, victim) = (places[0], places[1]);
     let mut written = fill(fleet.node(other), 0..60);
     for node in fleet.nodes() {
         checkpoint(node);
     }
     written.extend(fill(fleet.node(other), 60..90));
-    let victim = fleet.follower(SHARD);
     // A start begins a new segment.
     fleet.kill(victim);
     fleet.restart(victim);

@@ -34,8 +34,8 @@ use tokio::runtime::Runtime;
 
 use crate::{Cluster, ClusterConfig, ClusterError, Shard};
 
-/// Long enough for a machine that runs everything else as well.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Long enough for a slow machine that runs everything else as well.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A node on a runtime of its own, so that it can be killed with everything that it was doing.
 struct Node {

@@ -51,9 +51,9 @@ fn a_group_that_two_start_again_at_once_runs_one_raft() {
 fn a_state_of_a_leader_that_was_confirmed_before_raft_ran_here_again_is_not_taken_over() {
     let fleet = Fleet::of_three(|config| config.shards = 1);
     let topic = Name::topic("t").unwrap();
-    let place = fleet.follower(ShardId(1));
-    let victim = fleet.node(place);
-    let leader = fleet.node(fleet.leader(ShardId(1)));
+    let places = fleet.settle_lead(ShardId(1));
+    let place = places[1];
+    let (leader, victim) = (fleet.node(places[0]), fleet.node(place));
     leader.append(&topic, &["one"]);
     let inner = &victim.cluster.inner;
     let group = &inner.groups[1];
@@ -141,5 +141,15 @@ fn a_group_whose_raft_panics_is_out_of_service_with_that_reason() {
             other != place && role == Role::Leader
         })
     });
-    victim.append(&topic, &["after"]);
+    // While it has not heard of that one it says that nothing can be done, and nothing is.
+    victim.wait_for("a message to be taken through that leader", |victim| {
+        let deadline = Instant::now() + PATIENCE;
+        let after = vec![append_command(&topic, 1)];
+        let shard = victim.shard(&topic);
+        let proposing = shard.propose(after, slots(&["after"]), deadline);
+        match victim.runtime.block_on(proposing) {
+            Err(ClusterError::Unavailable { .. }) => false,
+            taken => taken.is_ok(),
+        }
+    });
 }

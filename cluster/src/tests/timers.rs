@@ -17,7 +17,6 @@ fn a_delayed_message_comes_when_its_time_is_over_and_not_before() {
     let queue = Name::queue("later").unwrap();
     let begin = Instant::now();
     node.enqueue(&queue, &["a"], delayed(400));
-    assert!(node.queue_contents(&queue).is_empty());
     node.wait_for("the delayed message", |node| {
         !node.queue_contents(&queue).is_empty()
     });
@@ -70,18 +69,18 @@ fn a_wall_clock_set_back_over_a_restart_does_not_set_back_shard_time() {
     let queue = Name::queue("now").unwrap();
     let node = Node::start(dir.path());
     node.enqueue(&queue, &["a"], QueuePolicy::default());
-    let before = node.shard(&queue).now();
+    let before = node.shard(&queue).replica().applied_time();
     node.kill();
     let node = Node::start_with(dir.path(), |config| {
         let time = ShiftedTimeSource::default();
         time.shift_ms(-3_600_000);
         config.time = Arc::new(time);
     });
-    // The last entry's time stands; reading the clock once more before the kill is not in the log.
+    // The last entry's time stands.
     let applied = node.shard(&queue).replica().applied_time();
     let after = node.shard(&queue).now();
     assert!(
-        after >= applied && applied.0 + 1_000 > before.0,
+        after >= applied && applied >= before,
         "{before} {applied} {after}"
     );
 }

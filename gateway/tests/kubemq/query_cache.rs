@@ -21,7 +21,7 @@ async fn a_query_with_a_key_is_answered_from_what_is_kept_for_its_channel_and_it
     let query = |channel: &str, id: &str| Request {
         request_id: id.to_owned(),
         cache_key: "k".to_owned(),
-        cache_ttl: 2,
+        cache_ttl: 4,
         ..a_query(channel)
     };
     let asking = ask(&client, query(&channel, "1"));
@@ -52,7 +52,7 @@ async fn a_query_with_a_key_is_answered_from_what_is_kept_for_its_channel_and_it
     serve(&client, &mut commands, "done").await;
     assert!(!answered(asking).await.cache_hit);
 
-    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    tokio::time::sleep(Duration::from_millis(4_100)).await;
     let asking = ask(&client, query(&channel, "5"));
     serve(&client, &mut requests, "new").await;
     assert_eq!(answered(asking).await.body, "new");

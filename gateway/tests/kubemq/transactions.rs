@@ -162,14 +162,14 @@ async fn an_extended_message_stays_in_hand() {
     let queue = unique("q");
     fill(&mut client, &queue, 1).await;
     let started = Instant::now();
-    let (mut transaction, message) = Transaction::holding(&mut client, &queue, 2).await;
+    let (mut transaction, message) = Transaction::holding(&mut client, &queue, 4).await;
     let answer = transaction
         .ask(Type::ModifyVisibility, |extend| {
             extend.visibility_seconds = 600
         })
         .await;
     assert!(!answer.is_error, "{}", answer.error);
-    tokio::time::sleep_until((started + Duration::from_secs(3)).into()).await;
+    tokio::time::sleep_until((started + Duration::from_secs(5)).into()).await;
     let answer = transaction
         .finish(Type::AckMessage, |ack| {
             ack.ref_sequence = sequence(&message)

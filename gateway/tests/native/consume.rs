@@ -132,7 +132,7 @@ async fn messages_go_back_when_their_time_is_over_unless_it_was_extended() {
     fill(&gateway, &kept, 1..2).await;
     let mut consumer = gateway.consume().await;
     let short = |queue: &str| Lease {
-        visibility_ms: 300,
+        visibility_ms: 2_000,
         ..a_lease(queue, 1)
     };
     let held = lease(&mut consumer, short(&kept)).await;

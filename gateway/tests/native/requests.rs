@@ -253,7 +253,7 @@ async fn a_request_that_nobody_serves_fails_at_once_and_one_that_nobody_answers_
     let mut responder = serve(&gateway, &served, "", 0).await;
     let mut requester = gateway.request().await;
     let soon = Item {
-        timeout_ms: 300,
+        timeout_ms: 3_000,
         ..item(2, &served)
     };
     let begun = Instant::now();
@@ -264,10 +264,10 @@ async fn a_request_that_nobody_serves_fails_at_once_and_one_that_nobody_answers_
     assert_eq!(nobody.code(), Code::NoResponder);
     assert!(nobody.text.contains(&unserved), "{}", nobody.text);
     let calls = calls(&mut responder, 2).await;
-    assert!(calls[0].timeout_ms <= 300);
+    assert!(calls[0].timeout_ms <= 3_000);
     let late = error(outcomes(&mut requester, 1).await.remove(&2).unwrap());
     assert_eq!(late.code(), Code::Timeout);
-    assert!(begun.elapsed() >= Duration::from_millis(300));
+    assert!(begun.elapsed() >= Duration::from_secs(3));
     let replies = vec![say(calls[0].call, "late"), say(calls[1].call, "in time")];
     let failed = responder.ask(frame(replies)).await.failed;
     assert_eq!((failed.len(), failed[0].call), (1, calls[0].call));

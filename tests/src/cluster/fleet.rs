@@ -6,6 +6,7 @@ use super::status::{self, Status};
 use crate::admin;
 use crate::workdir::WorkDir;
 use serde_json::Value;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -126,6 +127,18 @@ impl Fleet {
         (answer.0 == 200).then(|| Status::parse(&answer.1))?
     }
 
+    /// The same of a node that must answer, if not to the first question.
+    pub fn status_when_it_answers(&self, number: u32) -> Status {
+        let answer = Cell::new(None);
+        self.wait_until(&format!("node {number} answers"), WHOLE_WITHIN, |fleet| {
+            let status = fleet.status(number);
+            let is_there = status.is_some();
+            answer.set(status);
+            is_there
+        });
+        answer.take().expect("it was waited for")
+    }
+
     /// Whether a node says that it takes requests.
     pub fn is_ready(&self, number: u32) -> bool {
         let address = self.node(number).admin();
@@ -199,7 +212,7 @@ impl Fleet {
 
     /// Has the first node drain, undrain or let go of a node.
     pub fn ask_to(&self, what: &str, number: u32) {
-        let status = self.status(number).expect("a running node answers");
+        let status = self.status_when_it_answers(number);
         let path = format!("/api/v1/nodes/{}/{what}", status.node);
         let answer = admin::request(self.node(1).admin(), "POST", &path, WHOLE_WITHIN);
         let (code, body) = answer.expect("an answer");

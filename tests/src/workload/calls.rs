@@ -7,7 +7,6 @@ use super::protocol::{
 };
 use super::route::connect;
 use bytes::Bytes;
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -46,15 +45,6 @@ impl Listener {
     pub fn next(&self, wait: Duration) -> Option<EventReceive> {
         let delivery = self.arrived.recv_timeout(wait).ok()?;
         Some(delivery.unwrap_or_else(|error| panic!("the subscription ended: {error}")))
-    }
-
-    /// How often each body arrives until nothing does for a while.
-    pub fn bodies(&self, quiet: Duration) -> BTreeMap<Bytes, usize> {
-        let mut bodies = BTreeMap::new();
-        while let Some(event) = self.next(quiet) {
-            *bodies.entry(event.body).or_default() += 1;
-        }
-        bodies
     }
 }
 
@@ -192,7 +182,7 @@ impl Calls {
         })
     }
 
-    /// Receives messages and holds them.
+    /// Receives a message and holds it. (A get of more waits until it has all.)
     pub fn hold(&self, node: SocketAddr, queue: &str, wait_ms: i32) -> Result<Holder, String> {
         self.run(async {
             let mut client = connect(node).await.map_err(text)?;
@@ -202,7 +192,7 @@ impl Calls {
                 client_id: "holder".to_owned(),
                 request_type_data: QueuesDownstreamRequestType::Get.into(),
                 channel: queue.to_owned(),
-                max_items: 100,
+                max_items: 1,
                 wait_timeout: wait_ms,
                 ..QueuesDownstreamRequest::default()
             };
