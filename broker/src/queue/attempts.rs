@@ -3,6 +3,9 @@
 //! A leader that dies may have leased messages and not have said so. Nobody knows that lease, so that only the
 //! end of the state that it was made under gives its messages back. A leader that lives gives back by itself
 //! what its receiver does not take.
+//!
+//! So a receive that goes on after such a silence does so under another state: under the same one it would wait,
+//! perhaps for hours, for messages that are leased to itself.
 
 use std::sync::Arc;
 
@@ -56,6 +59,13 @@ impl<'a> Attempts<'a> {
     /// The node that was asked has said what came of it.
     pub fn heard(&self) {
         self.told.lock().asked = None;
+    }
+
+    /// Whether something may have been leased that nobody will tell of. Whoever goes on under the same state
+    /// would wait for messages that only the end of that state gives back.
+    pub fn is_unheard(&self) -> bool {
+        let told = self.told.lock();
+        told.unheard || told.asked.is_some()
     }
 
     /// An attempt is over, whoever was asked.

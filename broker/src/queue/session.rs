@@ -162,7 +162,8 @@ impl Session {
         }
     }
 
-    /// Asks whoever leads the queue's shard for messages. `None`: the state is lost.
+    /// Asks whoever leads the queue's shard for messages. `None`: the state is lost, or somebody fell silent
+    /// who was asked under it, so that the next is to be asked under another one.
     async fn ask(
         &self,
         attempts: &Attempts<'_>,
@@ -187,17 +188,23 @@ impl Session {
         };
         let (queue, wait) = (queue, &wait);
         let here = || async move {
+            if attempts.is_unheard() {
+                return Ok(None);
+            }
             let answer = local::receive_here(core, queue, wait).await;
             attempts.over(&answer);
-            answer
+            answer.map(Some)
         };
         let there = |node| async move {
+            if attempts.is_unheard() {
+                return Ok(None);
+            }
             let answer = receive_there(core, node, queue, wait, attempts).await;
             attempts.over(&answer);
-            answer
+            answer.map(Some)
         };
         tokio::select! {
-            answer = core.at_leader(shard, until, here, there) => answer.map(Some),
+            answer = core.at_leader(shard, until, here, there) => answer,
             _ = state.lost() => Ok(None),
         }
     }

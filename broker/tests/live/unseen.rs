@@ -194,6 +194,8 @@ async fn leased_unseen<'a>(
     let jobs = &request.queue.clone();
     let mut receiving = session.receive(request).boxed();
     let ask = || broker.queue(jobs);
+    // Nor is there who waited before.
+    eventually("nobody waits", ask, |detail| detail.subscriber_count == 0).await;
     let waits = eventually("it waits", ask, |detail| detail.subscriber_count == 1);
     tokio::select! {
         got = &mut receiving => panic!("{got:?}"),
