@@ -1,5 +1,6 @@
 """Commands and queries through the new SDKs: contents, groups, time, the cache, equal ids."""
 
+import threading
 import time
 
 import pytest
@@ -102,6 +103,30 @@ def test_a_group_shares_and_the_other_kind_hears_nothing(kind):
         assert sorted(shared) == list(range(60))
         assert first.inbox.now() and second.inbox.now()
         assert other.inbox.now() == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_groups_everybody_is_asked_and_the_first_answer_counts(kind):
+    channel, first_has_answered = unique("everybody"), threading.Event()
+
+    def late(request):
+        assert first_has_answered.wait(30)
+        return echo(kind)(request)
+
+    def refuse(request):
+        return response_to(kind, request, is_executed=False, error="I was first")
+
+    with (
+        cq_client() as client,
+        Serving(kind, channel, refuse) as first,
+        Serving(kind, channel, late) as second,
+    ):
+        go_live(client, kind, channel, first, second)
+        response = send(client, message(kind, channel, 7))
+        first_has_answered.set()
+        assert (response.is_executed, response.error) == (False, "I was first")
+        for one in (first, second):
+            assert [number_of(request.body) for request in one.inbox.wait(1)] == [7]
 
 
 @pytest.mark.skipif(IS_NEWEST, reason="this SDK refuses wildcards of these subscriptions itself")

@@ -106,9 +106,10 @@ def test_the_async_client_asks_and_answers(kind):
             return [*many, one]
 
     responses = asyncio.run(run())
-    assert [number_of(response.body) for response in responses] == list(range(BATCH + 1))
+    assert len(responses) == BATCH + 1
     for number, response in enumerate(responses):
         assert response.is_executed, response.error
+        assert number_of(response.body) == number
         assert response.metadata == "re m%d" % number
         assert response.tags == TAGS
     assert sorted(number_of(request.body) for request in heard) == list(range(BATCH + 1))

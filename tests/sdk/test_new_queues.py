@@ -70,6 +70,37 @@ def test_the_unary_send_answers_the_same():
         assert numbers(receive(client, channel, 50).messages) == list(range(50))
 
 
+def test_a_batch_goes_to_the_queues_of_its_messages():
+    with queue_client() as (client, even):
+        odd = unique("odd")
+        batch = [queue_message(odd if number % 2 else even, number) for number in range(10)]
+        assert not client.send_queue_messages_batch(batch).have_errors
+        assert numbers(receive(client, even, 5, auto_ack=True).messages) == [0, 2, 4, 6, 8]
+        assert numbers(receive(client, odd, 5, auto_ack=True).messages) == [1, 3, 5, 7, 9]
+
+
+def test_names_that_differ_by_case_or_are_of_other_letters_are_apart():
+    root = unique("queue")
+    names = [root + "-a", root + "-A", root + "-очередь"]
+    with queues() as client:
+        for number, name in enumerate(names):
+            assert not client.send_queue_message(queue_message(name, number)).is_error
+        for number, name in enumerate(names):
+            [message] = receive(client, name, 1).messages
+            assert (message.channel, number_of(message.body)) == (name, number)
+            message.ack()
+            wait_until_empty(name)
+
+
+def test_a_poll_for_more_than_there_is_brings_what_there_is():
+    with queue_client() as (client, channel):
+        send(client, channel, 3)
+        response = receive(client, channel, 10, wait=2)
+        assert numbers(response.messages) == [0, 1, 2]
+        response.ack_all()
+        wait_until_empty(channel)
+
+
 def test_bodies_of_any_kind():
     with queue_client() as (client, channel):
         bodies = [b"", b"\x00", bytes(range(256)) * 40, "текст".encode(), b"x" * 3_000_000]
@@ -226,6 +257,17 @@ def test_a_delayed_message_comes_when_it_is_due():
         due = result.delayed_to.timestamp()
         assert due - 0.05 <= now < due + 2
         assert message.delayed_to.timestamp() == 0
+
+
+def test_the_time_to_expiry_begins_when_the_delay_is_over():
+    with queue_client() as (client, channel):
+        policy = {"delay_in_seconds": 2, "expiration_in_seconds": 60}
+        result = client.send_queue_message(queue_message(channel, 1, **policy))
+        assert abs((result.delayed_to - result.sent_at).total_seconds() - 2) < 1
+        assert abs((result.expired_at - result.sent_at).total_seconds() - 62) < 1
+        [message] = receive(client, channel, 1).messages
+        assert time.time() >= result.delayed_to.timestamp() - 0.05
+        assert abs((message.expired_at - result.expired_at).total_seconds()) < 1
 
 
 def test_an_expired_message_is_never_delivered():

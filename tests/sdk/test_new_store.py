@@ -63,6 +63,25 @@ def test_from_last_begins_with_the_last_one():
         assert subscription.sequences() == list(range(COUNT, COUNT + 6))
 
 
+def test_from_the_last_of_none_or_beyond_the_end_begins_with_what_comes():
+    last, beyond = unique("store"), unique("store")
+    store_events(beyond, range(5))
+    with (
+        Subscription().store(last, Start.StartFromLast) as from_last,
+        Subscription().store(
+            beyond, Start.StartAtSequence, events_store_sequence_value=100
+        ) as from_beyond,
+    ):
+        # Whoever is there hears whatever comes from now on.
+        for channel, subscription in ((last, from_last), (beyond, from_beyond)):
+            until(subscription.inbox.now, lambda: store_events(channel, [0]))
+            store_events(channel, range(10, 20))
+            until(lambda: 19 in subscription.numbers())
+            got = subscription.sequences()
+            assert got == list(range(got[0], got[0] + len(got)))
+            assert got[0] > (0 if channel == last else 5)
+
+
 def test_at_sequence():
     channel = unique("store")
     store_events(channel, range(COUNT))

@@ -146,6 +146,18 @@ def test_a_last_delivery_to_a_client_that_left_makes_a_dead_letter():
     assert numbers(q, 1) == []
 
 
+def test_a_message_refused_too_often_is_gone_where_no_queue_is_named_for_it():
+    q = queue()
+    fill(q, 1, QueueMessagePolicy(MaxReceiveCount=2))
+    transaction = q.create_transaction()
+    for delivery in (1, 2):
+        message = held(transaction)
+        assert message.Attributes.ReceiveCount == delivery
+        well(transaction.rejected_message(message.Attributes.Sequence), 3)
+        is_free(transaction)
+    assert numbers(q, 1) == []
+
+
 def test_an_extended_message_stays_in_hand():
     q = queue()
     fill(q, 1)

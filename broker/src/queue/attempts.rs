@@ -64,8 +64,9 @@ impl<'a> Attempts<'a> {
     /// Whether something may have been leased that nobody will tell of. Whoever goes on under the same state
     /// would wait for messages that only the end of that state gives back.
     pub fn is_unheard(&self) -> bool {
-        let told = self.told.lock();
-        told.unheard || told.asked.is_some()
+        let mut told = self.told.lock();
+        told.unheard |= told.asked.take().is_some();
+        told.unheard
     }
 
     /// An attempt is over, whoever was asked.
@@ -79,8 +80,11 @@ impl<'a> Attempts<'a> {
 impl Drop for Attempts<'_> {
     fn drop(&mut self) {
         let told = self.told.get_mut();
-        // Given up half way: somebody else may lead by now, or nobody.
-        let is_gone = |node| self.session.seat(self.shard) != Seat::At(node);
+        // Given up half way: somebody else may lead by now, or nobody. A state that is not the session's any more
+        // may have been ended before this one was asked.
+        let is_gone = |node| {
+            self.session.seat(self.shard) != Seat::At(node) || !self.session.is_under(self.state)
+        };
         if told.unheard || told.asked.is_some_and(is_gone) {
             self.session.unheard(self.state, self.shard.id());
         }

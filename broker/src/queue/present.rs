@@ -101,6 +101,23 @@ impl Present {
         }
     }
 
+    /// Whether this is the state under which leases are taken.
+    pub fn is_current(&self, state: &Arc<SessionState>) -> bool {
+        self.states.lock().current.is(state)
+    }
+
+    /// Resolves when leases are taken under another state than this one.
+    pub async fn replaced(&self, state: &Arc<SessionState>) {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if !self.is_current(state) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// Takes over what was leased under a state, or gives it back as it came if that is over by now: its
     /// leases are everybody's.
     pub fn accept(
@@ -109,10 +126,12 @@ impl Present {
         answer: Answer,
     ) -> Result<(Received, bool), Answer> {
         let current = &mut self.states.lock().current;
-        if !current.is(under) || under.check().is_err() {
+        let is_empty = answer.received.messages.is_empty();
+        // That there is nothing is as true under another state.
+        if !(is_empty || current.is(under)) || under.check().is_err() {
             return Err(answer);
         }
-        if !answer.received.messages.is_empty() {
+        if !is_empty {
             current.leases += 1;
         }
         Ok(answer.accept())
@@ -277,6 +296,23 @@ mod tests {
             assert!(over.is_some_and(|over| over.id == second.id));
         }
         assert_ne!(present.state().id, second.id);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_under_a_state_hears_when_another_one_takes_its_place() {
+        let sessions = Sessions::default();
+        let open = || sessions.open(NODE, 1);
+        let present = Present::new(open());
+        let first = present.state();
+        let mut replaced = Box::pin(present.replaced(&first));
+        assert!(futures::poll!(replaced.as_mut()).is_pending());
+        assert!(present.unheard(&first, open).is_some());
+        assert!(futures::poll!(replaced.as_mut()).is_ready());
+        assert!(present.accept(&first, answer()).is_err());
+        assert!(
+            present.accept(&first, Answer::empty(0)).is_ok(),
+            "that there is nothing is no lease"
+        );
     }
 
     #[test]

@@ -71,6 +71,11 @@ impl Session {
         self.core.seat(shard)
     }
 
+    /// Whether leases are taken under a state.
+    pub(crate) fn is_under(&self, state: &Arc<SessionState>) -> bool {
+        self.present.is_current(state)
+    }
+
     /// Somebody was asked for messages under a state, and fell silent.
     pub(crate) fn unheard(&self, state: &Arc<SessionState>, shard: ShardId) {
         let over = self.present.unheard(state, || open(&self.core));
@@ -144,10 +149,12 @@ impl Session {
             let Some((mut received, spoilt)) = answer else {
                 // Nothing came under this state, and nothing will.
                 self.go_on(&state)?;
-                if Instant::now() >= until {
-                    return Err(no_leader(shard));
+                if state.check().is_err() {
+                    if Instant::now() >= until {
+                        return Err(no_leader(shard));
+                    }
+                    tokio::time::sleep(PAUSE).await;
                 }
-                tokio::time::sleep(PAUSE).await;
                 continue;
             };
             if spoilt && Instant::now() < deadline {
@@ -163,7 +170,7 @@ impl Session {
     }
 
     /// Asks whoever leads the queue's shard for messages. `None`: the state is lost, or somebody fell silent
-    /// who was asked under it, so that the next is to be asked under another one.
+    /// who was asked under it, here or by another receive: the next is to be asked under another one.
     async fn ask(
         &self,
         attempts: &Attempts<'_>,
@@ -206,6 +213,7 @@ impl Session {
         tokio::select! {
             answer = core.at_leader(shard, until, here, there) => answer,
             _ = state.lost() => Ok(None),
+            () = self.present.replaced(state) => Ok(None),
         }
     }
 
