@@ -2,6 +2,7 @@
 
 import json
 import os
+import urllib.parse
 import urllib.request
 
 from support import until
@@ -20,6 +21,7 @@ def wait_until_empty(queue):
     """Until every message of a queue is settled: no SDK is told when the server has done that."""
 
     def is_empty():
-        return json.loads(told("/api/v1/queues/" + queue))["messages"] == 0
+        name = urllib.parse.quote(queue, safe="")
+        return json.loads(told("/api/v1/queues/" + name))["messages"] == 0
 
     until(is_empty, what="an empty queue")

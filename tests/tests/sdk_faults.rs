@@ -153,6 +153,84 @@ fn stores_through_restarts(sdks: [Sdk; 2]) {
     assert!(ended.success(), "the server ended with {ended}");
 }
 
+/// What one subscription of an SDK was given, in the order it came.
+fn read_by(journal: &Path) -> Vec<u64> {
+    let text = std::fs::read_to_string(journal).unwrap_or_default();
+    let lines = text.lines().filter_map(|line| line.strip_prefix("R "));
+    lines
+        .map(|sequence| sequence.parse().expect("a sequence"))
+        .collect()
+}
+
+/// A subscription that its client makes once, and makes again by itself whenever the server was away.
+fn a_live_subscription_misses_nothing(sdk: Sdk) {
+    let work = WorkDir::new("live");
+    let address = SocketAddr::from(([127, 0, 0, 1], server::free_port()));
+    let options = Options::new(&work.join("data"), &work.join("server.log"))
+        .set("FLOTILLA_LISTEN_KUBEMQ", address.to_string())
+        .set("FLOTILLA_STORAGE_RESERVE", "16MiB");
+    let start = || options.start().unwrap_or_else(|error| panic!("{error}"));
+    let mut server = start();
+    let (journal, log) = (work.join("live.journal"), work.join("live.log"));
+    let told = arguments(&[
+        ("--address", &address.to_string()),
+        ("--channel", "live"),
+        ("--journal", &journal.display().to_string()),
+    ]);
+    let reader = Script::start(sdk, "live_reader.py", &told, &log);
+    let mut reader = reader.expect("Python starts");
+    let calls = Calls::default();
+    let mut stored = 0;
+    let mut store_and_wait = || {
+        for _ in 0..KNOWN {
+            stored += 1;
+            let sent = calls.send_event(address, "live", &stored.to_string(), true);
+            sent.expect("an event is stored");
+        }
+        let deadline = Instant::now() + PROGRESS_LIMIT;
+        while !read_by(&journal).contains(&stored) {
+            reader.expect_running();
+            assert!(
+                Instant::now() < deadline,
+                "event {stored} has not come:\n{}",
+                std::fs::read_to_string(&log).unwrap_or_default()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    for gracefully in [true, false] {
+        store_and_wait();
+        if gracefully {
+            let ended = server.terminate().expect("a graceful end");
+            assert!(ended.success(), "the server ended with {ended}");
+        } else {
+            server.kill().expect("a running server can be killed");
+        }
+        server = start();
+    }
+    store_and_wait();
+    reader.finish(FINISH_LIMIT);
+    // After a crash some may come again; none is left out, and none comes before those before it.
+    let mut last = 0;
+    for sequence in read_by(&journal) {
+        assert!(sequence <= last + 1, "{sequence} came after {last}");
+        last = last.max(sequence);
+    }
+    assert_eq!(last, stored);
+    let ended = server.terminate().expect("a graceful end");
+    assert!(ended.success(), "the server ended with {ended}");
+}
+
+#[test]
+fn a_live_subscription_of_kubemq_3_6_0_misses_nothing_over_restarts() {
+    a_live_subscription_misses_nothing(Sdk::V3_6_0);
+}
+
+#[test]
+fn a_live_subscription_of_kubemq_4_1_5_misses_nothing_over_restarts() {
+    a_live_subscription_misses_nothing(Sdk::V4_1_5);
+}
+
 #[test]
 fn threads_of_the_old_sdks_that_store_events_come_back_from_restarts_and_nothing_is_lost() {
     stores_through_restarts([Sdk::V2_4_0, Sdk::V1_1_0]);
