@@ -245,12 +245,15 @@ impl Shard {
             Ok(Err(_)) => return Err(ClusterError::Stopped),
             Err(_) => return Err(ClusterError::Busy),
         }
+        let unknown = || ClusterError::OutcomeUnknown {
+            reason: "the node is shutting down".to_owned(),
+        };
         // The proposer answers at the deadline at the latest; if it is gone, so is the node.
-        answer.await.unwrap_or_else(|_| {
-            Err(ClusterError::OutcomeUnknown {
-                reason: "the node is shutting down".to_owned(),
-            })
-        })
+        if self.queue.is_closed() {
+            // What is sent in the very moment in which it goes may stay in the queue.
+            return Err(unknown());
+        }
+        answer.await.unwrap_or_else(|_| Err(unknown()))
     }
 
     /// Refuses at once what a stopped group could only let time out.

@@ -90,7 +90,7 @@ impl Holder {
     /// Has the stream carry out a request: what it says to that, or `None` if it has ended, and with it
     /// its transactions.
     pub async fn ask(
-        &self,
+        self: Arc<Self>,
         request: QueuesDownstreamRequest,
         transaction_messages_max: usize,
     ) -> Option<Replies> {
@@ -103,6 +103,9 @@ impl Holder {
             },
         };
         self.mailbox.send(asked).await.ok()?;
+        // What is sent in the very moment in which the stream empties its mailbox for the last time is dropped
+        // with the mailbox, which lives for as long as anybody may send to it: whoever waits must not.
+        drop(self);
         answered.await.ok()
     }
 }

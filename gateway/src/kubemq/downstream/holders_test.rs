@@ -1,6 +1,12 @@
 //! What one stream asks another is answered, whatever becomes of either.
 
+use std::hint;
+use std::sync::Barrier;
+use std::thread;
+use std::time::Duration;
+
 use futures::FutureExt;
+use tokio::runtime::Runtime;
 use tokio::task::yield_now;
 
 use super::*;
@@ -54,7 +60,7 @@ async fn the_answer_goes_to_who_asked_and_success_says_nothing() {
     let _listed = holding.list("t", "me".to_owned());
     let holder = asking.find("t", "me").unwrap();
     let asked = tokio::spawn(async move {
-        let failed = holder.ask(a_request("one"), 1).await.unwrap();
+        let failed = Arc::clone(&holder).ask(a_request("one"), 1).await.unwrap();
         let done = holder.ask(a_request("two"), 1).await.unwrap();
         (failed, done)
     });
@@ -165,4 +171,37 @@ async fn whoever_asks_a_stream_that_ends_is_not_left_waiting() {
     drop(holding);
     assert!(asking.find("t", "me").is_none());
     assert_eq!(holder.ask(a_request("gone"), 1).await, None);
+}
+
+/// What is put into a mailbox while that is emptied for the last time stays in it.
+#[test]
+fn whoever_asks_in_the_moment_in_which_a_stream_ends_is_not_left_waiting() {
+    let runtime = Arc::new(Runtime::new().unwrap());
+    for round in 0..2_000_u32 {
+        let (mut holding, asking) = two_desks();
+        let listed = holding.list("t", "me".to_owned());
+        let holder = asking.find("t", "me").unwrap();
+        let together = Arc::new(Barrier::new(2));
+        let (tell, told) = std::sync::mpsc::channel();
+        let asker = thread::spawn({
+            let (together, runtime) = (Arc::clone(&together), Arc::clone(&runtime));
+            move || {
+                together.wait();
+                let answer = runtime.block_on(holder.ask(a_request("one"), 1));
+                tell.send(answer).unwrap();
+            }
+        });
+        together.wait();
+        // Now a little earlier, now a little later.
+        for _ in 0..round % 200 {
+            hint::spin_loop();
+        }
+        for one in holding.rest() {
+            one.asker.done();
+        }
+        drop((holding, listed));
+        let answer = told.recv_timeout(Duration::from_secs(60));
+        assert!(answer.is_ok(), "round {round}: nobody answers");
+        asker.join().unwrap();
+    }
 }
