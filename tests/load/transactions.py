@@ -1,8 +1,8 @@
 """Takes messages of a queue through the old SDK's transactions (2.4.0), and notes how long it had each of them.
 
-`H NAME FROM UNTIL END`, in microseconds of a clock that all processes share: from the moment when the message
-was here until the acknowledgement was asked for, or the transaction was lost; END is when the acknowledgement
-was confirmed, 0 if it was not.
+`H NAME QUEUE FROM UNTIL HOW END`, in microseconds of a clock that all processes share: from the moment when the
+message was here until it was settled, or the transaction was lost; HOW it was settled is `ack`, `back` when it was
+given back, or `move` when it was put into another queue; END is when that was confirmed, 0 if it was not.
 """
 
 import random
@@ -20,8 +20,8 @@ def now():
     return time.monotonic_ns() // 1000
 
 
-def work(transaction, journal):
-    """Takes and acknowledges one message, if there is one."""
+def work(transaction, channel, journal):
+    """Takes one message, if there is one, and acknowledges it or, now and then, gives it back."""
     while transaction.stream:
         # It is free once the end of the stream has been seen.
         time.sleep(0.001)
@@ -33,14 +33,16 @@ def work(transaction, journal):
     since = now()
     name = response.message.Body.decode()
     time.sleep(random.random() * WORK_SECONDS_MAX)
+    how = random.choices(("ack", "back"), (9, 1))[0]
+    settle = transaction.ack_message if how == "ack" else transaction.rejected_message
     until, confirmed = now(), 0
     try:
-        response = transaction.ack_message(response.message.Attributes.Sequence)
+        response = settle(response.message.Attributes.Sequence)
         if response.is_error:
             raise RuntimeError(response.error)
         confirmed = now()
     finally:
-        journal.write("H %s %d %d %d" % (name, since, until, confirmed))
+        journal.write("H %s %s %d %d %s %d" % (name, channel, since, until, how, confirmed))
 
 
 def main():
@@ -53,7 +55,7 @@ def main():
                 address = nodes.wait_for_one(stop)
                 queue = MessageQueue(arguments.queue, "worker", address, 1, 1)
                 transaction = queue.create_transaction()
-            work(transaction, journal)
+            work(transaction, arguments.queue, journal)
         except Exception as error:
             note(type(error).__name__, str(error)[:200])
             transaction = None

@@ -1,5 +1,7 @@
 """Queues through the clients of 3.6.0: every way in which a message can be dealt with."""
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -115,6 +117,26 @@ def test_a_poll_of_an_empty_queue_ends_with_its_time():
             # This SDK gives up half a second after the wait, with an error.
             assert receive(client, channel, 5, wait=wait).messages == []
             assert wait - 0.05 < time.monotonic() - began < wait + 0.5
+
+
+def test_messages_of_a_killed_consumer_go_to_another_in_order():
+    """At another node, if there is one."""
+    channel, count = unique("queue"), COUNT // 10
+    with queues(PEER_ADDRESS) as client:
+        send(client, channel, count)
+        consumer = subprocess.Popen(
+            [sys.executable, "killed_consumer.py", channel, str(count)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert consumer.stdout.readline() == "%d\n" % count
+        consumer.kill()
+        consumer.wait()
+        response = receive(client, channel, count)
+        assert numbers(response) == list(range(count))
+        assert {message.receive_count for message in response.messages} == {2}
+        response.ack_all()
+        assert_empty(client, channel)
 
 
 def test_a_long_poll_ends_when_a_message_comes():
