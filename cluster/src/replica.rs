@@ -482,7 +482,7 @@ fn window_at_start(
 }
 
 /// What the last durable checkpoint of a group covers, if there is one, and its feature level.
-fn stored_mark(
+pub(crate) fn stored_mark(
     store: &CheckpointStore,
     group: GroupId,
 ) -> Result<(Option<AppliedMark>, u16), ClusterError> {

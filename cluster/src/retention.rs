@@ -4,6 +4,7 @@
 //! crash takes the state back to that checkpoint, and what it refers to must still be there. Later
 //! checkpoints only refer to less of an old segment.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use tokio::sync::mpsc;
 use crate::blocking::blocking;
 use crate::config::CheckpointConfig;
 use crate::error::{ClusterError, chain};
-use crate::replica::Replica;
+use crate::replica::{Replica, stored_mark};
 use crate::state::StoredRecords;
 
 /// Without checkpoints there is nothing new to drop; this is for what failed before.
@@ -32,7 +33,7 @@ pub(crate) struct Retention {
     pub config: CheckpointConfig,
     /// A checkpoint ended.
     pub wanted: mpsc::Receiver<()>,
-    /// Segments that are as small as they get for now, and what was live in them then.
+    /// Segments that are as small as they get for now, and what had to be kept of them then.
     pub settled: BTreeMap<SegmentId, (Instant, u64)>,
 }
 
@@ -88,7 +89,7 @@ impl Retention {
                     // Damaged, say. The others are looked after all the same, and this one later.
                     tracing::warn!(error = %source, "a segment was not rewritten");
                     self.settled
-                        .insert(segment.id, (Instant::now(), segment.live_bytes));
+                        .insert(segment.id, (Instant::now(), segment.kept_bytes));
                 }
                 outcome => return outcome.map(|()| Some(segment)),
             }
@@ -123,35 +124,25 @@ impl Retention {
         let is_settled = self
             .settled
             .get(&segment.id)
-            .is_some_and(|(at, live_bytes)| {
-                at.elapsed() < LEFT_ALONE && segment.live_bytes.saturating_mul(2) > *live_bytes
+            .is_some_and(|(at, kept_bytes)| {
+                at.elapsed() < LEFT_ALONE && segment.kept_bytes.saturating_mul(2) > *kept_bytes
             });
         !is_settled
             && segment.sealed
             && !segment.droppable
             && !segment.pinned
             && segment.payload_bytes > 0
-            && segment.live_bytes.saturating_mul(100)
+            && segment.kept_bytes.saturating_mul(100)
                 < segment.bytes.saturating_mul(live_percent_max)
     }
 
     async fn compact(&mut self, segment: &SegmentInfo) -> Result<(), ClusterError> {
-        let (id, live_bytes) = (segment.id, segment.live_bytes);
+        let (id, kept_bytes) = (segment.id, segment.kept_bytes);
         let log = self.log.clone();
-        let checkpoints: BTreeMap<GroupId, (Arc<Replica>, u64)> = self
-            .replicas
-            .iter()
-            .map(|replica| {
-                let covered = replica.durable.borrow().log_id.as_ref().map(|id| id.index);
-                // What was given up is not needed either. Of a group whose state is lost all is.
-                let given_up = || log.is_vacated(replica.group).unwrap_or_default();
-                let covered = covered.or_else(given_up);
-                (replica.group, (replica.clone(), covered.unwrap_or(0)))
-            })
-            .collect();
+        let replicas = self.replicas.clone();
         let report = blocking("looking after segments", move || {
-            let live = |group: GroupId, index: u64| live_slots(&checkpoints, group, index);
-            Ok(log.compact(id, &live)?)
+            let checkpoints = Checkpoints::new(&log, &replicas);
+            Ok(log.compact(id, &|group, index| checkpoints.live_slots(group, index))?)
         })
         .await?;
         tracing::info!(?report, "segment rewritten");
@@ -159,37 +150,78 @@ impl Retention {
         // stay whole: rewriting such a segment over and over would gain nothing.
         let gained = report.bytes_before.saturating_sub(report.bytes_after);
         if gained.saturating_mul(100) < report.bytes_before.saturating_mul(GAIN_PERCENT_MIN) {
-            self.settled.insert(id, (Instant::now(), live_bytes));
+            self.settled.insert(id, (Instant::now(), kept_bytes));
         }
         Ok(())
     }
 }
 
-/// What of an entry the checkpoints refer to. In doubt, all of it.
-fn live_slots(
-    checkpoints: &BTreeMap<GroupId, (Arc<Replica>, u64)>,
-    group: GroupId,
-    index: u64,
-) -> LiveSlots {
-    let Some((replica, covered)) = checkpoints.get(&group) else {
-        return LiveSlots::All;
-    };
-    // Not applied as far as the checkpoint goes: nothing can be said yet.
-    if index > *covered {
-        return LiveSlots::All;
+/// The durable checkpoints, for one compaction.
+pub(crate) struct Checkpoints<'a> {
+    log: &'a NodeLog,
+    replicas: BTreeMap<GroupId, &'a Arc<Replica>>,
+    /// How far they went when they were first asked for something. What they release later is told to the
+    /// compaction, which began before, and so is that a state was replaced.
+    covered: RefCell<BTreeMap<GroupId, u64>>,
+}
+
+impl<'a> Checkpoints<'a> {
+    pub(crate) fn new(log: &'a NodeLog, replicas: &'a [Arc<Replica>]) -> Self {
+        let replicas = replicas.iter().map(|replica| (replica.group, replica));
+        Self {
+            log,
+            replicas: replicas.collect(),
+            covered: RefCell::default(),
+        }
     }
-    let records = StoredRecords::new(&replica.store, group);
-    match records.query(|records| query::live_runs(records, LogIndex(index))) {
-        Ok(runs) if runs.is_empty() => LiveSlots::None,
-        Ok(runs) => LiveSlots::Some(
-            runs.iter()
-                .map(|run| run.first..run.first.saturating_add(run.count))
-                .collect(),
-        ),
-        Err(error) => {
-            let reason = chain(&error);
-            tracing::error!(group = group.0, index, reason, "cannot tell what is live");
-            LiveSlots::All
+
+    /// Up to which entry something can be said of a group, as it is on the disk: what is known in memory is
+    /// behind it after a checkpoint, and ahead of it after an older state was put in its place.
+    fn covered(&self, replica: &Replica) -> u64 {
+        let read = || match stored_mark(&replica.store, replica.group) {
+            Ok((Some(mark), _)) => mark.log_id.map_or(0, |log_id| log_id.index),
+            // What was given up is not needed either. Of a group whose state is lost all is.
+            Ok((None, _)) => self
+                .log
+                .is_vacated(replica.group)
+                .unwrap_or_default()
+                .unwrap_or(0),
+            Err(error) => {
+                let reason = chain(&error);
+                tracing::error!(
+                    group = replica.group.0,
+                    reason,
+                    "cannot tell what is covered"
+                );
+                0
+            }
+        };
+        let mut covered = self.covered.borrow_mut();
+        *covered.entry(replica.group).or_insert_with(read)
+    }
+
+    /// What of an entry they refer to. In doubt, all of it.
+    pub(crate) fn live_slots(&self, group: GroupId, index: u64) -> LiveSlots {
+        let Some(replica) = self.replicas.get(&group) else {
+            return LiveSlots::All;
+        };
+        // Not applied as far as the checkpoint goes: nothing can be said yet.
+        if index > self.covered(replica) {
+            return LiveSlots::All;
+        }
+        let records = StoredRecords::new(&replica.store, group);
+        match records.query(|records| query::live_runs(records, LogIndex(index))) {
+            Ok(runs) if runs.is_empty() => LiveSlots::None,
+            Ok(runs) => LiveSlots::Some(
+                runs.iter()
+                    .map(|run| run.first..run.first.saturating_add(run.count))
+                    .collect(),
+            ),
+            Err(error) => {
+                let reason = chain(&error);
+                tracing::error!(group = group.0, index, reason, "cannot tell what is live");
+                LiveSlots::All
+            }
         }
     }
 }

@@ -92,7 +92,8 @@ pub(crate) struct ExportState {
 pub(crate) struct CommitState {
     pub exports: BTreeMap<u32, ExportState>,
     pub next_export: u32,
-    /// Segments a compaction works on, with what was released from them meanwhile.
+    /// Segments a compaction works on, with what was released from them meanwhile. One that holds
+    /// something of a group whose state is replaced is taken out: its compaction gives up.
     pub compacting: HashMap<SegmentId, Vec<(GroupId, Released)>>,
 }
 
@@ -411,7 +412,7 @@ impl Core {
         changes.clear();
 
         self.make_log_durable()?;
-        let state = self.commits.lock();
+        let mut state = self.commits.lock();
         if let Some(applied) = applied {
             let applied_prefix = keys::applied_prefix(group, header.epoch);
             keys::put(tree, &applied_prefix, b"", Some(applied), &mut changes)?;
@@ -423,6 +424,8 @@ impl Core {
                 keys::dead_key(*segment, group),
                 Some(bytes.to_le_bytes().to_vec()),
             ));
+            // It goes by the old state, and all it keeps for that would count as live for good.
+            state.compacting.remove(&segment.id);
         }
         let commits = self.commits.durable() + 1;
         changes.push((

@@ -8,7 +8,8 @@ mod damage;
 mod output;
 mod survey;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -39,10 +40,18 @@ pub struct CompactionReport {
     pub entries_removed: u64,
 }
 
+fn refusal(segment: SegmentId, why: &'static str) -> StorageError {
+    StorageError::SegmentBusy {
+        segment,
+        action: "compacted",
+        why,
+    }
+}
+
 impl NodeLog {
     /// Rewrites one sealed segment without the slots for which `live` says no. `live` must answer
     /// as of the latest durable checkpoint of the group: a slot that a checkpoint on disk refers to
-    /// is live. Entries that are not purged are kept whole, and `live` is not asked.
+    /// is live. Entries that are not purged are kept whole; what is not live of them only counts as dead.
     pub fn compact(
         &self,
         segment: SegmentId,
@@ -76,13 +85,7 @@ impl Core {
 
     /// Claims the segment, and has commits note from now on what they release in it.
     fn begin_compaction(&self, segment: SegmentId) -> Result<SegmentStats> {
-        let refuse = |why| {
-            Err(StorageError::SegmentBusy {
-                segment,
-                action: "compacted",
-                why,
-            })
-        };
+        let refuse = |why| Err(refusal(segment, why));
         let mut commits = self.commits.lock();
         let mut retention = self.retention.lock();
         let Some(stats) = retention.segments.get(&segment) else {
@@ -124,11 +127,7 @@ impl Core {
         let old = self
             .segments
             .get(old_key)
-            .ok_or(StorageError::SegmentBusy {
-                segment: old_key.id,
-                action: "compacted",
-                why: "its file is missing",
-            })?;
+            .ok_or_else(|| refusal(old_key.id, "its file is missing"))?;
         let file = self
             .disk
             .create(&temporary)
@@ -144,31 +143,33 @@ impl Core {
             mut stats,
             kept,
             removed,
+            dead,
         } = match written {
             Ok(rewritten) => rewritten,
             Err(error) => {
-                if let Err(error) = self.disk.remove(&temporary) {
-                    tracing::warn!(path = %temporary.display(), %error, "failed to remove an unfinished segment");
-                }
+                self.discard(&temporary);
                 return Err(error);
             }
         };
         let io = |action, path| StorageError::io(action, path);
         new.file.sync_data().map_err(io("sync", &temporary))?;
+
+        // No checkpoint may be committed while the counts change over.
+        let commits = self.commits.lock();
+        let Some(released) = commits.compacting.get(&old_key.id) else {
+            self.discard(&temporary);
+            return Err(refusal(
+                old_key.id,
+                "the state of a group in it was replaced meanwhile",
+            ));
+        };
         self.disk
             .rename(&temporary, &path)
             .map_err(io("rename", &temporary))?;
+        // From here on the new generation is what a restart would take.
         self.disk.sync_dir(&dir).map_err(io("sync", &dir))?;
-
-        // From here on the new generation is what a restart would take. No checkpoint may be
-        // committed while the counts change over.
-        let commits = self.commits.lock();
         self.segments.insert(new.clone());
-        let released = commits
-            .compacting
-            .get(&old_key.id)
-            .map_or(&[][..], Vec::as_slice);
-        self.count_dead(&new, &moves, released, &mut stats)?;
+        self.count_dead(&new, &moves, &dead, released, &mut stats)?;
         let mut batch = sled::Batch::default();
         for (group, share) in &stats.shares {
             batch.insert(
@@ -196,6 +197,12 @@ impl Core {
             entries_kept: kept,
             entries_removed: removed,
         })
+    }
+
+    fn discard(&self, temporary: &Path) {
+        if let Err(error) = self.disk.remove(temporary) {
+            tracing::warn!(path = %temporary.display(), %error, "failed to remove an unfinished segment");
+        }
     }
 
     fn write_live(
@@ -248,9 +255,15 @@ impl Core {
                     if !self.is_current(key, old.key, offset)? {
                         continue;
                     }
-                    let kept = thin(content, &self.live_of(key, live));
-                    rewritten.count(key, kept.as_ref(), new.key, output.offset);
-                    kept
+                    if self.is_for_raft(key) {
+                        rewritten.count(key, Some(&content), new.key, output.offset);
+                        rewritten.count_dead(key, &content, self.live_of_state(key, live));
+                        Some(content)
+                    } else {
+                        let kept = thin(content, &self.live_of_state(key, live));
+                        rewritten.count(key, kept.as_ref(), new.key, output.offset);
+                        kept
+                    }
                 }
                 // Folded into the preamble of every later segment.
                 _ => None,
@@ -264,50 +277,69 @@ impl Core {
         Ok(rewritten)
     }
 
+    /// Whether Raft may still ask for an entry: then it is kept whole.
+    fn is_for_raft(&self, key: EntryKey) -> bool {
+        key.space == Space::Log && {
+            let state = self.state.lock();
+            let meta = state.tail.meta(key.group);
+            key.index >= meta.map_or(0, |meta| meta.first_visible())
+        }
+    }
+
     /// What must be kept of an entry.
     fn live_of(&self, key: EntryKey, live: &dyn Fn(GroupId, u64) -> LiveSlots) -> LiveSlots {
+        if self.is_for_raft(key) {
+            LiveSlots::All
+        } else {
+            self.live_of_state(key, live)
+        }
+    }
+
+    /// What the state refers to of an entry.
+    fn live_of_state(&self, key: EntryKey, live: &dyn Fn(GroupId, u64) -> LiveSlots) -> LiveSlots {
+        // Asked before the boundary: the mark goes only when that names the import, or the attempt is over.
+        if let Space::Import(import) = key.space
+            && self.installing.contains(key.group, import)
+        {
+            return LiveSlots::All;
+        }
         let boundary = self.commits.boundary(key.group);
         match key.space {
             Space::Import(import) if boundary.map(|(_, current)| current) != Some(import) => {
                 LiveSlots::None
             }
-            Space::Import(_) => live(key.group, key.index),
-            Space::Log => {
-                let state = self.state.lock();
-                let first_visible = state
-                    .tail
-                    .meta(key.group)
-                    .map_or(0, |meta| meta.first_visible());
-                drop(state);
-                if key.index >= first_visible {
-                    LiveSlots::All
-                } else if boundary.is_some_and(|(upto, _)| key.index <= upto) {
-                    LiveSlots::None
-                } else {
-                    live(key.group, key.index)
-                }
-            }
+            Space::Log if boundary.is_some_and(|(upto, _)| key.index <= upto) => LiveSlots::None,
+            _ => live(key.group, key.index),
         }
     }
 
-    /// What was released while the segment was rewritten, as far as it is still in the new file.
+    /// What was released while the segment was rewritten, as far as it is still in the new file and was not
+    /// found dead already.
     fn count_dead(
         &self,
         new: &SegmentFile,
         moves: &Moves,
+        dead: &HashMap<EntryKey, LiveSlots>,
         released: &[(GroupId, Released)],
         stats: &mut SegmentStats,
     ) -> Result<()> {
         if released.is_empty() {
             return Ok(());
         }
-        let moved: HashMap<(GroupId, u64), IndexRecord> = moves
+        let moved: HashMap<EntryKey, IndexRecord> = moves
             .iter()
-            .filter_map(|(key, record)| Some(((key.group, key.index), (*record)?)))
+            .filter_map(|(key, record)| Some((*key, (*record)?)))
             .collect();
-        let mut bodies: BTreeMap<(GroupId, u64), EntryBody> = BTreeMap::new();
+        let mut bodies: HashMap<EntryKey, EntryBody> = HashMap::new();
         for (group, released) in released {
-            let entry = (*group, released.index);
+            // Where the state has referred to since the compaction began: it gives up when that changes.
+            let boundary = self.commits.boundary(*group);
+            let import = boundary.filter(|(upto, _)| released.index <= *upto);
+            let entry = EntryKey {
+                space: import.map_or(Space::Log, |(_, import)| Space::Import(import)),
+                group: *group,
+                index: released.index,
+            };
             let Some(record) = moved.get(&entry) else {
                 continue;
             };
@@ -317,12 +349,14 @@ impl Core {
                 bodies.clear();
                 bodies.insert(entry, EntryBody::parse(body)?);
             }
+            let lived = dead.get(&entry).unwrap_or(&LiveSlots::All);
             if let Some(body) = bodies.get(&entry)
                 && let Some(share) = stats.shares.get_mut(group)
             {
                 share.dead += released
                     .slots
                     .clone()
+                    .filter(|slot| lived.contains(*slot))
                     .map(|slot| u64::from(body.slot_len(slot)))
                     .sum::<u64>();
             }

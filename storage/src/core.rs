@@ -17,6 +17,7 @@ use crate::disk::Disk;
 use crate::error::{Result, StorageError, error_chain};
 use crate::index::Index;
 use crate::index_thread::IndexQueue;
+use crate::installing::Installing;
 use crate::log::{Done, LogHealth};
 use crate::metrics::Metrics;
 use crate::preparer::Preparer;
@@ -63,6 +64,7 @@ pub(crate) struct Core {
     pub metrics: Metrics,
     pub tables: Mutex<TableCache>,
     pub commits: Commits,
+    pub installing: Installing,
     pub compacting_bytes: AtomicU64,
     /// Snapshots on their way in: installing them writes as much once more.
     pub staged_bytes: AtomicU64,
@@ -95,6 +97,7 @@ impl Core {
             metrics: Metrics::default(),
             tables: Mutex::default(),
             commits: parts.commits,
+            installing: Installing::default(),
             compacting_bytes: AtomicU64::new(0),
             staged_bytes: AtomicU64::new(0),
         }

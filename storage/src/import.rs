@@ -11,6 +11,7 @@ use crate::codec::Fields;
 use crate::core::Core;
 use crate::disk::DiskFile;
 use crate::error::{Result, StorageError, unshared};
+use crate::installing::InstallMark;
 use crate::log::NodeLog;
 use crate::snapshot::{
     CHUNK_BYTES_MAX, Item, SnapshotManifest, Totals, check_chunk, take_item, wrong,
@@ -169,22 +170,34 @@ impl SnapshotImport {
     /// Makes the snapshot the group's state. All or nothing: after a crash the group is as before
     /// or as in the snapshot. The caller purges the group's log up to the snapshot afterwards.
     pub fn install(self) -> Result<()> {
+        let mark = self.write_payload()?;
+        self.switch_to(&mark)
+    }
+
+    /// Puts the payload into the log, where it is kept as long as the mark lives.
+    pub(crate) fn write_payload(&self) -> Result<InstallMark<'_>> {
         if !self.is_complete {
             return Err(wrong("its end is missing"));
         }
         let group = self.manifest.group;
         let import = self.core.next_import(group)?;
+        let mark = self.core.mark_installing(group, import);
         self.write_entries(group, import)?;
-        let mut records = StagedItems::new(&self).filter_map(|item| match item {
+        Ok(mark)
+    }
+
+    /// Replaces the group's state by the one that refers to the payload.
+    pub(crate) fn switch_to(&self, mark: &InstallMark<'_>) -> Result<()> {
+        let mut records = StagedItems::new(self).filter_map(|item| match item {
             Ok(Item::Record(key, value)) => Some(Ok((key, value))),
             Ok(_) => None,
             Err(error) => Some(Err(error)),
         });
         self.core.replace(
-            group,
+            self.manifest.group,
             &mut records,
             Some(&self.manifest.applied),
-            Some((self.manifest.upto.index, import)),
+            Some((self.manifest.upto.index, mark.import)),
         )
     }
 

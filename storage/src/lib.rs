@@ -37,6 +37,7 @@ mod group;
 mod import;
 mod index;
 mod index_thread;
+mod installing;
 mod log;
 mod metrics;
 mod preparer;

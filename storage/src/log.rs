@@ -280,9 +280,6 @@ impl NodeLog {
     /// anew. Returns `None` while there is no room. Groups must be opened again by the caller
     /// afterwards: of what was not acknowledged, some may be there and some not.
     pub fn try_recover(&self) -> Result<Option<RecoveryReport>> {
-        if self.handle.is_shut_down.load(Ordering::Acquire) {
-            return Err(StorageError::Closed);
-        }
         // Not running, though nobody ended it: an earlier attempt failed halfway. Try again.
         if let Ok(core) = self.core() {
             if !matches!(core.state.lock().health, LogHealth::FullWaiting { .. }) {
@@ -298,6 +295,10 @@ impl NodeLog {
     /// Closes the log as it is and opens it anew.
     pub fn reopen(&self) -> Result<RecoveryReport> {
         let mut running = self.handle.running.write();
+        // Under the lock: an end that comes later waits for it, and finds what is opened here.
+        if self.handle.is_shut_down.load(Ordering::Acquire) {
+            return Err(StorageError::Closed);
+        }
         if let Some(mut old) = running.take() {
             // Whatever cannot be written any more is what recovery is for.
             if let Err(error) = old.end(false) {
@@ -340,7 +341,9 @@ impl NodeLog {
     /// Writes what is queued, brings the index up to date and ends the threads.
     pub fn shutdown(&self) -> Result<()> {
         self.handle.is_shut_down.store(true, Ordering::Release);
-        match self.handle.running.write().take() {
+        // Nobody who asks meanwhile waits for the end.
+        let running = self.handle.running.write().take();
+        match running {
             Some(mut running) => running.end(true),
             None => Ok(()),
         }

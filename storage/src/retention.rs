@@ -38,6 +38,9 @@ pub struct SegmentInfo {
     /// Payload that is referenced, as of the latest durable checkpoints.
     pub live_bytes: u64,
     pub payload_bytes: u64,
+    /// Payload that stays if it is rewritten now, at most: what is live, and all of groups of which something in it
+    /// is not purged.
+    pub kept_bytes: u64,
     pub sealed: bool,
     pub groups: Vec<GroupId>,
     /// Whether it can be dropped now.
@@ -136,6 +139,15 @@ impl SegmentStats {
         self.shares.values().map(Share::live).sum()
     }
 
+    fn kept_bytes(&self, groups: &GroupTable) -> u64 {
+        let shares = self.shares.iter();
+        let kept = |(group, share): (&GroupId, &Share)| match share.is_purged(*group, groups) {
+            true => share.live(),
+            false => share.record.payload_bytes,
+        };
+        shares.map(kept).sum()
+    }
+
     /// No entry in it is part of what Raft may still ask for.
     fn is_purged(&self, groups: &GroupTable) -> bool {
         let mut shares = self.shares.iter();
@@ -196,6 +208,7 @@ impl Retention {
                     .values()
                     .map(|share| share.record.payload_bytes)
                     .sum(),
+                kept_bytes: stats.kept_bytes(groups),
                 sealed: stats.sealed,
                 groups: stats.shares.keys().copied().collect(),
                 droppable: self.is_droppable(stats, groups),

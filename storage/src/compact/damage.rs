@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::key_of;
+use super::{key_of, refusal};
 use crate::GroupId;
 use crate::core::Core;
 use crate::error::{Result, StorageError};
@@ -15,11 +15,7 @@ use crate::segment::{SegmentFile, SegmentKey};
 const RECORDS_AT_ONCE: usize = 1_024;
 
 pub(super) fn damaged(file: &SegmentFile) -> StorageError {
-    StorageError::SegmentBusy {
-        segment: file.key.id,
-        action: "compacted",
-        why: "it is damaged",
-    }
+    refusal(file.key.id, "it is damaged")
 }
 
 impl Core {

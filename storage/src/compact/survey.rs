@@ -1,11 +1,12 @@
 //! What a rewritten segment holds: counted while it is written, or read back from it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::error::Result;
 use crate::frame::{Content, FrameHeader, FrameKind, HEADER_BYTES};
 use crate::records::{EntryKey, IndexRecord, SegmentRecord, Space};
-use crate::retention::SegmentStats;
+use crate::retention::{LiveSlots, SegmentStats};
 use crate::segment::{Scanned, Scanner, SegmentFile, SegmentKey};
 
 /// Where entries are now; `None` for those that are gone.
@@ -80,6 +81,8 @@ pub(super) struct Rewritten {
     pub stats: SegmentStats,
     pub kept: u64,
     pub removed: u64,
+    /// What lives of entries that are kept whole though some of them is dead, which is counted by now.
+    pub dead: HashMap<EntryKey, LiveSlots>,
 }
 
 impl Rewritten {
@@ -94,6 +97,22 @@ impl Rewritten {
             stats: SegmentStats::new(segment.id, record),
             kept: 0,
             removed: 0,
+            dead: HashMap::new(),
+        }
+    }
+
+    /// Counts what is dead of an entry that is kept whole: it would count as live for good.
+    pub(super) fn count_dead(&mut self, key: EntryKey, content: &Content, live: LiveSlots) {
+        let (Content::Entry { body, .. } | Content::Restored { body, .. }) = content else {
+            return;
+        };
+        let dead: u64 = (0..body.slot_count())
+            .filter(|slot| !live.contains(*slot))
+            .map(|slot| u64::from(body.slot_len(slot)))
+            .sum();
+        if dead > 0 {
+            self.stats.shares.entry(key.group).or_default().dead += dead;
+            self.dead.insert(key, live);
         }
     }
 

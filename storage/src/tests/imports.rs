@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::snapshots::{GROUP, check_payload, chunks, commit, source, state};
 use super::support::{Bench, entry, point};
-use crate::{Disk, LogHealth, SnapshotExport, SnapshotImport, StorageError};
+use crate::{Disk, LiveSlots, LogHealth, SnapshotExport, SnapshotImport, StorageError};
 
 fn import(target: &Bench, export: &SnapshotExport) -> SnapshotImport {
     let manifest = export.manifest().clone();
@@ -22,6 +22,19 @@ fn take(import: &mut SnapshotImport, chunks: &[Bytes]) {
 fn staged(target: &Bench) -> usize {
     let dir = target.log().config().dir.join("staging");
     target.disk.list(&dir).unwrap().len()
+}
+
+/// Seals what was written and rewrites it for a state that refers to nothing. Tells how many entries stay.
+fn rewrite_all(target: &Bench) -> u64 {
+    target.log().seal().unwrap();
+    let segments = target.log().segments().unwrap();
+    let sealed = segments.iter().filter(|segment| segment.sealed);
+    sealed
+        .map(|segment| {
+            let report = target.log().compact(segment.id, &|_, _| LiveSlots::None);
+            report.unwrap().entries_kept
+        })
+        .sum()
 }
 
 #[test]
@@ -103,6 +116,48 @@ fn two_snapshots_of_one_group_do_not_touch_each_other() {
     assert_eq!(state(&target), state(&source));
     check_payload(&target);
     assert_eq!(staged(&target), 0);
+}
+
+/// Segments are looked after whenever a checkpoint of any group ends.
+#[test]
+fn what_is_being_installed_is_kept_before_the_state_refers_to_it() {
+    let source = source();
+    let export = source.log().export_snapshot(GROUP, point(80)).unwrap();
+    let mut target = Bench::new();
+    let mut incoming = import(&target, &export);
+    take(&mut incoming, &chunks(&export));
+    let mark = incoming.write_payload().unwrap();
+    let entries = (1..=80).filter(|index| index % 3 != 1).count() as u64;
+    assert_eq!(rewrite_all(&target), entries);
+    target.log().drop_dead_segments().unwrap();
+    incoming.switch_to(&mark).unwrap();
+    drop(mark);
+    drop(incoming);
+    target.purge(4, 80).unwrap();
+    for _ in 0..2 {
+        assert_eq!(state(&target), state(&source));
+        check_payload(&target);
+        target.kill();
+    }
+}
+
+#[test]
+fn what_a_broken_off_install_has_written_is_not_kept() {
+    let source = source();
+    let export = source.log().export_snapshot(GROUP, point(80)).unwrap();
+    let chunks = chunks(&export);
+    let target = Bench::new();
+    let mut first = import(&target, &export);
+    take(&mut first, &chunks);
+    let mark = first.write_payload().unwrap();
+    drop(mark);
+    drop(first);
+    assert_eq!(rewrite_all(&target), 0);
+    let mut second = import(&target, &export);
+    take(&mut second, &chunks);
+    second.install().unwrap();
+    target.purge(4, 80).unwrap();
+    check_payload(&target);
 }
 
 #[test]

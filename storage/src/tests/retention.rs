@@ -1,6 +1,7 @@
 //! Segments go when nothing needs them, and not before; compaction changes nothing that is live.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use super::support::{Bench, entry, slot_bytes};
 use crate::{
@@ -214,6 +215,77 @@ fn compaction_leaves_entries_that_raft_needs_whole() {
     assert_eq!(read.len(), SLOTS as usize);
 }
 
+/// Kept whole for Raft, what is dead of it would count as live for good.
+#[test]
+fn what_is_dead_before_it_is_purged_is_not_alive_again_after_a_compaction() {
+    let mut bench = filled(60);
+    let sizes = |slots: &BTreeSet<(u64, u32)>| -> u64 {
+        let sizes = slots.iter();
+        sizes
+            .map(|(index, slot)| slot_bytes(*index, *slot, 150, 0).len() as u64)
+            .sum()
+    };
+    let counted = |bench: &Bench| -> u64 {
+        let segments = with_payload(bench);
+        segments.iter().map(|one| one.live_bytes).sum()
+    };
+    // Some is dead before, and some dies meanwhile: before it is asked for, and after.
+    let all = all_slots(1..=60);
+    let dies = |slots: &[(u64, u32)]| -> Vec<(u64, u32)> {
+        let dies = slots.iter().filter(|(index, slot)| !lives(*index, *slot));
+        dies.copied().collect()
+    };
+    let (before, mut meanwhile) = (dies(&all[..100]), dies(&all[100..]));
+    let live = std::cell::RefCell::new(BTreeSet::from_iter(all));
+    let let_die = |slots: Vec<(u64, u32)>| {
+        slots.iter().for_each(|slot| {
+            live.borrow_mut().remove(slot);
+        });
+        release(bench.log(), slots);
+    };
+    let_die(before);
+    let dying = std::cell::RefCell::new(&mut meanwhile);
+    for info in with_payload(&bench) {
+        let asked = |_: GroupId, index: u64| {
+            let some: Vec<_> = {
+                let mut dying = dying.borrow_mut();
+                let count = dying.len().min(4);
+                dying.drain(..count).collect()
+            };
+            let_die(some);
+            let live = live.borrow();
+            let slots = live.range((index, 0)..(index + 1, 0));
+            LiveSlots::Some(slots.map(|(_, slot)| *slot..slot + 1).collect())
+        };
+        let report = bench.log().compact(info.id, &asked).unwrap();
+        assert_eq!(report.entries_removed, 0);
+    }
+    let_die(std::mem::take(&mut meanwhile));
+    let live = live.into_inner();
+    assert_eq!(counted(&bench), sizes(&live));
+    bench.kill();
+    assert_eq!(counted(&bench), sizes(&live));
+    bench.purge(1, 60).unwrap();
+    bench.log().seal().unwrap();
+    release(bench.log(), live);
+    bench.log().drop_dead_segments().unwrap();
+    assert!(with_payload(&bench).is_empty());
+}
+
+/// Rewriting it would copy all of it.
+#[test]
+fn what_is_dead_and_not_purged_is_told_to_be_kept() {
+    let bench = filled(60);
+    release(bench.log(), all_slots(1..=60));
+    for info in with_payload(&bench) {
+        assert_eq!((info.live_bytes, info.kept_bytes), (0, info.payload_bytes));
+    }
+    bench.purge(1, 60).unwrap();
+    bench.log().seal().unwrap();
+    let kept = |info: SegmentInfo| info.kept_bytes;
+    assert_eq!(with_payload(&bench).into_iter().map(kept).sum::<u64>(), 0);
+}
+
 /// A checkpoint that releases slots of a segment while that is compacted is not forgotten.
 #[test]
 fn what_is_released_during_compaction_is_counted_once() {
@@ -241,6 +313,30 @@ fn what_is_released_during_compaction_is_counted_once() {
         .sum();
     assert_eq!(segment(&bench, info.id).unwrap().live_bytes, expected);
     release(bench.log(), live.iter().copied().skip(4));
+    bench.log().drop_dead_segments().unwrap();
+    assert!(segment(&bench, info.id).is_none());
+}
+
+/// What the old state needed would count as live for good.
+#[test]
+fn a_compaction_gives_up_when_the_state_of_a_group_is_replaced_meanwhile() {
+    let bench = mostly_dead(12);
+    let info = with_payload(&bench)[0].clone();
+    let is_replaced = std::cell::Cell::new(false);
+    let outcome = bench.log().compact(info.id, &|_, index| {
+        if !is_replaced.replace(true) {
+            bench.log().vacate(GROUP, 12).unwrap();
+        }
+        live_slots(index)
+    });
+    assert!(
+        matches!(outcome, Err(StorageError::SegmentBusy { .. })),
+        "{outcome:?}"
+    );
+    let paths = bench.disk.paths();
+    let is_unfinished = |path: &PathBuf| path.extension().is_some_and(|end| end == "tmp");
+    assert!(!paths.iter().any(is_unfinished));
+    assert_eq!(segment(&bench, info.id).unwrap().live_bytes, 0);
     bench.log().drop_dead_segments().unwrap();
     assert!(segment(&bench, info.id).is_none());
 }
