@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use flotilla_model::settings::ShardDefaults;
 use flotilla_storage::NodeLog;
@@ -71,6 +72,8 @@ pub(crate) struct Group {
     tasks: parking_lot::Mutex<Vec<JoinHandle<()>>>,
     /// Follows the Raft that runs now.
     watcher: parking_lot::Mutex<Option<JoinHandle<()>>>,
+    /// The node has ended: Raft is not started any more.
+    is_over: AtomicBool,
 }
 
 impl Group {
@@ -114,6 +117,7 @@ impl Group {
             settled: watch::Sender::new(false),
             tasks: parking_lot::Mutex::new(tasks),
             watcher: parking_lot::Mutex::new(None),
+            is_over: AtomicBool::new(false),
         })
     }
 
@@ -129,6 +133,9 @@ impl Group {
     }
 
     async fn start_in(self: &Arc<Self>, _turn: &MutexGuard<'_, ()>) {
+        if self.is_over.load(Ordering::Acquire) {
+            return;
+        }
         if self.replica.failure().is_some() {
             self.settled.send_replace(true);
             return;
@@ -254,6 +261,7 @@ impl Group {
 
     async fn stop_in<'a>(&self, turn: MutexGuard<'a, ()>) -> Stopped<'a> {
         let raft = self.raft.send_replace(None);
+        let was_running = raft.is_some();
         // First, and to its end: a late word of it would be taken for one about the next Raft.
         let watcher = self.watcher.lock().take();
         if let Some(watcher) = watcher {
@@ -272,6 +280,7 @@ impl Group {
         Stopped {
             turn,
             run: self.replica.epoch(),
+            was_running,
         }
     }
 
@@ -314,6 +323,7 @@ impl Group {
 
     /// Ends the tasks, and Raft if it still runs.
     pub fn end(&self) {
+        self.is_over.store(true, Ordering::Release);
         let watcher = self.watcher.lock().take();
         for task in self.tasks.lock().drain(..).chain(watcher) {
             task.abort();
@@ -334,6 +344,8 @@ pub(crate) struct Stopped<'a> {
     turn: MutexGuard<'a, ()>,
     /// Which one ran last: see [`Replica::epoch`].
     pub run: u64,
+    /// Whether it ran until now.
+    pub was_running: bool,
 }
 
 /// While it is held, a group makes no checkpoint and applies no entry.

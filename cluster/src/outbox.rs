@@ -4,7 +4,7 @@
 //! target in that order, under the origin of the *shard*: whoever leads it after a restart repeats the
 //! same numbers, and the target applies each once. Then the source is told to forget them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,8 @@ use flotilla_model::command::{Command, EnqueueRun};
 use flotilla_model::ids::{Origin, ShardId};
 use flotilla_model::outcome::{Outcome, Refusal};
 use flotilla_model::query::{self, OutboxItem};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 
 use crate::error::ClusterError;
 use crate::observer::Role;
@@ -29,65 +31,102 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// After a message was found damaged or missing that another replica may have.
 const DAMAGE_PAUSE: Duration = Duration::from_secs(5);
 
-/// The shards that are not tried before that.
-type Waiting = BTreeMap<ShardId, Instant>;
+/// Shards that one pump sends to at a time: each may hold a batch in memory.
+const TARGETS_MAX: usize = 4;
 
 pub(crate) struct OutboxPump {
     pub source: Shard,
     pub shards: Arc<[Shard]>,
 }
 
+/// Where the pump is with each of the other shards.
+#[derive(Default)]
+struct Targets {
+    /// Those for which something may be there that was not looked at yet.
+    wanted: BTreeSet<ShardId>,
+    /// Those that are being sent to.
+    busy: BTreeSet<ShardId>,
+    /// Those that are not tried before that.
+    waiting: BTreeMap<ShardId, Instant>,
+}
+
+impl Targets {
+    /// Whether a shard is to be sent to now. It is no longer wanted then.
+    fn take(&mut self, shard: ShardId, now: Instant) -> bool {
+        let is_free = self.busy.len() < TARGETS_MAX
+            && !self.busy.contains(&shard)
+            && self.waiting.get(&shard).is_none_or(|until| *until <= now);
+        let is_taken = is_free && self.wanted.remove(&shard);
+        if is_taken {
+            self.busy.insert(shard);
+            self.waiting.remove(&shard);
+        }
+        is_taken
+    }
+
+    /// When the next one that waits can be sent to, unless one that is being sent to must be done with before.
+    fn wake_at(&self) -> Option<Instant> {
+        let next = self.waiting.values().min().copied();
+        next.filter(|_| self.busy.len() < TARGETS_MAX)
+    }
+}
+
 impl OutboxPump {
     pub async fn run(self) {
         let mut role = self.source.replica().role.subscribe();
-        let mut waiting = Waiting::new();
+        let pump = &self;
+        let mut targets = Targets::default();
+        // What has to wait for some shards holds up no other.
+        let mut sending = FuturesUnordered::new();
+        self.want_all(&mut targets);
         loop {
             if *role.borrow_and_update() == Role::Leader {
-                self.empty(&mut waiting).await;
+                let now = Instant::now();
+                let free = self.shards.iter().filter(|to| targets.take(to.id(), now));
+                for target in free {
+                    sending.push(async move { (target.id(), pump.send_all(target).await) });
+                }
             } else {
                 // The next leader goes on with it.
-                waiting.clear();
+                sending.clear();
+                targets = Targets::default();
+                self.want_all(&mut targets);
             }
-            let wake_at = waiting.values().min().copied();
             tokio::select! {
-                () = self.source.replica().outbox_wake.notified() => {}
+                () = self.source.replica().outbox_wake.notified() => self.want_all(&mut targets),
                 changed = role.changed() => if changed.is_err() { return },
-                () = sleep_until(wake_at) => {}
+                Some((to, sent)) = sending.next() => {
+                    targets.busy.remove(&to);
+                    if let Err(error) = sent {
+                        // Not each time that something else is moved: it may be damaged, and is read at all
+                        // nodes then.
+                        let until = Instant::now() + self.pause_after(to, &error);
+                        targets.waiting.insert(to, until);
+                        targets.wanted.insert(to);
+                    }
+                }
+                () = sleep_until(targets.wake_at()) => {}
             }
         }
     }
 
-    /// Sends what there is to every other shard, but to those that wait. What cannot be read for one of
-    /// them holds up no other.
-    async fn empty(&self, waiting: &mut Waiting) {
+    fn want_all(&self, targets: &mut Targets) {
+        let others = self.shards.iter().map(Shard::id);
+        let own = self.source.id();
+        targets.wanted.extend(others.filter(|shard| *shard != own));
+    }
+
+    fn pause_after(&self, target: ShardId, error: &ClusterError) -> Duration {
         let shard = self.source.id();
-        for target in self.shards.iter().filter(|target| target.id() != shard) {
-            if !self.source.is_leader() {
-                return;
+        match error {
+            ClusterError::Unread { .. } | ClusterError::Absent { .. } => {
+                tracing::error!(%shard, %target, %error, "moves wait for a node that can read them");
+                DAMAGE_PAUSE
             }
-            let to = target.id();
-            // Not each time that something else is moved: it may be damaged, and is read at all nodes then.
-            if waiting
-                .get(&to)
-                .is_some_and(|until| Instant::now() < *until)
-            {
-                continue;
+            _ => {
+                tracing::debug!(%shard, %target, %error, "outbox waits");
+                RETRY_PAUSE
             }
-            let Err(error) = self.send_all(target).await else {
-                waiting.remove(&to);
-                continue;
-            };
-            let pause = match &error {
-                ClusterError::Unread { .. } | ClusterError::Absent { .. } => {
-                    tracing::error!(%shard, target = %to, %error, "moves wait for a node that can read them");
-                    DAMAGE_PAUSE
-                }
-                _ => {
-                    tracing::debug!(%shard, target = %to, %error, "outbox waits");
-                    RETRY_PAUSE
-                }
-            };
-            waiting.insert(to, Instant::now() + pause);
         }
     }
 
@@ -103,6 +142,15 @@ impl OutboxPump {
         let mut items = replica
             .read(|records| query::outbox_pending(records, to, ITEMS_MAX))
             .await?;
+        if items.is_empty() {
+            return Ok(false);
+        }
+        if target.leader().is_none() {
+            // Those that have one need not wait for its deadline.
+            return Err(ClusterError::Unavailable {
+                reason: format!("{to} has no leader"),
+            });
+        }
         cut_to_bytes(&mut items);
         let mut last = None;
         let mut slots = Vec::with_capacity(items.len());
@@ -220,5 +268,44 @@ async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_shard_is_sent_to_once_at_a_time_and_when_it_is_wanted() {
+        let now = Instant::now();
+        let (one, two) = (ShardId(1), ShardId(2));
+        let mut targets = Targets::default();
+        assert!(!targets.take(one, now), "nothing is there");
+        targets.wanted.extend([one, two]);
+        assert!(targets.take(one, now));
+        targets.wanted.insert(one);
+        assert!(!targets.take(one, now), "it is being sent to");
+        assert!(targets.take(two, now));
+        targets.busy.clear();
+        assert!(targets.take(one, now), "it was wanted meanwhile");
+        assert!(!targets.take(two, now), "it was not");
+    }
+
+    #[test]
+    fn one_that_failed_waits_and_then_has_no_one_busy_looping_for_it() {
+        let now = Instant::now();
+        let later = now + RETRY_PAUSE;
+        let failed = ShardId(1);
+        let mut targets = Targets::default();
+        targets.wanted.insert(failed);
+        targets.waiting.insert(failed, later);
+        assert!(!targets.take(failed, now));
+        assert_eq!(targets.wake_at(), Some(later));
+        targets.busy.extend((2..).map(ShardId).take(TARGETS_MAX));
+        assert!(!targets.take(failed, later), "there is no room for it");
+        assert_eq!(targets.wake_at(), None);
+        targets.busy.clear();
+        assert!(targets.take(failed, later));
+        assert_eq!(targets.wake_at(), None);
     }
 }

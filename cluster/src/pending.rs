@@ -75,8 +75,9 @@ pub(crate) struct Pending {
     /// Why a later attempt was refused for good. Only the log can tell whether an earlier one reached it,
     /// so the batch goes on, emptied: what comes back is the outcome that it had, or that of nothing.
     refused: Option<ClusterError>,
-    /// Given back when the batch is over.
-    pub _budget: OwnedSemaphorePermit,
+    /// Given back when nobody waits for the batch any more, or it is emptied: it may have to stay for as long as
+    /// its shard has no leader, and other shards must not wait for that.
+    budget: Option<OwnedSemaphorePermit>,
 }
 
 /// What the answer to an attempt means for its batch.
@@ -97,11 +98,12 @@ impl Pending {
             stage: Stage::Waiting,
             maybe_logged: false,
             refused: None,
-            _budget: budget,
+            budget: Some(budget),
         }
     }
 
     pub fn answer(&mut self, answer: Result<Outcomes, ClusterError>) {
+        self.budget = None;
         if let Some(reply) = self.reply.take() {
             // The caller may have gone away; its batch was applied or not all the same.
             let _ = reply.send(answer);
@@ -113,6 +115,7 @@ impl Pending {
     pub fn hollow(&mut self) {
         self.commands = vec![no_operation()];
         self.slots = Vec::new();
+        self.budget = None;
         if let From::Elsewhere(proposals) = &mut self.from {
             proposals.clear();
         }
@@ -260,6 +263,10 @@ mod tests {
     };
 
     fn pending(slots: Vec<Bytes>) -> Pending {
+        within(&Arc::new(Semaphore::new(1)), slots)
+    }
+
+    fn within(budget: &Arc<Semaphore>, slots: Vec<Bytes>) -> Pending {
         let (reply, _) = oneshot::channel();
         let submission = Submission {
             from: From::Node { sequence: None },
@@ -271,8 +278,7 @@ mod tests {
             deadline: Instant::now(),
             reply,
         };
-        let budget = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        Pending::new(submission, budget)
+        Pending::new(submission, budget.clone().try_acquire_owned().unwrap())
     }
 
     fn proposal_of(body: &EntryBody) -> Proposal {
@@ -332,6 +338,26 @@ mod tests {
             duplicates: Vec::new(),
         }])];
         assert!(matches!(begin().judge(logged), Verdict::Over(Ok(_))));
+    }
+
+    #[test]
+    fn what_nobody_waits_for_or_is_emptied_leaves_the_budget_to_others() {
+        let budget = Arc::new(Semaphore::new(1));
+        let end_of_wait = |pending: &mut Pending| {
+            pending.answer(Err(ClusterError::OutcomeUnknown {
+                reason: String::new(),
+            }));
+        };
+        let refusal = |pending: &mut Pending| pending.refuse(ClusterError::Busy);
+        for ends in [end_of_wait as fn(&mut Pending), refusal] {
+            let mut pending = within(&budget, vec![Bytes::from_static(b"slot")]);
+            encode(&mut pending, &mut 0);
+            pending.maybe_logged = true;
+            assert_eq!(budget.available_permits(), 0);
+            ends(&mut pending);
+            assert!(!pending.is_moot(), "it stays for its number");
+            assert_eq!(budget.available_permits(), 1);
+        }
     }
 
     #[test]

@@ -94,7 +94,12 @@ impl SnapshotHandle {
             return Err(unavailable("the group has no checkpoint"));
         };
         let upto = codec::log_point(&log_id);
-        Ok(source.log.export_snapshot(source.group, upto)?)
+        let (log, group) = (source.log.clone(), source.group);
+        // It waits for what other groups are writing.
+        blocking("freezing a snapshot", move || {
+            Ok(log.export_snapshot(group, upto)?)
+        })
+        .await
     }
 }
 

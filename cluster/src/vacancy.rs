@@ -44,7 +44,12 @@ impl Group {
         let stopped = self.stop().await;
         let given_up = async {
             confirmed.await?;
-            self.give_up().await
+            // It goes on though nobody waits for it any more: a checkpoint in the middle of it would write what
+            // is left of the old state.
+            let group = self.clone();
+            let giving_up = async move { group.give_up().await };
+            let ended = self.node.runtime.spawn(giving_up).await;
+            ended.map_err(|error| unavailable(&error))?
         };
         let outcome = given_up.await;
         if outcome.is_err() {

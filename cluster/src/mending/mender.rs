@@ -227,12 +227,14 @@ impl Mender {
             || self.damage_of(number) == Some(Damage::Word)
             || group.replica.failure().is_some()
             || group.is_vacant()?;
-        let was_running = group.raft().is_some();
         let mut last_run = None;
+        let mut was_running = false;
         if must_lead {
             self.give_up_leadership(group, None).await?;
             // Before the leader is asked: it is not to be confirmed by this node.
-            last_run = Some(group.stop().await.run);
+            let stopped = group.stop().await;
+            last_run = Some(stopped.run);
+            was_running = stopped.was_running;
         }
         let mut failure = broken("no leader is known");
         let mut sources = self.sources(group, must_lead);
@@ -248,7 +250,7 @@ impl Mender {
                 Err(error) => failure = error,
             }
         }
-        if last_run.is_some() && was_running {
+        if was_running {
             group.restart().await?;
         }
         Err(failure)

@@ -17,7 +17,21 @@ impl Group {
     /// Takes over a fetched state and starts Raft on it. With `confirmed_after` it came from a leader that was
     /// confirmed after that run of Raft had ended here, and covers all that this leader had: only then may
     /// votes and entries of this replica be lost, or be thrown away.
+    ///
+    /// It goes on though nobody waits for it any more: what is written is written, and whoever may take its turn
+    /// in the middle writes what is left of the old state over it.
     pub(crate) async fn rebuild(
+        self: &Arc<Self>,
+        fetched: Fetched,
+        confirmed_after: Option<u64>,
+    ) -> Result<(), ClusterError> {
+        let group = self.clone();
+        let rebuilding = async move { group.rebuild_now(fetched, confirmed_after).await };
+        let ended = self.node.runtime.spawn(rebuilding).await;
+        ended.map_err(broken)?
+    }
+
+    async fn rebuild_now(
         self: &Arc<Self>,
         fetched: Fetched,
         confirmed_after: Option<u64>,

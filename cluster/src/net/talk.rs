@@ -103,8 +103,12 @@ impl TalkSender {
     /// mean that it arrives.
     pub async fn send(&self, body: Bytes) -> Result<(), PeerError> {
         let wanted = room_for(&body)?;
-        let room = self.room.clone().acquire_many_owned(wanted).await;
-        let room = room.map_err(|_| ended())?;
+        let room = tokio::select! {
+            biased;
+            room = self.room.clone().acquire_many_owned(wanted) => room.map_err(|_| ended())?,
+            // A frame that was queued in the very moment of the end keeps its room for as long as there are senders.
+            () = self.frames.closed() => return Err(ended()),
+        };
         let frame = Outgoing { body, _room: room };
         self.frames.send(frame).await.map_err(|_| ended())
     }
@@ -165,5 +169,27 @@ impl TalkReceiver {
     /// broke. Nothing follows either. Cancel-safe: a frame is not lost when the wait is given up.
     pub async fn recv(&mut self) -> Option<Result<Bytes, PeerError>> {
         self.incoming.next().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_waits_for_room_hears_of_the_end() {
+        let (talk, outgoing) = Talk::over(futures::stream::pending().boxed());
+        let sender = talk.sender;
+        // As a frame does that was queued in the very moment of the end.
+        let all = sender.room.clone();
+        let _kept = all.try_acquire_many_owned(QUEUE_BYTES as u32).unwrap();
+        let waiting = sender.clone();
+        let sending = tokio::spawn(async move { waiting.send(Bytes::from_static(b"more")).await });
+        tokio::task::yield_now().await;
+        drop(outgoing);
+        let sent = tokio::time::timeout(Duration::from_secs(20), sending).await;
+        assert_eq!(sent.expect("an answer").unwrap(), Err(ended()));
     }
 }

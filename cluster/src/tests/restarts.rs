@@ -1,7 +1,7 @@
 //! What is promised of a group whose Raft is stopped and started again: it runs one at a time, and what is
 //! left of an earlier one changes nothing.
 
-use flotilla_storage::{GroupId, NodeLog};
+use flotilla_storage::{GroupId, LiveSlots, NodeLog};
 use openraft::EntryPayload;
 use openraft::storage::RaftStateMachine;
 
@@ -13,6 +13,7 @@ use crate::codec::{log_id, to_log_entry};
 use crate::mending::fetch;
 use crate::observer::Role;
 use crate::replica::Replica;
+use crate::retention::Checkpoints;
 use crate::snapshot::SnapshotHandle;
 use crate::state_machine::ShardStateMachine;
 use crate::types::Entry;
@@ -44,6 +45,33 @@ fn a_group_that_two_start_again_at_once_runs_one_raft() {
     let contents = node.topic_contents(&topic);
     let payloads: Vec<&str> = contents.iter().map(|(_, payload)| &payload[..]).collect();
     assert_eq!(payloads, ["before", "after"]);
+}
+
+/// Broken off in the middle, it would leave what is in memory to be written over what has taken its place.
+#[test]
+fn a_replica_is_rebuilt_to_the_end_though_nobody_waits_for_it_any_more() {
+    let fleet = Fleet::of_three(|config| config.shards = 1);
+    let topic = Name::topic("t").unwrap();
+    let places = fleet.settle_lead(ShardId(1));
+    let (leader, victim) = (fleet.node(places[0]), fleet.node(places[1]));
+    leader.append(&topic, &["one"]);
+    let inner = &victim.cluster.inner;
+    let group = &inner.groups[1];
+    victim.runtime.block_on(async {
+        let run = group.stop().await.run;
+        let from = leader.cluster.node().id;
+        let fetched = fetch(&inner.links, from, group, true).await.unwrap();
+        // It has begun, and gets no further.
+        let between_entries = group.replica.entry_gate.lock().await;
+        let mut rebuilding = Box::pin(group.rebuild(fetched, Some(run)));
+        assert!(futures::poll!(rebuilding.as_mut()).is_pending());
+        drop(rebuilding);
+        drop(between_entries);
+    });
+    victim.wait_for("Raft on the state that was fetched", |_| {
+        group.raft().is_some()
+    });
+    fleet.wait_for("the message", |fleet| fleet.holds(places[1], &topic, 1));
 }
 
 /// What this replica has acknowledged since, that leader may not have had.
@@ -92,6 +120,22 @@ async fn with_a_checkpoint(log: &NodeLog) -> Arc<Replica> {
     machine.apply(entries).await.unwrap();
     checkpoint(&replica).await.unwrap();
     replica
+}
+
+/// An older one may have taken its place, and what is in memory not be that yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_live_goes_by_the_state_on_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open_log(dir.path());
+    let replica = with_a_checkpoint(&log).await;
+    replica
+        .durable
+        .send_modify(|mark| mark.log_id = Some(log_id(50, 1, 1)));
+    let replicas = [replica];
+    let checkpoints = Checkpoints::new(&log, &replicas);
+    assert_eq!(checkpoints.live_slots(GROUP, 1), LiveSlots::None);
+    assert_eq!(checkpoints.live_slots(GROUP, 2), LiveSlots::All);
+    assert_eq!(checkpoints.live_slots(GroupId(7), 1), LiveSlots::All);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
