@@ -223,6 +223,13 @@ impl Core {
             .map_err(|_| BrokerError::ShuttingDown)
     }
 
+    /// Whether a read for a topic would have to wait now.
+    pub fn is_read_room_taken(&self) -> bool {
+        let all = (self.config.read_bytes_max / READ_UNIT_BYTES).max(1);
+        let one = units(self.config.read_run_bytes, all);
+        self.read_room.available_permits() < one as usize
+    }
+
     /// Waits until a message of so many bytes may go to a receiver that made no room for it. The room is
     /// never closed, so that there always is a permit in the end.
     pub async fn large_permit(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {

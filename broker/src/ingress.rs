@@ -60,6 +60,13 @@ pub(crate) struct Submission {
     pub room: OwnedSemaphorePermit,
 }
 
+impl Submission {
+    fn refuse(self, error: BrokerError) {
+        // A caller that stopped waiting has no use for the answer.
+        let _ = self.reply.send(Err(error));
+    }
+}
+
 /// The outcomes of the entry that a submission became part of.
 #[derive(Debug)]
 pub(crate) struct EntryReply {
@@ -96,15 +103,23 @@ impl Future for PendingReply {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.0).poll(context).map(|answer| {
-            // The sender is dropped unanswered only when the actor's thread ends.
+            // The sender is dropped unanswered only when the actor ends while the entry is under way.
             answer.unwrap_or(Err(BrokerError::OutcomeUnknown))
         })
     }
 }
 
+/// What waits for the shard's actor.
+#[derive(Default)]
+struct Waiting {
+    submissions: VecDeque<Submission>,
+    /// Why nobody works them off any more.
+    ended: Option<BrokerError>,
+}
+
 /// One shard's list of submissions.
 pub(crate) struct ShardIngress {
-    waiting: Mutex<VecDeque<Submission>>,
+    waiting: Mutex<Waiting>,
     /// Wakes the shard's actor.
     pub wake: Notify,
     payload_room: Arc<Semaphore>,
@@ -118,7 +133,7 @@ impl ShardIngress {
     pub fn new(bytes_max: u64, wait_max: Duration) -> Self {
         let units = (bytes_max / ROOM_UNIT_BYTES).clamp(1, u64::from(u32::MAX >> 4)) as u32;
         Self {
-            waiting: Mutex::new(VecDeque::new()),
+            waiting: Mutex::default(),
             wake: Notify::new(),
             payload_room: Arc::new(Semaphore::new(units as usize)),
             payload_units_max: units,
@@ -186,25 +201,26 @@ impl ShardIngress {
     /// Takes as many submissions from the front as `fits` allows, asked one by one.
     pub fn take_while(&self, mut fits: impl FnMut(&Submission) -> bool) -> Vec<Submission> {
         let mut waiting = self.waiting.lock();
-        let count = waiting.iter().take_while(|next| fits(next)).count();
-        waiting.drain(..count).collect()
+        let submissions = &mut waiting.submissions;
+        let count = submissions.iter().take_while(|next| fits(next)).count();
+        submissions.drain(..count).collect()
     }
 
     /// Puts submissions back, before all others, in their order.
     pub fn put_back(&self, submissions: Vec<Submission>) {
         let mut waiting = self.waiting.lock();
         for submission in submissions.into_iter().rev() {
-            waiting.push_front(submission);
+            waiting.submissions.push_front(submission);
         }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.waiting.lock().is_empty()
+        self.waiting.lock().submissions.is_empty()
     }
 
     /// How many submissions wait.
     pub fn depth(&self) -> usize {
-        self.waiting.lock().len()
+        self.waiting.lock().submissions.len()
     }
 
     /// Refuses all further submissions; those that wait are still worked off.
@@ -213,6 +229,20 @@ impl ShardIngress {
         self.payload_room.close();
         self.control_room.close();
         self.wake.notify_one();
+    }
+
+    /// Nobody will work off what waits: answers it with an error, and what has its room already and is
+    /// still to come.
+    pub fn end(&self, error: &BrokerError) {
+        self.close();
+        let left = {
+            let mut waiting = self.waiting.lock();
+            waiting.ended = Some(error.clone());
+            std::mem::take(&mut waiting.submissions)
+        };
+        for submission in left {
+            submission.refuse(error.clone());
+        }
     }
 
     fn room_for(&self, measure: &Measure) -> (&Arc<Semaphore>, u32) {
@@ -236,16 +266,25 @@ impl ShardIngress {
             reply,
             room,
         };
+        self.add(submission);
+        PendingReply(pending)
+    }
+
+    fn add(&self, submission: Submission) {
         let was_empty = {
             let mut waiting = self.waiting.lock();
-            let was_empty = waiting.is_empty();
-            waiting.push_back(submission);
+            if let Some(error) = waiting.ended.clone() {
+                drop(waiting);
+                submission.refuse(error);
+                return;
+            }
+            let was_empty = waiting.submissions.is_empty();
+            waiting.submissions.push_back(submission);
             was_empty
         };
         if was_empty {
             self.wake.notify_one();
         }
-        PendingReply(pending)
     }
 }
 

@@ -118,3 +118,33 @@ async fn a_call_that_is_dropped_submits_nothing_and_holds_nothing() {
     until_free(&ingress, ingress.payload_units_max as usize).await;
     assert_eq!(ingress.depth(), 0);
 }
+
+/// Closing refuses newcomers alone: who has its room by then comes into the list after the end.
+#[tokio::test]
+async fn what_waits_at_the_end_and_what_comes_after_it_is_answered() {
+    let ingress = an_ingress(Duration::from_secs(3_600));
+    let works = || {
+        let name = Name::topic("t").unwrap();
+        vec![Work::control(Command::Delete { name })]
+    };
+    let (waits, late) = (works(), works());
+    let waits = ingress.submit(waits).await.unwrap();
+    let measure = Measure::of(&late);
+    let (room, units) = ingress.room_for(&measure);
+    let room = Arc::clone(room).try_acquire_many_owned(units).unwrap();
+    let gone = BrokerError::Unavailable {
+        reason: "the actor ended".to_owned(),
+    };
+    ingress.end(&gone);
+    let late = ingress.push(late, measure, room);
+    for pending in [waits, late] {
+        let answer = tokio::time::timeout(Duration::from_secs(20), pending).await;
+        let answer = answer.expect("it was not answered");
+        assert_eq!(answer.map(|_| ()), Err(gone.clone()));
+    }
+    assert_eq!(ingress.depth(), 0);
+    let room = ingress.control_room.available_permits();
+    assert_eq!(room, CONTROL_SUBMISSIONS_MAX);
+    let refused = ingress.submit(works()).await.map(|_| ());
+    assert_eq!(refused, Err(BrokerError::ShuttingDown));
+}

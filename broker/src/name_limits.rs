@@ -7,6 +7,8 @@
 //! up.
 
 use std::collections::HashSet;
+use std::panic::resume_unwind;
+use std::sync::Arc;
 
 use flotilla_cluster::Shard;
 use flotilla_model::command::Command;
@@ -17,6 +19,8 @@ use flotilla_model::query;
 use flotilla_model::settings::ShardDefaults;
 use futures::future::{BoxFuture, try_join_all};
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 
 use crate::api::error::BrokerError;
 use crate::config::BrokerConfig;
@@ -37,7 +41,7 @@ pub(crate) struct NameLimits {
     /// Names that exist, as far as this node has seen.
     known: Mutex<HashSet<Name>>,
     /// Held by who makes a name: it counts all that were made before.
-    making: tokio::sync::Mutex<()>,
+    making: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl NameLimits {
@@ -46,7 +50,7 @@ impl NameLimits {
             topics_max: config.topics_max,
             queues_max: config.queues_max,
             known: Mutex::default(),
-            making: tokio::sync::Mutex::default(),
+            making: Arc::default(),
         }
     }
 
@@ -76,6 +80,31 @@ impl NameLimits {
         }
         known.insert(name.clone());
     }
+
+    /// Makes a name when nobody else of this node does.
+    ///
+    /// The turn goes to whoever waits longest, at once and whether it is looked after or not. A stream is
+    /// not, while its client does not read. So a task of its own waits for the turn, and makes the name or
+    /// fails; it ends when the call is dropped.
+    async fn in_turn(
+        &self,
+        runtime: &Handle,
+        make: impl Future<Output = Result<(), BrokerError>> + Send + 'static,
+    ) -> Result<(), BrokerError> {
+        let turn = Arc::clone(&self.making);
+        let in_turn = async move {
+            let _alone = turn.lock().await;
+            make.await
+        };
+        let mut making = JoinSet::new();
+        making.spawn_on(in_turn, runtime);
+        match making.join_next().await {
+            Some(Ok(made)) => made,
+            Some(Err(ended)) if ended.is_panic() => resume_unwind(ended.into_panic()),
+            // The runtime is ending, and stopped the task.
+            Some(Err(_)) | None => Err(BrokerError::ShuttingDown),
+        }
+    }
 }
 
 /// Names of a batch that may not be used, and why.
@@ -91,7 +120,7 @@ impl Refused {
 
 impl Core {
     /// Makes sure that a topic or queue is there or may be made, if their number is limited.
-    pub async fn admit(&self, name: &Name) -> Result<(), BrokerError> {
+    pub async fn admit(self: &Arc<Self>, name: &Name) -> Result<(), BrokerError> {
         if self.name_limits.of(name.kind()).is_none() || self.name_limits.knows(name) {
             return Ok(());
         }
@@ -104,7 +133,7 @@ impl Core {
 
     /// The same for the names of a batch of one kind; most are known, and neighbours often share theirs.
     pub async fn admit_all<'a>(
-        &self,
+        self: &Arc<Self>,
         kind: Kind,
         names: impl Iterator<Item = &'a Name>,
     ) -> Refused {
@@ -128,14 +157,20 @@ impl Core {
     }
 
     /// Creates a topic or queue as the first message to it would; one that is there stays as it is.
-    pub async fn create(&self, name: &Name) -> Result<(), BrokerError> {
+    pub async fn create(self: &Arc<Self>, name: &Name) -> Result<(), BrokerError> {
         if self.unclaimed(name).await?.is_none() {
             return Ok(());
         }
-        let _alone = match self.name_limits.of(name.kind()) {
-            Some(_) => Some(self.name_limits.making.lock().await),
-            None => None,
-        };
+        if self.name_limits.of(name.kind()).is_none() {
+            return self.make(name).await;
+        }
+        let (core, name) = (Arc::clone(self), name.clone());
+        let make = async move { core.make(&name).await };
+        self.name_limits.in_turn(&self.runtime, make).await
+    }
+
+    /// The same for whoever has the turn, if names are limited.
+    async fn make(&self, name: &Name) -> Result<(), BrokerError> {
         // Whoever was here before may have made it.
         let Some(defaults) = self.unclaimed(name).await? else {
             return Ok(());
@@ -207,3 +242,7 @@ pub(crate) async fn count(core: &Core, shard: ShardId, kind: Kind) -> Result<u64
         Kind::Topic | Kind::Signal | Kind::Request | Kind::Command => stats.topics,
     })
 }
+
+#[cfg(test)]
+#[path = "name_limits_test.rs"]
+mod tests;

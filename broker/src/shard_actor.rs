@@ -228,11 +228,7 @@ impl Drop for ShardActor {
         let what = format!("the actor of shard {}", self.shard.id());
         self.core.lose(&what);
         // Nobody will propose what waits: say so, and take no more.
-        self.ingress.close();
-        let error = self.core.gone(&what);
-        for submission in self.ingress.take_while(|_| true) {
-            let _ = submission.reply.send(Err(error.clone()));
-        }
+        self.ingress.end(&self.core.gone(&what));
     }
 }
 

@@ -282,8 +282,7 @@ impl Broker {
         let core = &self.inner.core;
         core.check_open()?;
         let listening = core.hub()?.send(hub::Listen(request)).await;
-        let (listener, version) = listening.map_err(|_| BrokerError::ShuttingDown)??;
-        let subscription = SignalSubscription::new(listener);
+        let (subscription, version) = listening.map_err(|_| BrokerError::ShuttingDown)??;
         core.hubs.confirm(version).await;
         Ok(subscription)
     }

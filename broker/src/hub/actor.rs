@@ -19,6 +19,7 @@ use crate::hub::buffer::{Bounds, Buffer};
 use crate::hub::interest::Key;
 use crate::hub::listener::{Away, Listener, Sent};
 use crate::hub::names::{Seen, SeenNames};
+use crate::hub::subscription::SignalSubscription;
 use crate::hub::table::{Table, Told};
 use crate::wake::Woken;
 
@@ -31,9 +32,9 @@ pub(crate) type Slow = Vec<Arc<Buffer<Sent>>>;
 pub(crate) struct Send(pub Vec<Signal>);
 
 /// Adds a listener; it is live on this node when this is answered, and everywhere once all peers
-/// know the version of interest that comes with it.
+/// know the version of interest that comes with it. An answer that nobody takes ends the subscription.
 #[derive(Clone, Message)]
-#[rtype(result = "Result<(Arc<Listener>, u64), BrokerError>")]
+#[rtype(result = "Result<(SignalSubscription, u64), BrokerError>")]
 pub(crate) struct Listen(pub SubscribeSignals);
 
 /// Lists names that were used lately, on this node.
@@ -128,7 +129,10 @@ impl HubActor {
         }
     }
 
-    fn listen(&mut self, request: SubscribeSignals) -> Result<(Arc<Listener>, u64), BrokerError> {
+    fn listen(
+        &mut self,
+        request: SubscribeSignals,
+    ) -> Result<(SignalSubscription, u64), BrokerError> {
         if self.closing {
             return Err(BrokerError::ShuttingDown);
         }
@@ -152,7 +156,7 @@ impl HubActor {
         }
         let version = self.core.hubs.change(|interest| interest.join(key));
         self.show_listeners();
-        Ok((listener, version))
+        Ok((SignalSubscription::new(listener), version))
     }
 
     fn sweep(&mut self) {
@@ -354,7 +358,7 @@ impl Handler<Gone> for HubActor {
 }
 
 impl Handler<Listen> for HubActor {
-    type Result = Result<(Arc<Listener>, u64), BrokerError>;
+    type Result = Result<(SignalSubscription, u64), BrokerError>;
 
     fn handle(&mut self, message: Listen, _: &mut Context<Self>) -> Self::Result {
         self.sweep();

@@ -271,7 +271,10 @@ impl QueueActor {
         if !self.serves() {
             return Err(Fault::Moved);
         }
-        if self.waiting.len() >= self.core.config.waiters_per_name_max {
+        // Who was dropped before it heard that it waits did not ring.
+        let most = self.core.config.waiters_per_name_max;
+        let is_gone = |waiter: &Waiter<Receiver>| waiter.tag.slot.is_closed();
+        if !self.waiting.has_room(most, is_gone) {
             return Err(Fault::Failed(BrokerError::Busy {
                 what: format!("{} has too many waiting receivers", self.name),
             }));

@@ -107,6 +107,15 @@ impl<T> WaitList<T> {
         self.waiters.retain(keep);
     }
 
+    /// Whether there are fewer than so many. Those who are gone are let go of only when there are not:
+    /// usually nobody has to go through a crowd for a newcomer.
+    pub fn has_room(&mut self, most: usize, is_gone: impl Fn(&Waiter<T>) -> bool) -> bool {
+        if self.waiters.len() >= most {
+            self.waiters.retain(|waiter| !is_gone(waiter));
+        }
+        self.waiters.len() < most
+    }
+
     pub fn drain(&mut self) -> impl Iterator<Item = Waiter<T>> + '_ {
         self.waiters.drain(..)
     }
@@ -257,6 +266,20 @@ mod tests {
         assert!(list.plan(now, stock(0)).answer.is_empty());
         let plan = list.plan(now, stock(1));
         assert_eq!((tags(&plan.answer), tags(&plan.serve)), (vec![1], vec![2]));
+    }
+
+    #[test]
+    fn those_who_are_gone_take_no_room_from_others() {
+        let now = Instant::now();
+        let mut list = WaitList::default();
+        for tag in 1..=4 {
+            list.push(Waiter::new(1, 1_000, now + ms(50), Fill::Full, tag));
+        }
+        assert!(!list.has_room(4, |_| false));
+        assert!(list.has_room(5, |_| true));
+        assert_eq!(list.len(), 4, "nobody was in the way");
+        assert!(list.has_room(4, |waiter| waiter.tag % 2 == 0));
+        assert_eq!(tags(&list.plan(now, stock(4)).serve), [1, 3]);
     }
 
     proptest! {

@@ -18,7 +18,8 @@ use crate::wake::{Wake, Woken};
 
 /// Reads of one topic at the same time.
 const READS_MAX: usize = 4;
-/// A run that nobody could use for this long is given back: its readers have no room.
+/// A run that nobody could use for this long is given back: its readers have no room. While there is no room for
+/// another read, so is one that was read that long ago: whoever takes a few messages a second has it read again.
 const RUN_IDLE: Duration = Duration::from_secs(1);
 /// After a failed read.
 const READ_RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -276,12 +277,18 @@ impl TopicActor {
     fn drop_runs(&mut self, now: Instant, context: &mut Context<Self>) {
         let readers = &self.readers;
         let groups = &self.groups;
+        let is_crowded = self.core.is_read_room_taken();
         self.runs.retain(|run| {
             let wanted = readers.iter().any(|reader| run.covers(reader.next))
                 || groups
                     .values()
                     .any(|group| run.covers(group.ledger.wanted()));
-            wanted && now.duration_since(run.last_used) < RUN_IDLE
+            let since = if is_crowded {
+                run.read_at
+            } else {
+                run.last_used
+            };
+            wanted && now.duration_since(since) < RUN_IDLE
         });
         if !self.runs.is_empty() && self.run_timer.is_none() {
             self.run_timer = Some(context.run_later(RUN_IDLE, |actor, context| {

@@ -39,6 +39,7 @@ pub(crate) struct Run {
     /// Ascending.
     pub items: Vec<Item>,
     pub last_used: Instant,
+    pub read_at: Instant,
     /// The bytes' share of the node's budget.
     _room: Option<OwnedSemaphorePermit>,
 }
@@ -64,6 +65,7 @@ impl Run {
             end: Offset(end),
             items,
             last_used: Instant::now(),
+            read_at: Instant::now(),
             _room: None,
         }
     }
@@ -123,6 +125,7 @@ pub(crate) async fn read(
         end,
         items,
         last_used: Instant::now(),
+        read_at: Instant::now(),
         _room: Some(room),
     })
 }
@@ -139,6 +142,7 @@ async fn past_retention(shard: &Shard, object: ObjectId, from: Offset) -> Result
             end: info.first,
             items: Vec::new(),
             last_used: Instant::now(),
+            read_at: Instant::now(),
             _room: None,
         }),
         Some(info) => Err(BrokerError::Unavailable {

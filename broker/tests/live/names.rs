@@ -7,9 +7,10 @@ use flotilla_broker::{
 use flotilla_model::command::QueuePolicy;
 use flotilla_model::name::{Kind, Name};
 use flotilla_model::settings::QueueSettings;
+use futures::FutureExt;
 
 use crate::fleet::Fleet;
-use crate::node::{Node, eventually, message, queue, topic};
+use crate::node::{Node, PATIENCE, eventually, message, queue, topic};
 use crate::requests::serve;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,4 +174,23 @@ async fn names_that_are_made_at_the_same_moment_on_one_node_do_not_exceed_the_li
     assert_eq!(made.iter().filter(|made| made.is_ok()).count(), 5);
     let page = node.broker.list(Kind::Queue, None, 100).await.unwrap();
     assert_eq!(page.items.len(), 5);
+}
+
+/// As it is with streams whose clients do not read any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_not_looked_after_while_it_makes_a_name_holds_up_nobody() {
+    let node = Node::start_with(BrokerConfig {
+        queues_max: Some(100),
+        ..BrokerConfig::default()
+    })
+    .await;
+    let create = |number: u32| node.broker.create(queue(&format!("q{number}")));
+    let mut left: Vec<_> = (0..20).map(|number| Box::pin(create(number))).collect();
+    // Often enough for one of them to have the turn, and too seldom for all to be over.
+    for _ in 0..5 {
+        left.retain_mut(|creating| creating.as_mut().now_or_never().is_none());
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let other = tokio::time::timeout(PATIENCE, create(20)).await;
+    other.expect("it was held up").unwrap();
 }

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use flotilla_broker::{BrokerError, Enqueue, Fill, Receive};
+use flotilla_broker::{BrokerConfig, BrokerError, Enqueue, Fill, Receive};
 use flotilla_model::command::{QueuePolicy, Selection, Settlement};
 use flotilla_model::message::Message;
+use futures::FutureExt;
 
 use crate::node::{Node, PATIENCE, bodies, eventually, queue, receive, received, text_of, texts};
 
@@ -236,6 +237,27 @@ async fn a_hundred_long_polls_do_not_starve_the_others() {
         assert!(!poll.is_finished(), "the others wait on");
         poll.abort();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_left_before_it_heard_that_it_waits_takes_no_room_from_others() {
+    let node = Node::start_with(BrokerConfig {
+        waiters_per_name_max: 1,
+        ..BrokerConfig::default()
+    })
+    .await;
+    let queue = queue("left");
+    node.broker.create(queue.clone()).await.unwrap();
+    let peek = |wait| node.broker.peek(queue.clone(), 1, 1_000, wait);
+    let mut first = Box::pin(peek(PATIENCE));
+    while node.broker.queue(&queue).await.unwrap().subscriber_count == 0 {
+        assert!(first.as_mut().now_or_never().is_none());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // It waits by now, and has not looked since it asked to.
+    drop(first);
+    let second = peek(Duration::from_millis(10)).await;
+    assert_eq!(second.unwrap().len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use flotilla_broker::{BrokerConfig, BrokerError, Signal, SignalSubscription, SubscribeSignals};
 use flotilla_model::name::{Kind, Name};
+use futures::FutureExt;
 
-use crate::node::{Node, PATIENCE, message, text_of, texts};
+use crate::node::{Node, PATIENCE, eventually, message, text_of, texts};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -138,6 +139,27 @@ async fn a_listener_that_left_gets_nothing_and_its_group_goes_on() {
             .metrics_text()
             .contains("flotilla_signal_listeners 0\n")
     );
+}
+
+async fn until_listeners(node: &Node, count: u32) {
+    let shown = format!("flotilla_signal_listeners {count}\n");
+    let metrics = || async { Ok(node.broker.metrics_text()) };
+    eventually(&shown, metrics, |text| text.contains(&shown)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_that_left_before_it_heard_that_it_listens_is_no_longer_one() {
+    let node = Node::start().await;
+    let mut listening = Box::pin(node.broker.subscribe_signals(SubscribeSignals {
+        namespace: "default".to_owned(),
+        pattern: "a".to_owned(),
+        group: None,
+    }));
+    // The question is on its way; the answer is hardly ever there at once.
+    let answered = listening.as_mut().now_or_never();
+    until_listeners(&node, 1).await;
+    drop((listening, answered));
+    until_listeners(&node, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flotilla_broker::{BrokerError, CursorMode, Start, SubscribeTopic};
+use flotilla_broker::{BrokerConfig, BrokerError, CursorMode, Start, SubscribeTopic};
 use flotilla_model::settings::TopicSettings;
 
 use crate::node::{
@@ -94,6 +94,38 @@ async fn many_subscribers_at_the_tail_all_get_everything() {
     for reader in readers {
         assert_eq!(reader.await.unwrap(), offsets(1..1_001));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_takes_a_little_now_and_then_holds_up_no_reader_of_another_topic() {
+    // As much as one read takes.
+    let node = Node::start_with(BrokerConfig {
+        read_bytes_max: 16 << 10,
+        read_run_bytes: 16 << 10,
+        ..BrokerConfig::default()
+    })
+    .await;
+    let (held, other) = (topic("held"), topic("other"));
+    node.publish(&held, &texts(1..1_001)).await;
+    node.publish(&other, &texts(1..11)).await;
+    let request = SubscribeTopic {
+        buffer_messages: 1,
+        ..from(&held, Start::First, CursorMode::None)
+    };
+    let mut slow = node.subscribe(request).await;
+    assert_eq!(read(&mut slow, 1).await, offsets(1..2));
+    let taking = tokio::spawn(async move {
+        for number in 2.. {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert_eq!(read(&mut slow, 1).await, offsets(number..number + 1));
+        }
+    });
+    let mut reader = node
+        .subscribe(from(&other, Start::First, CursorMode::None))
+        .await;
+    assert_eq!(read(&mut reader, 10).await, offsets(1..11));
+    assert!(!taking.is_finished(), "nobody held anything up");
+    taking.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -233,7 +265,7 @@ async fn subscriptions_end_when_the_broker_stops() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_topic_has_no_actor() {
-    let config = flotilla_broker::BrokerConfig {
+    let config = BrokerConfig {
         idle_actor_timeout: Duration::from_millis(20),
         ..Default::default()
     };
