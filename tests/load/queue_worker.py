@@ -56,7 +56,7 @@ class Worker:
     def __init__(self, address, channel, journal, wait):
         self.client = Client(address=address, client_id="worker")
         self.channel, self.journal, self.wait = channel, journal, wait
-        self.other = channel + "-again"
+        self.other = channel + "-2"
         self.next, self.asked = channel, []
         # The calls and what they make have other names in each release.
         names = ("receive_queue_messages", "receive_queues_messages")
