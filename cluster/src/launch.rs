@@ -186,6 +186,10 @@ pub(crate) async fn watch_log(log: NodeLog, groups: Vec<Arc<Group>>) {
                 tracing::error!(%error, "the log could not be reopened");
                 continue;
             }
+            Err(error) if error.is_panic() => {
+                tracing::error!(%error, "the log could not be reopened");
+                continue;
+            }
             // The runtime is going down.
             Err(_) => return,
         }

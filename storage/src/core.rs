@@ -181,7 +181,7 @@ impl Core {
             refused
         };
         for queued in refused {
-            (queued.done)(Err(error.clone()));
+            queued.complete(Err(error.clone()));
         }
     }
 
@@ -191,15 +191,10 @@ impl Core {
             let mut state = self.state.lock();
             match state.check_open().and_then(|()| prepare(&mut state)) {
                 Ok(op) => {
-                    let bytes = op.bytes();
-                    state.queued_bytes += bytes;
+                    let queued = Queued::new(op, done);
+                    state.queued_bytes += queued.bytes;
                     state.queued_ops += 1;
-                    state.queue.push_back(Queued {
-                        op,
-                        done,
-                        at: Instant::now(),
-                        bytes,
-                    });
+                    state.queue.push_back(queued);
                     self.work.notify_one();
                     None
                 }

@@ -54,6 +54,10 @@ impl IndexQueue {
 
     pub(crate) fn push(&self, frames: Vec<LoggedOp>) {
         let mut state = self.state.lock();
+        if state.failed {
+            // Without those before them they would be in the index as if those had never been.
+            return;
+        }
         let was_empty = state.waiting.is_empty();
         state.queued += frames.len() as u64;
         state.waiting.extend(frames);
@@ -95,7 +99,7 @@ impl IndexQueue {
     fn next(&self, flush_due: Option<Instant>) -> Next {
         let mut state = self.state.lock();
         loop {
-            if state.abandoned || (state.closed && state.waiting.is_empty()) {
+            if state.abandoned || state.failed || (state.closed && state.waiting.is_empty()) {
                 return Next::End;
             }
             if !state.waiting.is_empty() {
@@ -131,7 +135,13 @@ impl IndexQueue {
         self.changed.notify_all();
     }
 
-    fn fail(&self) {
+    pub(crate) fn has_failed(&self) -> bool {
+        self.state.lock().failed
+    }
+
+    /// Nothing is brought into the index any more, and nobody waits for it. Only of the thread itself: frames
+    /// that it has taken are in nobody's hands then.
+    pub(crate) fn fail(&self) {
         let mut state = self.state.lock();
         state.failed = true;
         state.waiting.clear();
@@ -197,4 +207,32 @@ fn apply(core: &Core, frames: &[LoggedOp]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Position;
+
+    #[test]
+    fn after_a_failure_nothing_is_taken_and_nobody_waits() {
+        let mark = || LoggedOp {
+            at: Position::default(),
+            generation: 0,
+            op: LogOp::Mark,
+            next: Position::default(),
+            round: 1,
+        };
+        let marks = || std::iter::repeat_with(mark).take(BACKLOG_MAX).collect();
+        let queue = IndexQueue::default();
+        queue.push(marks());
+        assert_eq!(queue.backlog(), BACKLOG_MAX as u64);
+        queue.fail();
+        assert!(queue.has_failed());
+        queue.push(marks());
+        assert_eq!(queue.backlog(), 0);
+        queue.wait_for_room();
+        assert!(matches!(queue.next(None), Next::End));
+        assert!(queue.barrier().is_err());
+    }
 }

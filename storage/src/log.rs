@@ -216,14 +216,16 @@ impl NodeLog {
     }
 
     pub fn health(&self) -> LogHealth {
-        match self.core() {
-            Ok(core) => core.state.lock().health.clone(),
-            Err(error) if self.handle.is_shut_down.load(Ordering::Acquire) => LogHealth::Failed {
-                reason: error.to_string(),
+        // Whoever opens it again holds it for seconds, and whoever asks must not wait for that.
+        let running = self.handle.running.try_read();
+        match running.as_ref().and_then(|running| running.as_ref()) {
+            Some(running) => running.core.state.lock().health.clone(),
+            None if self.handle.is_shut_down.load(Ordering::Acquire) => LogHealth::Failed {
+                reason: StorageError::Closed.to_string(),
             },
-            // An attempt to open it again failed: somebody may still have held it. The next may succeed.
-            Err(_) => LogHealth::FullWaiting {
-                reason: "the log could not be opened again yet".to_owned(),
+            // If an attempt failed, because somebody still held it, the next may succeed.
+            None => LogHealth::FullWaiting {
+                reason: "the log is being opened again".to_owned(),
             },
         }
     }

@@ -107,6 +107,12 @@ impl Preparer {
         create_segment(self.disk.as_ref(), &self.dir, key, self.segment_bytes)
     }
 
+    /// The thread is gone: whoever needs a segment makes it.
+    pub(crate) fn fail(&self) {
+        self.state.lock().busy = false;
+        self.changed.notify_all();
+    }
+
     pub(crate) fn close(&self) {
         self.state.lock().closed = true;
         self.changed.notify_all();

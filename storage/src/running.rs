@@ -34,14 +34,38 @@ impl Running {
         let groups = core.applier.lock().groups().clone();
         let segment = core.preparer.take(first)?;
         let writer = writer::Writer::begin(core.clone(), segment, groups, before, round)?;
-        running.spawn("log-writer", move || writer.run())?;
+        // Those who wait for the writer are answered as what they asked for is dropped.
+        running.spawn("log-writer", |_| {}, move || writer.run())?;
         let for_index = core.clone();
-        running.spawn("log-index", move || index_thread::run(&for_index))?;
-        running.spawn("log-preparer", move || core.preparer.run())?;
+        running.spawn(
+            "log-index",
+            |core| core.index_queue.fail(),
+            move || index_thread::run(&for_index),
+        )?;
+        running.spawn(
+            "log-preparer",
+            |core| core.preparer.fail(),
+            move || core.preparer.run(),
+        )?;
         Ok((running, report))
     }
 
-    fn spawn(&mut self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
+    fn spawn(
+        &mut self,
+        name: &'static str,
+        panicked: fn(&Core),
+        body: impl FnOnce() + Send + 'static,
+    ) -> Result<()> {
+        let core = self.core.clone();
+        let body = move || {
+            let watch = PanicWatch {
+                core,
+                name,
+                panicked,
+            };
+            body();
+            drop(watch);
+        };
         let thread = thread::Builder::new()
             .name(name.to_owned())
             .spawn(body)
@@ -85,11 +109,31 @@ impl Running {
         join(threads.next());
         drop(threads);
         core.refuse_queue(&Arc::new(StorageError::Closed));
-        if drain {
+        // What was applied half way is applied again at the next start, from where the index ends on disk.
+        if drain && outcome.is_ok() && !core.index_queue.has_failed() {
             core.applier.lock().write()?;
             core.index.flush()?;
         }
         outcome
+    }
+}
+
+/// Stops the log when one of its threads panics: what that thread did for others is not done any more.
+struct PanicWatch {
+    core: Arc<Core>,
+    name: &'static str,
+    /// Lets those go who wait for that thread. The others go on: what they were given is done.
+    panicked: fn(&Core),
+}
+
+impl Drop for PanicWatch {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            (self.panicked)(&self.core);
+            self.core.stop(Arc::new(StorageError::Failed {
+                reason: format!("its thread {} panicked", self.name),
+            }));
+        }
     }
 }
 

@@ -35,6 +35,7 @@ struct State {
     fail_write_at: Option<u64>,
     fail_sync_at: Option<u64>,
     cut_power_at: Option<u64>,
+    panic_at: Option<u64>,
     steps: u64,
     syncs_lie: bool,
     sync_delay: Duration,
@@ -85,6 +86,12 @@ impl FaultyDisk {
         state.cut_power_at = Some(state.steps + number);
     }
 
+    /// Whoever takes the `number`-th step from now panics.
+    pub fn panic_at_step(&self, number: u64) {
+        let mut state = self.state.lock();
+        state.panic_at = Some(state.steps + number);
+    }
+
     /// Syncs return at once and make nothing durable.
     pub fn lie_about_syncs(&self) {
         self.state.lock().syncs_lie = true;
@@ -121,6 +128,7 @@ impl FaultyDisk {
         state.fail_write_at = None;
         state.fail_sync_at = None;
         state.cut_power_at = None;
+        state.panic_at = None;
         state.names = state.durable_names.clone();
         let mut random = torn_seed.map(Random);
         for contents in state.names.values() {
@@ -250,6 +258,10 @@ impl State {
             return Err(io::Error::other("the disk is dead"));
         }
         self.steps += 1;
+        assert!(
+            self.panic_at != Some(self.steps - 1),
+            "this step was to panic"
+        );
         Ok(())
     }
 

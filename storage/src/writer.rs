@@ -171,7 +171,7 @@ impl Writer {
             .release_queued(ops.iter().map(|queued| queued.bytes).sum());
         for queued in ops {
             self.core.metrics.append.record(queued.at.elapsed());
-            (queued.done)(outcome.clone());
+            queued.complete(outcome.clone());
         }
         match outcome {
             Ok(()) => self.core.index_queue.wait_for_room(),

@@ -1,5 +1,6 @@
 //! Acknowledged means durable: crashes, power cuts, failed and lying disks, full disks.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::support::{Bench, WAIT, entry, slot_bytes};
@@ -10,6 +11,10 @@ const GROUP: GroupId = GroupId(1);
 /// Writes until the disk dies at `step`; returns the last acknowledged index and vote.
 fn write_until_death(bench: &Bench, step: u64) -> (u64, Option<String>) {
     bench.disk.die_at_step(step);
+    write_until_refused(bench)
+}
+
+fn write_until_refused(bench: &Bench) -> (u64, Option<String>) {
     let (mut acknowledged, mut vote) = (0, None);
     for index in 1..=40 {
         if index % 7 == 0 {
@@ -267,4 +272,42 @@ fn what_waits_when_the_log_is_dropped_is_told_so() {
     if let Err(error) = outcome {
         assert!(matches!(*error, StorageError::Closed));
     }
+}
+
+#[test]
+fn a_panic_at_any_step_stops_the_log_leaves_nobody_waiting_and_loses_nothing_acknowledged() {
+    let mut stopped = BTreeSet::new();
+    for step in 0..40 {
+        let mut bench = Bench::with(|config| config.segment_bytes = 8 << 10);
+        bench.disk.panic_at_step(step);
+        let (acknowledged, vote) = write_until_refused(&bench);
+        assert!(acknowledged < 40, "nothing panicked at step {step}");
+        let deadline = Instant::now() + WAIT;
+        let reason = loop {
+            // Whoever waits hears of it while the thread still unwinds.
+            if let LogHealth::Failed { reason } = bench.log().health() {
+                break reason;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the log goes on after a panic at step {step}"
+            );
+        };
+        stopped.insert(reason);
+        assert!(bench.vote(1, "v").is_err());
+        assert!(bench.log().seal().is_err());
+        if step % 2 == 0 {
+            assert!(bench.log().shutdown().is_err(), "it did not end well");
+        }
+        bench.kill();
+        assert!(
+            check_acknowledged(&bench, acknowledged, vote.as_ref()),
+            "step {step}: something acknowledged is gone"
+        );
+    }
+    assert_eq!(
+        stopped.len(),
+        2,
+        "the writer and the preparer use the disk: {stopped:?}"
+    );
 }

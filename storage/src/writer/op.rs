@@ -1,9 +1,11 @@
 //! What callers ask of the writer.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::error::{Result, StorageError};
 use crate::frame::HEADER_BYTES;
 use crate::log::Done;
 use crate::{GroupId, LogEntry, LogPoint, PurgePoint};
@@ -58,11 +60,41 @@ impl Op {
     }
 }
 
+/// An operation and whoever waits for it.
 pub(crate) struct Queued {
     pub op: Op,
-    pub done: Done,
     pub at: Instant,
     pub bytes: u64,
+    /// `None` once it was called.
+    done: Option<Done>,
+}
+
+impl Queued {
+    pub fn new(op: Op, done: Done) -> Self {
+        Self {
+            at: Instant::now(),
+            bytes: op.bytes(),
+            op,
+            done: Some(done),
+        }
+    }
+
+    pub fn complete(mut self, outcome: Result<(), Arc<StorageError>>) {
+        if let Some(done) = self.done.take() {
+            done(outcome);
+        }
+    }
+}
+
+impl Drop for Queued {
+    /// Whoever panics leaves nobody waiting.
+    fn drop(&mut self) {
+        if let Some(done) = self.done.take() {
+            done(Err(Arc::new(StorageError::Failed {
+                reason: "the log's writer panicked".to_owned(),
+            })));
+        }
+    }
 }
 
 /// What the writer does next.
