@@ -5,6 +5,7 @@
 //! they may be waiting for other nodes, and these for this one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_model::format::{decode_head, encode_head};
@@ -25,6 +26,11 @@ use crate::replica::{Counters, Replica};
 
 /// Batches of one conversation between arrival and answer. The sender has fewer.
 const UNANSWERED_MAX: usize = 16;
+/// A batch counts against the budget no longer than this, unless the disk is behind. Where a leader has lost the
+/// majority it is in the log by then, and batches for other groups must not wait for that one.
+const COUNTED_MAX: Duration = Duration::from_secs(2);
+/// The disk is behind when more waits for it than one part in so many of what may.
+const BEHIND_PART: u64 = 4;
 
 /// A group, as those who bring it entries need it.
 pub(crate) struct Entrance {
@@ -124,10 +130,19 @@ impl Intake {
         };
         Counters::add(&entrance.replica.counters.forwarded_here, 1);
         // On a task of its own: the budget must not wait until the other side has read its answer.
+        let log = entrance.replica.log.clone();
         self.runtime.spawn(async move {
-            let answer = answer.await;
+            let mut answer = answer;
+            loop {
+                if let Ok(answer) = tokio::time::timeout(COUNTED_MAX, &mut answer).await {
+                    return answer;
+                }
+                if log.queued_bytes() < log.config().queue_bytes_max / BEHIND_PART {
+                    break;
+                }
+            }
             drop(permit);
-            answer
+            answer.await
         })
     }
 }

@@ -42,6 +42,8 @@ pub(super) struct Comparer {
 struct Participant {
     node: NodeId,
     words: Words,
+    /// Its last entry, when it was ready.
+    last: u64,
     /// Told, and not compared yet; the last comes first.
     parts: Vec<Part>,
     totals: Option<Totals>,
@@ -55,6 +57,23 @@ enum Failure {
 }
 
 impl Participant {
+    /// Waits until a replica that was asked is ready.
+    async fn ready(node: NodeId, words: Words) -> Result<Self, ClusterError> {
+        let mut one = Self {
+            node,
+            words,
+            last: 0,
+            parts: Vec::new(),
+            totals: None,
+            failure: None,
+        };
+        match one.answer(READY_WAIT_MAX).await? {
+            Told::Ready { last } => one.last = last,
+            told => return Err(out_of_turn(&told)),
+        }
+        Ok(one)
+    }
+
     fn fail(&mut self, error: &ClusterError) {
         self.failure
             .get_or_insert_with(|| Failure::Gone(reason_of(error)));
@@ -141,24 +160,30 @@ impl Comparer {
         voters: &[NodeId],
         bytes_per_second: u64,
     ) -> (GroupVerification, bool) {
-        let opened = voters
-            .iter()
-            .map(|node| self.open(group, *node, bytes_per_second));
+        // Of comparisons that are made at once, the one goes on that the first replica is ready for: if each
+        // had some replicas, all would wait for the others, as they still do, and give up, where they do not
+        // reach the same replicas.
+        let mut rest: Vec<NodeId> = voters.to_vec();
+        rest.sort_unstable();
+        let mut rest = rest.into_iter();
+        let mut joined = Vec::new();
+        for node in rest.by_ref() {
+            joined.push(self.join(group, node, bytes_per_second).await);
+            if matches!(joined.last(), Some(Ok(_))) {
+                break;
+            }
+        }
+        let others = rest.map(|node| self.join(group, node, bytes_per_second));
+        joined.extend(join_all(others).await);
         let mut participants = Vec::new();
         let mut absent = Vec::new();
-        for (node, opened) in voters.iter().zip(join_all(opened).await) {
-            match opened {
-                Ok(words) => participants.push(Participant {
-                    node: *node,
-                    words,
-                    parts: Vec::new(),
-                    totals: None,
-                    failure: None,
-                }),
-                Err(error) => {
+        for joined in joined {
+            match joined {
+                Ok(participant) => participants.push(participant),
+                Err((node, error)) => {
                     let reason = reason_of(&error);
                     let finding = ReplicaFinding::Unreachable { reason };
-                    absent.push(verification(*node, finding, &Totals::default()));
+                    absent.push(verification(node, finding, &Totals::default()));
                 }
             }
         }
@@ -206,19 +231,23 @@ impl Comparer {
         talk.map(Words::from).map_err(broken)
     }
 
-    async fn open(
+    /// Asks a replica to take part, and waits until it is ready.
+    async fn join(
         &self,
         group: u32,
         node: NodeId,
         bytes_per_second: u64,
-    ) -> Result<Words, ClusterError> {
-        let mut words = self.talk(node).await?;
-        let opening = Opening::Digest {
-            group,
-            bytes_per_second,
+    ) -> Result<Participant, (NodeId, ClusterError)> {
+        let ready = async {
+            let mut words = self.talk(node).await?;
+            let opening = Opening::Digest {
+                group,
+                bytes_per_second,
+            };
+            words.say(&opening).await?;
+            Participant::ready(node, words).await
         };
-        words.say(&opening).await?;
-        Ok(words)
+        ready.await.map_err(|error| (node, error))
     }
 
     async fn mend(&self, node: NodeId, opening: &Opening) -> Result<(), ClusterError> {
@@ -231,20 +260,7 @@ impl Comparer {
         group: u32,
         participants: &mut [Participant],
     ) -> Result<u64, ClusterError> {
-        let ready = participants.iter_mut().map(|one| async {
-            match one.answer(READY_WAIT_MAX).await {
-                Ok(Told::Ready { last }) => last,
-                Ok(told) => {
-                    one.fail(&out_of_turn(&told));
-                    0
-                }
-                Err(error) => {
-                    one.fail(&error);
-                    0
-                }
-            }
-        });
-        let mut last = join_all(ready).await.into_iter().max().unwrap_or(0);
+        let mut last = participants.iter().map(|one| one.last).max().unwrap_or(0);
         for ahead in AHEAD {
             let at = last + ahead;
             let armed = participants.iter_mut().filter(|one| one.is_there());
@@ -405,14 +421,10 @@ mod tests {
     #[tokio::test]
     async fn a_replica_that_reached_an_earlier_entry_is_armed_anew() {
         let (here, there) = Talk::pair();
-        let mut one = Participant {
-            node: NodeId(1),
-            words: here.into(),
-            parts: Vec::new(),
-            totals: None,
-            failure: None,
-        };
         let mut replica = Words::from(there);
+        replica.say(&Told::Ready { last: 5 }).await.unwrap();
+        let ready = Participant::ready(NodeId(1), here.into()).await;
+        let mut one = ready.unwrap();
         let answering = async {
             let asked: Step = replica.hear().await.unwrap();
             assert_eq!(asked, Step::At { index: 8 });

@@ -75,6 +75,10 @@ pub(super) fn flip(fleet: &Fleet, place: usize, marker: &str) {
 
 pub(super) fn verify(node: &Node) -> Verification {
     let run = node.cluster.verify();
+    verified(node, run)
+}
+
+fn verified(node: &Node, run: u64) -> Verification {
     node.wait_for("the comparison", |node| {
         node.cluster
             .verification()
@@ -130,6 +134,22 @@ fn replicas_are_identical_at_one_entry_while_others_are_written() {
     };
     let longest = fleet.nodes().filter_map(pause).max();
     eprintln!("apply was held up for {longest:?} us at most");
+}
+
+#[test]
+fn comparisons_that_all_nodes_begin_at_once_do_not_stop_each_other() {
+    let fleet = fleet();
+    fill(fleet.node(fleet.leader(SHARD)), 0..100);
+    for round in 0..5 {
+        let runs: Vec<_> = fleet
+            .nodes()
+            .map(|node| (node, node.cluster.verify()))
+            .collect();
+        for (node, run) in runs {
+            let found = verified(node, run);
+            assert!(found.is_fine(), "round {round}: {found:?}");
+        }
+    }
 }
 
 #[test]
