@@ -36,33 +36,16 @@ pub(crate) struct Present {
 }
 
 struct States {
-    current: Under,
+    current: Arc<SessionState>,
     /// Those that only hold what they held, oldest first.
-    retired: Vec<Under>,
-}
-
-struct Under {
-    state: Arc<SessionState>,
-    /// Leases that were handed out and are not known to be over. Of those that ended by themselves nothing
-    /// is heard, so that there may be fewer, and never more.
-    leases: u64,
-}
-
-impl Under {
-    fn new(state: Arc<SessionState>) -> Self {
-        Self { state, leases: 0 }
-    }
-
-    fn is(&self, state: &Arc<SessionState>) -> bool {
-        Arc::ptr_eq(&self.state, state)
-    }
+    retired: Vec<Arc<SessionState>>,
 }
 
 impl Present {
     pub fn new(state: Arc<SessionState>) -> Self {
         Self {
             states: Mutex::new(States {
-                current: Under::new(state),
+                current: state,
                 retired: Vec::new(),
             }),
             changed: Notify::new(),
@@ -70,14 +53,12 @@ impl Present {
     }
 
     pub fn state(&self) -> Arc<SessionState> {
-        Arc::clone(&self.states.lock().current.state)
+        Arc::clone(&self.states.lock().current)
     }
 
     /// Those that hold something beside the current one: mostly none.
     pub fn retired(&self) -> Vec<Arc<SessionState>> {
-        let states = self.states.lock();
-        let retired = states.retired.iter();
-        retired.map(|under| Arc::clone(&under.state)).collect()
+        self.states.lock().retired.clone()
     }
 
     /// Resolves with a state that is lost.
@@ -103,7 +84,7 @@ impl Present {
 
     /// Whether this is the state under which leases are taken.
     pub fn is_current(&self, state: &Arc<SessionState>) -> bool {
-        self.states.lock().current.is(state)
+        is(&self.states.lock().current, state)
     }
 
     /// Resolves when leases are taken under another state than this one.
@@ -125,30 +106,25 @@ impl Present {
         under: &Arc<SessionState>,
         answer: Answer,
     ) -> Result<(Received, bool), Answer> {
-        let current = &mut self.states.lock().current;
-        let is_empty = answer.received.messages.is_empty();
-        // That there is nothing is as true under another state.
-        if !(is_empty || current.is(under)) || under.check().is_err() {
-            return Err(answer);
+        let current = &self.states.lock().current;
+        let is_over = match answer.received.messages.is_empty() {
+            // That there is nothing is as true under another state.
+            true => under.check().is_err(),
+            false => !is(current, under) || under.hold().is_err(),
+        };
+        match is_over {
+            true => Err(answer),
+            false => Ok(answer.accept()),
         }
-        if !is_empty {
-            current.leases += 1;
-        }
-        Ok(answer.accept())
     }
 
     /// A lease that was handed out under a state is over. Returned is the state, if it is of no use any more
     /// and to be ended.
     pub fn ended(&self, under: &Arc<SessionState>) -> Option<Arc<SessionState>> {
         let mut states = self.states.lock();
-        if states.current.is(under) {
-            states.current.leases = states.current.leases.saturating_sub(1);
-            return None;
-        }
-        let place = states.retired.iter().position(|one| one.is(under))?;
-        let retired = &mut states.retired[place];
-        retired.leases = retired.leases.saturating_sub(1);
-        (retired.leases == 0).then(|| states.retired.remove(place).state)
+        under.let_go();
+        let place = states.retired.iter().position(|one| is(one, under))?;
+        (!under.holds()).then(|| states.retired.remove(place))
     }
 
     /// After the loss of a state: begins another one, unless something was held under it, which is told.
@@ -159,18 +135,18 @@ impl Present {
         open: impl FnOnce() -> Arc<SessionState>,
     ) -> Result<Option<Arc<SessionState>>, BrokerError> {
         let mut states = self.states.lock();
-        if states.retired.iter().any(|one| one.is(lost)) {
+        if states.retired.iter().any(|one| is(one, lost)) {
             return lost.check().map(|()| None);
         }
-        if !states.current.is(lost) {
+        if !is(&states.current, lost) {
             return Ok(None);
         }
-        if states.current.leases > 0 {
+        if lost.holds() {
             return lost.check().map(|()| None);
         }
-        let over = std::mem::replace(&mut states.current, Under::new(open()));
+        let over = std::mem::replace(&mut states.current, open());
         self.changed.notify_waiters();
-        Ok(Some(over.state))
+        Ok(Some(over))
     }
 
     /// After somebody fell silent who was asked for messages under a state: takes no more leases under it.
@@ -181,25 +157,29 @@ impl Present {
         open: impl FnOnce() -> Arc<SessionState>,
     ) -> Option<Arc<SessionState>> {
         let mut states = self.states.lock();
-        if states.retired.iter().any(|one| one.is(under)) {
+        if states.retired.iter().any(|one| is(one, under)) {
             return None;
         }
-        if !states.current.is(under) {
+        if !is(&states.current, under) {
             // Ended already, and perhaps leased under again since.
             return Some(Arc::clone(under));
         }
-        let holds_something = states.current.leases > 0;
+        let holds_something = under.holds();
         if holds_something && states.retired.len() >= RETIRED_MAX {
             return None;
         }
-        let over = std::mem::replace(&mut states.current, Under::new(open()));
+        let over = std::mem::replace(&mut states.current, open());
         self.changed.notify_waiters();
         if holds_something {
             states.retired.push(over);
             return None;
         }
-        Some(over.state)
+        Some(over)
     }
+}
+
+fn is(one: &Arc<SessionState>, other: &Arc<SessionState>) -> bool {
+    Arc::ptr_eq(one, other)
 }
 
 #[cfg(test)]
@@ -253,11 +233,7 @@ mod tests {
         assert!(present.accept(&first, answer()).is_err());
         assert!(present.accept(&present.state(), answer()).is_ok());
         present.ended(&first);
-        assert_eq!(
-            present.states.lock().current.leases,
-            1,
-            "another lease than that one"
-        );
+        assert!(present.state().holds(), "another lease than that one");
     }
 
     #[test]
@@ -268,7 +244,7 @@ mod tests {
         assert_eq!(sessions.touch(&state, SHARD), Ok(()));
         sessions.lose(1, &[SHARD]);
         assert!(present.accept(&state, answer()).is_err());
-        assert_eq!(present.states.lock().current.leases, 0);
+        assert!(!state.holds());
     }
 
     #[test]
@@ -284,6 +260,7 @@ mod tests {
         );
         let second = present.state();
         assert_ne!(second.id, first.id);
+        assert!(first.holds() && !second.holds());
         assert!(present.accept(&first, answer()).is_err());
         assert!(present.unheard(&first, open).is_none(), "nothing new");
         assert_eq!(present.state().id, second.id);

@@ -62,7 +62,7 @@ impl Session {
     fn is_over(&self, state: Option<Arc<SessionState>>) {
         if let Some(over) = state {
             self.core.sessions.close(over.id);
-            withdraw_in_background(&self.core, &over);
+            end_in_background(&self.core, &over);
         }
     }
 
@@ -315,16 +315,15 @@ impl Session {
     /// Gives back all that is held, and returns when that is done.
     pub async fn end(self) {
         for state in self.states() {
-            for shard in state.take_touched() {
-                let command = Command::EndSession { session: state.id };
-                let ended = self
-                    .core
-                    .ingress(shard)
-                    .run(vec![Work::control(command)])
-                    .await;
-                if let Err(error) = ended {
-                    tracing::warn!(%shard, %error, "a session's end will be told in the background");
-                    state.touch(shard);
+            for shard in state.touched() {
+                let command = end_of(&self.core, shard, &state);
+                let ingress = self.core.ingress(shard);
+                match ingress.run(vec![Work::control(command)]).await {
+                    Ok(_) => state.is_told(shard),
+                    // By whoever drops the session, as if this were dropped half way.
+                    Err(error) => {
+                        tracing::warn!(%shard, %error, "a session's end will be told in the background");
+                    }
                 }
             }
         }
@@ -367,27 +366,27 @@ fn open(core: &Core) -> Arc<SessionState> {
     core.sessions.open(core.cluster.node().id, generation)
 }
 
-/// Has all that a session holds released.
-pub(crate) fn end_in_background(core: &Arc<Core>, session: &SessionState) {
-    for shard in session.take_touched() {
-        let command = Command::EndSession {
-            session: session.id,
-        };
+/// Has all given back that is leased under a state of a session.
+pub(crate) fn end_in_background(core: &Arc<Core>, state: &SessionState) {
+    for shard in state.take_touched() {
+        let command = end_of(core, shard, state);
         core.run_in_background(shard, "end of a session", vec![command]);
     }
 }
 
-/// Has all given back that was leased under a state of which nobody got anything. In a shard that cannot do
-/// so yet, it counts as delivered.
-fn withdraw_in_background(core: &Arc<Core>, state: &SessionState) {
+/// Gives back what is leased in a shard under a state. Where nobody got anything of it, it does not count as
+/// delivered, unless the shard cannot do so yet.
+fn end_of(core: &Core, shard: ShardId, state: &SessionState) -> Command {
+    let level = core.cluster.shard(shard).map(Shard::feature_level);
+    end_at(level, state)
+}
+
+fn end_at(level: Option<u16>, state: &SessionState) -> Command {
     let session = state.id;
-    for shard in state.take_touched() {
-        let mut command = Command::WithdrawSession { session };
-        let level = core.cluster.shard(shard).map(Shard::feature_level);
-        if level.is_none_or(|level| level < command.feature_level()) {
-            command = Command::EndSession { session };
-        }
-        core.run_in_background(shard, "end of a session that holds nothing", vec![command]);
+    let withdrawal = Command::WithdrawSession { session };
+    match level {
+        Some(level) if !state.holds() && level >= withdrawal.feature_level() => withdrawal,
+        _ => Command::EndSession { session },
     }
 }
 
@@ -418,4 +417,30 @@ fn to_ms(duration: Duration) -> u64 {
 
 fn body_bytes(delivery: &QueueDelivery) -> u64 {
     delivery.message.body.len() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_model::ids::NodeId;
+
+    use super::*;
+    use crate::queue::sessions::Sessions;
+
+    #[test]
+    fn only_what_nobody_holds_is_withdrawn() {
+        let state = Sessions::default().open(NodeId(1), 1);
+        let session = state.id;
+        let (end, withdrawal) = (
+            Command::EndSession { session },
+            Command::WithdrawSession { session },
+        );
+        let level = withdrawal.feature_level();
+        assert_eq!(end_at(Some(level), &state), withdrawal);
+        assert_eq!(end_at(Some(level - 1), &state), end);
+        assert_eq!(end_at(None, &state), end);
+        state.hold().unwrap();
+        assert_eq!(end_at(Some(level), &state), end);
+        state.let_go();
+        assert_eq!(end_at(Some(level), &state), withdrawal);
+    }
 }

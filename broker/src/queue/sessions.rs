@@ -19,6 +19,9 @@ pub(crate) struct SessionState {
     pub id: SessionId,
     /// Shards that may hold something for it.
     touched: Mutex<BTreeSet<ShardId>>,
+    /// Leases that were handed out and are not known to be over. Of those that ended by themselves nothing
+    /// is heard, so that there may be fewer, and never more.
+    leases: AtomicU64,
     lost: watch::Sender<Option<ShardId>>,
 }
 
@@ -28,9 +31,41 @@ impl SessionState {
         self.touched.lock().insert(shard);
     }
 
+    /// The shards to be told of its end.
+    pub fn touched(&self) -> BTreeSet<ShardId> {
+        self.touched.lock().clone()
+    }
+
+    /// A shard knows of its end.
+    pub fn is_told(&self, shard: ShardId) {
+        self.touched.lock().remove(&shard);
+    }
+
     /// The shards to be told of its end; none twice.
     pub fn take_touched(&self) -> BTreeSet<ShardId> {
         std::mem::take(&mut *self.touched.lock())
+    }
+
+    /// Takes over a lease, unless the session is over.
+    pub fn hold(&self) -> Result<(), BrokerError> {
+        self.check()?;
+        // Counted before the look, and looked at after the loss: one of the two sees the other.
+        self.leases.fetch_add(1, Ordering::SeqCst);
+        self.check().inspect_err(|_| self.let_go())
+    }
+
+    /// A lease that was taken over is over.
+    pub fn let_go(&self) {
+        let less = |leases: u64| Some(leases.saturating_sub(1));
+        // Never fails: there is always a next value.
+        let _ = self
+            .leases
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+    }
+
+    /// Whether anybody may hold something under it. If not, nobody got anything of what is still leased.
+    pub fn holds(&self) -> bool {
+        self.leases.load(Ordering::SeqCst) > 0
     }
 
     /// Fails once the session is over by no wish of its own.
@@ -78,6 +113,7 @@ impl Sessions {
         let state = Arc::new(SessionState {
             id,
             touched: Mutex::default(),
+            leases: AtomicU64::new(0),
             lost: watch::Sender::new(None),
         });
         self.open.lock().insert(id, Arc::clone(&state));

@@ -232,6 +232,48 @@ async fn a_miss_does_not_count(leading: &Broker, receiving: &Broker, jobs: &Name
     assert_eq!(got.messages[0].receive_count, 1);
 }
 
+/// The same, when its session ends at the same time, by itself or in order.
+async fn nor_does_one_with_which_its_session_ends(
+    leading: &Broker,
+    receiving: &Broker,
+    jobs: &Name,
+) {
+    allow_one_delivery(leading, jobs).await;
+    for round in 0..8 {
+        let session = receiving.open_session();
+        drop(leased_unseen(leading, &session, receive(jobs, 1, LONG)).await);
+        match round % 2 {
+            0 => drop(session),
+            _ => session.end().await,
+        }
+        until_back(leading, jobs).await;
+        let other = receiving.open_session();
+        let got = received(&other, receive(jobs, 1, LONG)).await;
+        assert_eq!(bodies(&got), ["text"], "round {round}");
+        assert_eq!(got.messages[0].receive_count, 1);
+        let settled = other.settle(jobs, got.lease, Selection::All, Settlement::Ack);
+        assert_eq!(settled.await.unwrap().count, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_whose_session_ended_meanwhile_was_not_received() {
+    let node = Node::start().await;
+    levelled(&[&node.cluster], FEATURE_LEVEL).await;
+    nor_does_one_with_which_its_session_ends(&node.broker, &node.broker, &queue("jobs")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_whose_session_at_another_node_ended_meanwhile_was_not_received() {
+    let fleet = Fleet::start().await;
+    levelled_fleet(&fleet, FEATURE_LEVEL).await;
+    let jobs = queue("jobs");
+    let leader = fleet.leader(&jobs).await;
+    let other = fleet.others(leader)[0];
+    nor_does_one_with_which_its_session_ends(fleet.broker(leader), fleet.broker(other), &jobs)
+        .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_whose_receiver_was_gone_was_not_received() {
     let node = Node::start().await;
