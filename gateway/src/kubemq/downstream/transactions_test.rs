@@ -147,74 +147,105 @@ fn what_a_stream_has_open_at_its_end_is_not_listed_any_more() {
     assert_eq!(holders.len(), 0);
 }
 
+/// Several on one stream, with sequences that others have too.
+const TRANSACTIONS: [(&str, std::ops::RangeInclusive<u64>); 3] =
+    [("t", 1..=9), ("u", 5..=7), ("v", 1..=1)];
+
 #[derive(Clone, Debug)]
 enum Step {
-    Take(Vec<i64>),
-    TakeAll,
+    Take(usize, Vec<i64>),
+    TakeAll(usize),
     Finish { which: usize, fails: bool },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let place = 0..TRANSACTIONS.len();
+    let sequences = proptest::collection::vec(0i64..12, 0..4);
     let step = prop_oneof![
-        proptest::collection::vec(0i64..12, 0..4).prop_map(Step::Take),
-        Just(Step::TakeAll),
+        (place.clone(), sequences).prop_map(|(place, sequences)| Step::Take(place, sequences)),
+        place.prop_map(Step::TakeAll),
         (0usize..4, any::<bool>()).prop_map(|(which, fails)| Step::Finish { which, fails }),
     ];
-    proptest::collection::vec(step, 0..40)
+    proptest::collection::vec(step, 0..60)
 }
 
 proptest! {
-    /// At every moment each message is held, or in exactly one settlement under way, or settled.
+    /// At every moment each message is held, or in exactly one settlement under way, or settled, whatever is
+    /// done with other transactions of its stream.
     #[test]
     fn each_message_is_in_one_place(steps in steps()) {
-        let all: BTreeSet<u64> = (1..=9).collect();
-        let (mut transactions, holders) =
-            listed_with_one(&all.iter().copied().collect::<Vec<_>>());
+        let holders = Arc::<Holders>::default();
+        let desk = Desk::new(Arc::clone(&holders), Caller::default());
+        let mut transactions = Transactions::default();
+        for (id, sequences) in TRANSACTIONS {
+            transactions.open(
+                id.to_owned(),
+                Name::queue(&format!("queue-{id}")).unwrap(),
+                LeaseId(9),
+                sequences.map(Sequence),
+                desk.list(id, "c".to_owned()),
+            );
+        }
         let mut under_way: Vec<Taken> = Vec::new();
-        let mut settled: BTreeSet<u64> = BTreeSet::new();
+        let mut settled: BTreeSet<(String, u64)> = BTreeSet::new();
         for step in steps {
             match step {
-                Step::Take(sequences) => {
-                    if let Ok((taken, refused)) = transactions.take("t", Verb::Ack, &sequences) {
+                Step::Take(place, sequences) => {
+                    let (id, _) = TRANSACTIONS[place];
+                    if let Ok((taken, refused)) = transactions.take(id, Verb::Ack, &sequences) {
                         let count = taken.as_ref().map_or(0, |taken| taken.sequences.len());
                         prop_assert_eq!(refused.is_none(), count == sequences.len());
                         under_way.extend(taken);
                     }
                 }
-                Step::TakeAll => {
-                    if let Ok(taken) = transactions.take_all("t", Verb::Ack) {
-                        under_way.push(taken);
-                    }
+                Step::TakeAll(place) => {
+                    let (id, _) = TRANSACTIONS[place];
+                    under_way.extend(transactions.take_all(id, Verb::Ack).ok());
                 }
                 Step::Finish { which, fails } if !under_way.is_empty() => {
                     let over = under_way.remove(which % under_way.len());
+                    let id = &over.transaction;
                     if fails {
-                        transactions.settled("t", &over.sequences);
+                        transactions.settled(id, &over.sequences);
                     } else {
                         for number in numbers(&over.sequences) {
-                            prop_assert!(settled.insert(number), "{} settled twice", number);
+                            let is_first = settled.insert((id.clone(), number));
+                            prop_assert!(is_first, "{} of {} settled twice", number, id);
                         }
-                        transactions.settled("t", &[]);
+                        transactions.settled(id, &[]);
                     }
                 }
                 Step::Finish { .. } => {}
             }
-            for taken in under_way.iter().filter(|taken| taken.is_all) {
-                prop_assert!(
-                    under_way.len() == 1,
-                    "all of the lease was named while other settlements were under way: {:?}", taken
-                );
+            let mut open = 0;
+            for (id, all) in TRANSACTIONS {
+                let under_way: Vec<_> =
+                    under_way.iter().filter(|taken| taken.transaction == id).collect();
+                for taken in under_way.iter().filter(|taken| taken.is_all) {
+                    prop_assert!(
+                        under_way.len() == 1,
+                        "all of the lease was named while other settlements were under way: {:?}", taken
+                    );
+                }
+                let queue = Name::queue(&format!("queue-{id}")).unwrap();
+                prop_assert!(under_way.iter().all(|taken| taken.queue == queue));
+                let held = transactions.held(id).map_or_else(|_| Vec::new(), |held| numbers(&held));
+                let done = settled.iter().filter(|(of, _)| of == id).map(|(_, number)| *number);
+                let mut places: Vec<u64> = held.into_iter().chain(done.clone()).collect();
+                for taken in &under_way {
+                    places.extend(numbers(&taken.sequences));
+                }
+                places.sort_unstable();
+                let is_over = under_way.is_empty() && done.count() == places.len();
+                prop_assert_eq!(places, all.collect::<Vec<_>>());
+                prop_assert_eq!(transactions.is_complete(id), is_over);
+                open += usize::from(!is_over);
             }
-            let held = transactions.held("t").map_or_else(|_| Vec::new(), |held| numbers(&held));
-            let mut places: Vec<u64> = held.into_iter().chain(settled.iter().copied()).collect();
-            for taken in &under_way {
-                places.extend(numbers(&taken.sequences));
-            }
-            places.sort_unstable();
-            prop_assert_eq!(places, all.iter().copied().collect::<Vec<_>>());
-            let is_over = under_way.is_empty() && settled.len() == all.len();
-            prop_assert_eq!(transactions.len(), usize::from(!is_over));
-            prop_assert_eq!(holders.len(), transactions.len());
+            prop_assert_eq!(transactions.len(), open);
+            prop_assert_eq!(holders.len(), open);
+            let listed = TRANSACTIONS.map(|(id, _)| id).into_iter();
+            let listed: Vec<_> = listed.filter(|id| !transactions.is_complete(id)).collect();
+            prop_assert_eq!(transactions.ids(), listed, "in the order of their opening");
         }
     }
 }

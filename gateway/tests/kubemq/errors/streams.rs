@@ -80,6 +80,21 @@ async fn wrong_requests_on_a_downstream_are_answered_with_their_type() {
             of(&closed, &[], "t"),
             "cannot requeue messages with closed response ",
         ),
+        (
+            Type::AckRange,
+            of(&closed, &[1], ""),
+            "cannot ack messages with closed response ",
+        ),
+        (
+            Type::NAckRange,
+            of(&closed, &[1], ""),
+            "cannot nack messages with closed response ",
+        ),
+        (
+            Type::ReQueueRange,
+            of(&closed, &[1], "t"),
+            "cannot requeue messages with closed response ",
+        ),
     ];
     for kind in [
         Type::AckAll,

@@ -237,9 +237,14 @@ fn place(index: prop::sample::Index, length: usize) -> Option<usize> {
     (length > 0).then(|| index.index(length))
 }
 
+/// Nobody listens to plain events, nor reads stored ones.
 async fn nobody_listens(gateway: &Gateway) {
-    let line = "flotilla_signal_listeners 0\n";
-    while !gateway.broker.metrics_text().contains(line) {
+    let lines = [
+        "flotilla_signal_listeners 0\n",
+        "flotilla_subscribers{kind=\"topic\"} 0\n",
+    ];
+    let is_over = |metrics: String| lines.iter().all(|line| metrics.contains(line));
+    while !is_over(gateway.broker.metrics_text()) {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
