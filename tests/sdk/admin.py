@@ -17,11 +17,15 @@ def told(path, address=ADMIN_ADDRESS):
         return answer.read().decode()
 
 
+def figures(kind, name):
+    """Of a topic or queue; `kind` is `topics` or `queues`."""
+    return json.loads(told("/api/v1/%s/%s" % (kind, urllib.parse.quote(name, safe=""))))
+
+
+def subscribers(topic):
+    return figures("topics", topic)["subscriber_count"]
+
+
 def wait_until_empty(queue):
     """Until every message of a queue is settled: no SDK is told when the server has done that."""
-
-    def is_empty():
-        name = urllib.parse.quote(queue, safe="")
-        return json.loads(told("/api/v1/queues/" + name))["messages"] == 0
-
-    until(is_empty, what="an empty queue")
+    until(lambda: figures("queues", queue)["messages"] == 0, what="an empty queue")

@@ -1,5 +1,6 @@
 """The new SDKs (3.6.0, 4.1.5) with certificates and tokens, under access rules."""
 
+import asyncio
 import contextlib
 
 import grpc
@@ -20,7 +21,7 @@ from kubemq.pubsub import (
 )
 from kubemq.queues import Client as QueuesClient
 from kubemq.queues import QueueMessage
-from support import ADDRESS, Inbox, status_of, unique, until
+from support import ADDRESS, SECONDS_MAX, Inbox, status_of, unique, until
 
 try:
     from kubemq.pubsub.events_store_subscription import EventStoreStartPosition
@@ -145,6 +146,47 @@ def test_requests_are_asked_and_answered_by_whoever_may(kind):
         until(inbox.now, ask)
         assert inbox.now()[0].is_executed
         cancel.cancel()
+
+
+@pytest.mark.skipif(not IS_NEWEST, reason="3.6.0 has no asynchronous clients")
+def test_the_asynchronous_clients_come_in_as_the_others_do():
+    from kubemq import AsyncCQClient, AsyncPubSubClient, AsyncQueuesClient
+
+    queue, channel = unique("open.queue"), unique("open.events")
+    heard = []
+
+    async def listen(reader):
+        wanted = EventsSubscription(channel=channel, on_receive_event_callback=heard.append)
+        async for event in reader.subscribe_to_events(wanted):
+            heard.append(event)
+            return
+
+    async def run():
+        async with (
+            connected(AsyncPubSubClient, "reader") as reader,
+            connected(AsyncPubSubClient, "writer") as writer,
+        ):
+            listening = asyncio.create_task(listen(reader))
+            while not heard:
+                await writer.send_event(EventMessage(channel=channel, metadata="m", body=b"b"))
+                await asyncio.sleep(0.02)
+            await listening
+        async with (
+            connected(AsyncQueuesClient, "writer") as writer,
+            connected(AsyncQueuesClient, "reader") as reader,
+        ):
+            sent = await writer.send_queue_message(QueueMessage(channel=queue, body=b"b"))
+            assert not sent.is_error
+            got = await reader.receive_queue_messages(queue, 1, 5)
+            assert [bytes(one.body) for one in got.messages] == [b"b"]
+            denied = await reader.send_queue_message(QueueMessage(channel=queue, body=b"b"))
+            assert denied.is_error and denied.error == DENIED
+        async with connected(AsyncCQClient, "writer", forged()) as client:
+            assert (await client.ping()).host, "a ping needs none"
+            with pytest.raises(Exception, match="(?i)authentication"):
+                await client.send_command(message("command", channel, timeout=1))
+
+    asyncio.run(asyncio.wait_for(run(), SECONDS_MAX))
 
 
 @pytest.mark.parametrize("wrong", [expired, forged], ids=["expired", "forged"])

@@ -1,12 +1,13 @@
 """Channel management through the new SDKs: every type, made, listed, searched and deleted; and what tools are told
 of channels."""
 
+import contextlib
 import json
 import re
 
 import pytest
 from admin import ADMIN_ADDRESS, ADMIN_PEER_ADDRESS, told
-from cq import IS_NEWEST, cq_client
+from cq import IS_NEWEST, Serving, cq_client, response_to
 from kubemq.pubsub import Client as PubSubClient
 from kubemq.queues import Client as QueuesClient
 from kubemq.queues import QueueMessage
@@ -80,6 +81,31 @@ def test_a_channel_is_made_listed_everywhere_and_deleted(kind):
         with pytest.raises(Exception, match="channel not found"):
             call(client, "delete", kind, names[1])
         assert names[1].encode() not in listed_elsewhere(kind, root)
+
+
+def used(kind, channel):
+    """Uses a channel that nobody made, in the way that makes the least of it."""
+    if kind == "queues":
+        with open_client(kind) as client:
+            send_to_queue(client, channel)
+    elif kind == "events_store":
+        store_events(channel, range(1))
+    elif kind == "events":
+        return Listening().events(channel)
+    else:
+        one = {"commands": "command", "queries": "query"}[kind]
+        return Serving(one, channel, lambda request: response_to(one, request))
+    return contextlib.nullcontext()
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+def test_a_channel_that_was_only_used_is_listed_everywhere(kind):
+    channel = unique("used")
+    with open_client(kind) as client, used(kind, channel):
+        found = until(lambda: call(client, "list", kind, channel), what="the channel's name")
+        assert [(c.name, c.type) for c in found] == [(channel, kind)]
+        name = channel.encode()
+        until(lambda: name in listed_elsewhere(kind, channel), what="its name elsewhere")
 
 
 def test_a_deleted_channel_of_stored_events_forgets_its_events_and_its_readers():

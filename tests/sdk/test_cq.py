@@ -194,6 +194,22 @@ def test_a_query_with_a_key_is_answered_from_the_cache_of_its_channel():
         assert [number_of(request.body) for request in serving.inbox.now()] == asked
 
 
+def test_a_refusal_is_not_kept_in_the_cache():
+    channel = unique("cached")
+    ttl = {"cache_ttl_in_seconds": 60} if IS_NEWEST else {"cache_ttl_int_seconds": 60}
+
+    def refuse(request):
+        return response_to("query", request, is_executed=False, error="not today")
+
+    with cq_client() as client, Serving("query", channel, refuse) as serving:
+        go_live(client, "query", channel, serving)
+        for number in range(2):
+            asked = message("query", channel, number, cache_key="k", **ttl)
+            response = send(client, asked)
+            assert (response.is_executed, response.error) == (False, "not today")
+        assert [number_of(request.body) for request in serving.inbox.now()] == [0, 1]
+
+
 def test_a_cancelled_subscription_is_asked_no_more():
     channel = unique("cancelled")
     with cq_client() as client, Serving("query", channel, echo("query")) as serving:

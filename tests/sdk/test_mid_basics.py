@@ -3,6 +3,7 @@
 import time
 from datetime import datetime
 
+import killed_member
 from mid import (
     EventMessage,
     Listening,
@@ -180,3 +181,7 @@ def test_a_group_shares_one_place_and_each_stored_event_goes_to_one_member():
         until(lambda: len(first.sequences()) + len(second.sequences()) >= COUNT)
         settle([first.inbox, second.inbox])
         assert sorted(first.sequences() + second.sequences()) == everything
+
+
+def test_what_a_killed_member_of_a_group_did_not_get_another_one_does():
+    killed_member.check("mid")

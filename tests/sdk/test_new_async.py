@@ -167,6 +167,53 @@ def test_every_call_that_sends_events_and_every_call_that_listens():
     asyncio.run(run())
 
 
+def test_a_group_shares_what_a_pattern_matches():
+    prefix = unique("pattern")
+    members, alone, elsewhere = [[], []], [], []
+
+    def wanted(pattern, group=None):
+        return EventsSubscription(
+            channel=pattern, group=group, on_receive_event_callback=lambda _: None
+        )
+
+    def sent(got):
+        return [(one.channel, number_of(one.body)) for one in got if one.metadata != "probe"]
+
+    async def run():
+        token = AsyncCancellationToken()
+        async with pubsub() as client, pubsub(PEER_ADDRESS) as other:
+            listening = [
+                (client, wanted(prefix + ".*", "g"), members[0]),
+                (other, wanted(prefix + ".*", "g"), members[1]),
+                (other, wanted(prefix + ".>"), alone),
+                (client, wanted(prefix + ".*.deeper"), elsewhere),
+            ]
+            tasks = [
+                asyncio.create_task(collect(one.subscribe_to_events(what, token), into))
+                for one, what, into in listening
+            ]
+            while not all([*members, alone, elsewhere]):
+                for channel in (".a", ".a.deeper"):
+                    probe = EventMessage(channel=prefix + channel, metadata="probe", body=b"p")
+                    await client.send_event(probe)
+                await asyncio.sleep(0.02)
+            for number in range(100):
+                await client.publish_event(event("%s.%d" % (prefix, number % 2), number))
+            await client.publish_event(event(prefix + ".a.deeper", 100))
+            await reached(lambda: len(sent(alone)) == 101 and len(sent(elsewhere)) == 1)
+            await reached(lambda: sum(len(sent(member)) for member in members) >= 100)
+            await cancelled(token, *tasks)
+
+    asyncio.run(run())
+    shallow = [("%s.%d" % (prefix, number % 2), number) for number in range(100)]
+    deep = [(prefix + ".a.deeper", 100)]
+    assert sent(alone) == shallow + deep
+    assert sent(elsewhere) == deep
+    assert all(sent(member) for member in members), "both members have some"
+    shared = sorted(sent(members[0]) + sent(members[1]), key=lambda one: one[1])
+    assert shared == shallow
+
+
 def test_the_calls_without_measurements_and_with_callbacks_store_and_read_events():
     channel = unique("store")
     fast, called, at_once = [], [], []

@@ -115,6 +115,29 @@ def test_the_async_client_asks_and_answers(kind):
     assert sorted(number_of(request.body) for request in heard) == list(range(BATCH + 1))
 
 
+def test_the_async_client_is_answered_from_the_cache():
+    channel, heard = unique("async"), []
+
+    async def run():
+        async with asking() as client, answering() as responder:
+            task = asyncio.create_task(serve(responder, "query", channel, heard))
+            await asyncio.wait_for(go_live(client, "query", channel, heard), 30)
+
+            async def ask(number, **cache):
+                return await client.send_query(message("query", channel, number, **cache))
+
+            cache = {"cache_key": "k", "cache_ttl_in_seconds": 60}
+            responses = [await ask(0, **cache), await ask(1, **cache), await ask(2)]
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            return responses
+
+    responses = asyncio.run(run())
+    assert [number_of(response.body) for response in responses] == [0, 0, 2]
+    assert [response.cache_hit for response in responses] == [False, True, False]
+    assert [number_of(request.body) for request in heard] == [0, 2]
+
+
 @pytest.mark.parametrize("serving", [serve_fast, serve_by_callback])
 @pytest.mark.parametrize("kind", ["command", "query"])
 def test_the_calls_without_measurements_and_with_callbacks(kind, serving):

@@ -227,6 +227,26 @@ def test_settlement_errors_are_answered(stub, downstream):
     )
 
 
+@pytest.mark.parametrize("part", ["All", "Range"])
+@pytest.mark.parametrize(
+    ("verb", "name"), [("Ack", "ack"), ("NAck", "nack"), ("ReQueue", "requeue")]
+)
+def test_what_was_acknowledged_by_being_received_cannot_be_settled(
+    stub, downstream, verb, name, part
+):
+    channel = unique("queue")
+    fill(stub, channel, 1)
+    got = downstream.get(channel, 1, AutoAck=True)
+    kind = getattr(Type, verb + part)
+    fields = {"SequenceRange": [1]} if part == "Range" else {}
+    if verb == "ReQueue":
+        fields["ReQueueChannel"] = unique("queue")
+    downstream.send(kind, RefTransactionId=got.TransactionId, **fields)
+    response = downstream.answer()
+    assert (response.RequestTypeData, response.IsError) == (kind, True)
+    assert response.Error == "cannot %s messages with closed response " % name
+
+
 def test_a_get_without_client_or_channel_is_refused(downstream):
     for fields, text in (
         (dict(client_id="", Channel="a"), E101),
@@ -244,6 +264,20 @@ def transaction(stub):
     stream = Transaction(stub)
     yield stream
     stream.cancel()
+
+
+def bad_replacements(channel):
+    """Messages that may not take another one's place, as they may not be sent."""
+    yield pb.QueueMessage(ClientID="c", Channel=channel, Tags={"only": "tags"}), E110
+    for policy, text in (
+        (dict(ExpirationSeconds=43_201), E133),
+        (dict(ExpirationSeconds=-1), E133),
+        (dict(MaxReceiveCount=1_025), E134),
+        (dict(MaxReceiveCount=-1), E134),
+        (dict(DelaySeconds=43_201), E135),
+        (dict(MaxReceiveQueue="a b"), E120),
+    ):
+        yield message(channel, Policy=pb.QueueMessagePolicy(**policy)), text
 
 
 def test_a_refused_request_of_a_transaction_leaves_its_stream_open(stub, transaction):
@@ -279,6 +313,9 @@ def test_a_refused_request_of_a_transaction_leaves_its_stream_open(stub, transac
         (kinds.RESEND, dict(Channel="a b"), E120),
         (kinds.REPLACE, dict(), E131),
         (kinds.REPLACE, dict(ModifiedMessage=message("a b")), E120),
+    ]
+    one_held += [
+        (kinds.REPLACE, dict(ModifiedMessage=bad), text) for bad, text in bad_replacements(queue)
     ]
     for kind, fields, text in one_held:
         assert transaction.ask(kind, **fields) == text, fields

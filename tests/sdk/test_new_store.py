@@ -3,6 +3,7 @@
 import time
 from datetime import datetime
 
+import killed_member
 from new import EventStoreStartPosition as Start
 from new import Subscription, pubsub, store_event
 from support import (
@@ -153,6 +154,10 @@ def test_a_group_shares_one_place_and_each_event_goes_to_one_member():
         settle([first.inbox, second.inbox])
         assert sorted(first.sequences() + second.sequences()) == everything
         assert other.sequences() == alone.sequences() == everything
+
+
+def test_what_a_killed_member_of_a_group_did_not_get_another_one_does():
+    killed_member.check("new")
 
 
 def test_a_slow_subscriber_loses_nothing():

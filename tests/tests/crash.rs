@@ -5,11 +5,12 @@ use flotilla_tests::load::Load;
 use flotilla_tests::seed;
 use flotilla_tests::server::{self, Options};
 use flotilla_tests::workdir::WorkDir;
+use flotilla_tests::workload::calls::Calls;
 use flotilla_tests::workload::read_back::Node;
 use flotilla_tests::workload::{Plan, Workload};
 use rand::Rng;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Acknowledgements before a kill, so that every round has something to lose.
 const PROGRESS: usize = 20;
@@ -20,6 +21,9 @@ const RECOVERY_KILL_DELAY_MS_MAX: u64 = 200;
 /// Kills of the test that looks at moments.
 const HISTORY_ROUNDS_MAX: u64 = 6;
 const WRITES_WITHIN: Duration = Duration::from_secs(20);
+/// Longer than two crashes and starts take, mostly.
+const DELAY: Duration = Duration::from_secs(6);
+const COMES_WITHIN: Duration = Duration::from_secs(15);
 
 /// Small segments and frequent checkpoints, so that kills hit their changes too.
 fn options(work: &WorkDir, address: SocketAddr) -> Options {
@@ -28,6 +32,28 @@ fn options(work: &WorkDir, address: SocketAddr) -> Options {
         .set("FLOTILLA_STORAGE_SEGMENT_SIZE", "1MiB")
         .set("FLOTILLA_STORAGE_RESERVE", "16MiB")
         .set("FLOTILLA_STORAGE_CHECKPOINT_INTERVAL", "500ms")
+}
+
+#[test]
+fn a_delayed_message_comes_in_its_time_whatever_crashes_meanwhile() {
+    let work = WorkDir::new("delayed");
+    let address = SocketAddr::from(([127, 0, 0, 1], server::free_port()));
+    let options = options(&work, address);
+    let start = || options.start().unwrap_or_else(|error| panic!("{error}"));
+    let calls = Calls::default();
+    let server = start();
+    let before = Instant::now();
+    let sent = calls.send_to_queue(address, "delayed", "late", DELAY.as_secs() as i32);
+    sent.expect("a message is sent");
+    server.kill().expect("a running server can be killed");
+    let server = start();
+    server.kill().expect("a running server can be killed");
+    let server = start();
+    let received = calls.receive(address, "delayed", COMES_WITHIN.as_secs() as i32);
+    assert_eq!(received.expect("an answer").len(), 1);
+    assert!(before.elapsed() >= DELAY, "it came early");
+    let ended = server.terminate().expect("a graceful end");
+    assert!(ended.success(), "the server ended with {ended}");
 }
 
 #[test]
