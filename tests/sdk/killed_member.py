@@ -7,10 +7,10 @@ import sys
 
 from support import ADDRESS, PEER_ADDRESS, SECONDS_MAX, pb, raw_stub, settle, unique, until
 
-# Half of them for each member, much more than a connection has on its way.
-EVENTS, BODY_BYTES = 200, 32 << 10
-# More than the transport takes into its buffers: about 64 KiB of the client and 400 KiB of the server.
-ON_THE_WAY_MAX = 32
+# Half of them for each member: twice as much as a connection may have on its way.
+EVENTS, BODY_BYTES = 256, 64 << 10
+# More than the transport takes: the SDKs' clients grant 4 MiB, and the server's buffers are less than 1 MiB.
+ON_THE_WAY_MAX = 96
 REST = 20
 
 

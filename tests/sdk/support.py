@@ -26,6 +26,8 @@ SECONDS_MAX = 30
 COUNT = int(os.environ.get("FLOTILLA_TEST_COUNT", "1000"))
 # How many times slower than usual the machine is, for times that are promised of usual ones.
 SLOWNESS = int(os.environ.get("FLOTILLA_TEST_SLOWNESS", "1"))
+# About 50 MB, which the SDKs wait for no longer on a machine that is slower.
+LARGE_BODY = bytes(range(256)) * (200_000 // SLOWNESS)
 
 
 def unique(prefix):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from pathlib import Path
 
 import grpc
 import pytest
@@ -151,6 +152,14 @@ def test_requests_are_asked_and_answered_by_whoever_may(kind):
 @pytest.mark.skipif(not IS_NEWEST, reason="3.6.0 has no asynchronous clients")
 def test_the_asynchronous_clients_come_in_as_the_others_do():
     from kubemq import AsyncCQClient, AsyncPubSubClient, AsyncQueuesClient
+    from kubemq.core.config import TLSConfig
+
+    # They have other names for the same.
+    files = {"ca_file": CA_FILE, "cert_file": CERT_FILE, "key_file": KEY_FILE}
+    tls = TLSConfig(enabled=True, **{name: Path(file) for name, file in files.items()})
+
+    def opened(of, who, auth_token=None):
+        return of(address=ADDRESS, client_id=who, auth_token=auth_token or token(), tls=tls)
 
     queue, channel = unique("open.queue"), unique("open.events")
     heard = []
@@ -163,8 +172,8 @@ def test_the_asynchronous_clients_come_in_as_the_others_do():
 
     async def run():
         async with (
-            connected(AsyncPubSubClient, "reader") as reader,
-            connected(AsyncPubSubClient, "writer") as writer,
+            opened(AsyncPubSubClient, "reader") as reader,
+            opened(AsyncPubSubClient, "writer") as writer,
         ):
             listening = asyncio.create_task(listen(reader))
             while not heard:
@@ -172,8 +181,8 @@ def test_the_asynchronous_clients_come_in_as_the_others_do():
                 await asyncio.sleep(0.02)
             await listening
         async with (
-            connected(AsyncQueuesClient, "writer") as writer,
-            connected(AsyncQueuesClient, "reader") as reader,
+            opened(AsyncQueuesClient, "writer") as writer,
+            opened(AsyncQueuesClient, "reader") as reader,
         ):
             sent = await writer.send_queue_message(QueueMessage(channel=queue, body=b"b"))
             assert not sent.is_error
@@ -181,7 +190,7 @@ def test_the_asynchronous_clients_come_in_as_the_others_do():
             assert [bytes(one.body) for one in got.messages] == [b"b"]
             denied = await reader.send_queue_message(QueueMessage(channel=queue, body=b"b"))
             assert denied.is_error and denied.error == DENIED
-        async with connected(AsyncCQClient, "writer", forged()) as client:
+        async with opened(AsyncCQClient, "writer", forged()) as client:
             assert (await client.ping()).host, "a ping needs none"
             with pytest.raises(Exception, match="(?i)authentication"):
                 await client.send_command(message("command", channel, timeout=1))

@@ -6,7 +6,18 @@ import threading
 import time
 
 from kubemq.queues import Client, QueueMessage
-from support import ADDRESS, COUNT, PEER_ADDRESS, number_of, numbered, pb, raw_stub, unique, until
+from support import (
+    ADDRESS,
+    COUNT,
+    LARGE_BODY,
+    PEER_ADDRESS,
+    number_of,
+    numbered,
+    pb,
+    raw_stub,
+    unique,
+    until,
+)
 
 
 def queues(address=ADDRESS, **options):
@@ -151,7 +162,7 @@ def test_a_long_poll_ends_when_a_message_comes():
 
 
 def test_a_message_of_many_megabytes_goes_both_ways():
-    channel, body = unique("queue"), bytes(range(256)) * 200_000
+    channel, body = unique("queue"), LARGE_BODY
     # It waits two seconds for an answer where nobody says more.
     with queues(send_timeout=30) as client:
         message = QueueMessage(channel=channel, metadata="large", body=body)

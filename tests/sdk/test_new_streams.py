@@ -6,7 +6,7 @@ import time
 
 import pytest
 from raw import Downstream, Type, fill, message
-from support import PEER_ADDRESS, SLOWNESS, body_of, number_of, pb, raw_stub, unique
+from support import LARGE_BODY, PEER_ADDRESS, SLOWNESS, body_of, number_of, pb, raw_stub, unique
 
 
 @pytest.fixture
@@ -208,7 +208,7 @@ def test_a_large_answer_is_split_below_what_new_clients_take(stub):
 
 def test_a_message_of_many_megabytes_goes_through(stub):
     channel = unique("queue")
-    body = bytes(range(256)) * (200_000)
+    body = LARGE_BODY
     assert not stub.SendQueueMessage(
         pb.QueueMessage(ClientID="c", Channel=channel, Body=body)
     ).IsError
