@@ -32,10 +32,11 @@ export CLIPPY_ARGS := -D__CLIPPY_HACKERY__warnings
 PEERS := --features flotilla-bench/peers
 endif
 
-# The tested binary is the one of the dev profile, in which dependencies are optimised: it is built
-# with the same packages selected as the tests are, so that nothing is compiled twice.
+# The tested binary is the one of the dev profile, in which dependencies are optimised. Test runners do not
+# build it by themselves; it is built together with the tests, so that nothing is compiled twice.
 test: ## run every test, the end-to-end tests with the real SDKs too
 	scripts/test-deps.sh
+	cargo build --locked --workspace $(PEERS) --bins --tests
 ifneq ($(NEXTEST),)
 	env $$(scripts/test-pace.py) cargo nextest run --locked --workspace $(PEERS)
 else
