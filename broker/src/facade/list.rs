@@ -1,7 +1,7 @@
 //! Paged lists of what exists.
 
 use flotilla_cluster::Shard;
-use flotilla_model::ids::ObjectId;
+use flotilla_model::ids::{ObjectId, WallTime};
 use flotilla_model::name::{Kind, Name};
 
 use crate::api::admin::{ObjectSummary, Page};
@@ -61,7 +61,7 @@ impl Broker {
             published_total: found.messages,
             delivered_total: found.deliveries,
             subscriber_count: found.listeners,
-            last_published: Some(found.last),
+            last_published: (found.last > WallTime(0)).then_some(found.last),
             ..ObjectSummary::empty(found.name)
         });
         Ok(Page {

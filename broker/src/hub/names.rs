@@ -13,6 +13,7 @@ use flotilla_model::name::{Kind, Name};
 pub(crate) struct Seen {
     pub messages: u64,
     pub deliveries: u64,
+    /// The last message; 0 before the first.
     pub last: WallTime,
     last_used: Instant,
     /// Its key among the uses.
@@ -44,12 +45,17 @@ impl SeenNames {
     pub fn note(&mut self, name: &Arc<Name>, messages: u64, deliveries: u64, now: Instant) {
         self.last_turn += 1;
         let turn = self.last_turn;
+        let last = if messages > 0 {
+            wall_now()
+        } else {
+            WallTime(0)
+        };
         match self.names.get_mut(name) {
             Some(seen) => {
                 self.uses.remove(&seen.turn);
                 seen.messages += messages;
                 seen.deliveries += deliveries;
-                seen.last = wall_now();
+                seen.last = seen.last.max(last);
                 seen.last_used = now;
                 seen.turn = turn;
             }
@@ -57,7 +63,7 @@ impl SeenNames {
                 let seen = Seen {
                     messages,
                     deliveries,
-                    last: wall_now(),
+                    last,
                     last_used: now,
                     turn,
                 };
@@ -134,6 +140,19 @@ mod tests {
             .iter()
             .map(|(name, _)| name.text().to_owned())
             .collect()
+    }
+
+    #[test]
+    fn only_messages_are_activity() {
+        let (mut names, now) = (SeenNames::new(10, Duration::from_secs(60)), Instant::now());
+        let last = |names: &mut SeenNames| names.after(Kind::Signal, None, 1)[0].1.last;
+        names.note(&name("a"), 0, 0, now);
+        assert_eq!(last(&mut names), WallTime(0));
+        names.note(&name("a"), 1, 0, now);
+        let sent = last(&mut names);
+        assert!(sent > WallTime(0));
+        names.note(&name("a"), 0, 0, now);
+        assert_eq!(last(&mut names), sent);
     }
 
     #[test]

@@ -121,7 +121,7 @@ fn event_out(channel: &str, message: &Message) -> EventReceive {
 
 /// Queue messages as their consumers get them.
 ///
-/// `receive_count_max` is what a message says that left its limit to the queue.
+/// `receive_count_max` is what a message says that has no limit, and whose queue has none.
 pub async fn queue_out(
     queue: &Name,
     deliveries: Vec<QueueDelivery>,
@@ -149,10 +149,9 @@ fn queue_message_out(
     let message = &delivery.message;
     let policy = &delivery.policy;
     let seconds = |ms: u64| i32::try_from(ms / 1_000).unwrap_or(i32::MAX);
-    let count_max = if policy.receive_count_max == 0 && delivery.moved_from.is_none() {
-        receive_count_max
-    } else {
-        policy.receive_count_max
+    let count_max = match policy.receive_count_max {
+        0 => receive_count_max,
+        limit => limit,
     };
     QueueMessage {
         message_id: message.id.as_str().to_owned(),
@@ -277,17 +276,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_limit_left_to_the_queue_is_shown_unless_the_message_was_moved() {
+    async fn a_moved_message_says_from_where_and_no_limit_is_the_highest() {
         let queue = Name::queue("q").unwrap();
-        let kept = a_delivery(QueuePolicy::default(), None);
         let moved = a_delivery(QueuePolicy::default(), Some(Name::queue("old").unwrap()));
-        let messages = queue_out(&queue, vec![kept, moved], 1_024).await;
-        let counts: Vec<i32> = messages
-            .iter()
-            .map(|one| one.policy.as_ref().unwrap().max_receive_count)
-            .collect();
-        assert_eq!(counts, [1_024, 0]);
-        let attributes = messages[1].attributes.as_ref().unwrap();
+        let messages = queue_out(&queue, vec![moved], 1_024).await;
+        let policy = messages[0].policy.as_ref().unwrap();
+        assert_eq!(policy.max_receive_count, 1_024);
+        let attributes = messages[0].attributes.as_ref().unwrap();
         assert!(attributes.re_routed);
         assert_eq!(attributes.re_routed_from_queue, "old");
     }
