@@ -24,6 +24,9 @@ pub struct KubemqConfig {
     /// Answer a queue receive this long after its first message; `None`: only when it is full or
     /// its wait time is over.
     pub receive_linger: Option<Duration>,
+    /// End a stream that was opened when the server had just begun to serve, and on which nothing is said for this
+    /// long: its client may believe that it is not connected. `None`: leave it.
+    pub silence_after_start_max: Option<Duration>,
     /// Bounds of single requests, with error texts that name them.
     pub limits: KubemqLimits,
     /// A message taken through `QueuesDownstream` goes back to its queue when it is not settled
@@ -138,6 +141,7 @@ impl Default for KubemqConfig {
             version: "2.6.0".to_owned(),
             durable_resume: true,
             receive_linger: None,
+            silence_after_start_max: Some(Duration::from_secs(1)),
             limits: KubemqLimits::default(),
             downstream_hold_max: Duration::from_secs(12 * 3_600),
             request_bytes_max: 100 * MIB,

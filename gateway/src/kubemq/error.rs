@@ -104,6 +104,10 @@ pub enum RequestError {
     AccessDenied,
     #[error("grpc server is not ready to accept requests")]
     NotReady,
+    #[error(
+        "the stream was opened while the server began to serve, and said nothing: open it again"
+    )]
+    SilentSinceStart,
 
     #[error("empty messages batch")]
     BatchEmpty,
@@ -231,6 +235,7 @@ impl RequestError {
             self,
             Self::ShuttingDown
                 | Self::NotReady
+                | Self::SilentSinceStart
                 | Self::Broker(BrokerError::Unavailable { .. } | BrokerError::OutcomeUnknown)
         )
     }

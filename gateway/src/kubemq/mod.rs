@@ -8,6 +8,7 @@
 //!     |- queue_receive, downstream, transaction, queues_info
 //!     |- requests: commands and queries -> channels, those that the server answers
 //!   shapes, validate, convert, error: what requests may be, must be, become, and are told
+//!   silence: streams of clients that believe the server is not there
 //!   apart: what takes too long for the threads that serve connections
 //! ```
 
@@ -31,6 +32,7 @@ pub(crate) mod rest;
 mod routing;
 mod service;
 mod shapes;
+mod silence;
 mod slices;
 mod source;
 mod store_subscribe;

@@ -17,6 +17,7 @@ use super::protocol::{
     Result as EventResult, SendQueueMessageResult, StreamQueueMessagesRequest,
     StreamQueueMessagesResponse, Subscribe,
 };
+use super::silence::answered_unless_silent;
 use super::upstream::UpstreamExchange;
 use super::{
     downstream, events_send, events_subscribe, exchange, ping, queue_receive, queue_send,
@@ -72,12 +73,11 @@ impl Kubemq for Service {
         request: Request<Streaming<Event>>,
     ) -> Result<Response<Self::SendEventsStreamStream>, Status> {
         let context = self.context(&request);
-        Ok(Response::new(Box::pin(exchange::answers::<
-            EventsExchange,
-            _,
-        >(
-            context, request.into_inner()
-        ))))
+        Ok(Response::new(answered_unless_silent(
+            context,
+            request.into_inner(),
+            exchange::answers::<EventsExchange, _>,
+        )))
     }
 
     type SubscribeToEventsStream = BoxStream<'static, Result<EventReceive, Status>>;
@@ -136,12 +136,11 @@ impl Kubemq for Service {
         request: Request<Streaming<QueuesUpstreamRequest>>,
     ) -> Result<Response<Self::QueuesUpstreamStream>, Status> {
         let context = self.context(&request);
-        Ok(Response::new(Box::pin(exchange::answers::<
-            UpstreamExchange,
-            _,
-        >(
-            context, request.into_inner()
-        ))))
+        Ok(Response::new(answered_unless_silent(
+            context,
+            request.into_inner(),
+            exchange::answers::<UpstreamExchange, _>,
+        )))
     }
 
     type QueuesDownstreamStream = BoxStream<'static, Result<QueuesDownstreamResponse, Status>>;
@@ -151,10 +150,11 @@ impl Kubemq for Service {
         request: Request<Streaming<QueuesDownstreamRequest>>,
     ) -> Result<Response<Self::QueuesDownstreamStream>, Status> {
         let context = self.context(&request);
-        Ok(paced(Box::pin(downstream::stream(
+        Ok(paced(answered_unless_silent(
             context,
             request.into_inner(),
-        ))))
+            downstream::stream,
+        )))
     }
 
     type StreamQueueMessageStream = BoxStream<'static, Result<StreamQueueMessagesResponse, Status>>;

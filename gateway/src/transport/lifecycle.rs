@@ -1,7 +1,7 @@
 //! Whether requests are taken now, and the work that goes on after its call was answered.
 
 use std::future::Future;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
@@ -23,9 +23,18 @@ const READY_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 /// Shared by everything that serves one listener.
 pub struct Lifecycle {
     is_ready: Box<dyn Fn() -> bool + Send + Sync>,
-    checked: Mutex<Option<(Instant, bool)>>,
+    checked: Mutex<Checked>,
     ending: watch::Receiver<bool>,
     background: Mutex<Option<mpsc::Sender<()>>>,
+}
+
+/// What was last found.
+struct Checked {
+    /// `None` before the first look.
+    at: Option<Instant>,
+    is_ready: bool,
+    /// Since when that is so, as far as calls have seen it; at first, since the listener began.
+    since: Instant,
 }
 
 /// The end of a [`Lifecycle`], for who serves the listener.
@@ -41,7 +50,11 @@ impl Lifecycle {
         let (token, background) = mpsc::channel(1);
         let lifecycle = Self {
             is_ready: Box::new(is_ready),
-            checked: Mutex::new(None),
+            checked: Mutex::new(Checked {
+                at: None,
+                is_ready: true,
+                since: Instant::now(),
+            }),
             ending,
             background: Mutex::new(Some(token)),
         };
@@ -57,21 +70,30 @@ impl Lifecycle {
         if *self.ending.borrow() {
             return Err(NotServing::ShuttingDown);
         }
-        // A panic while it was held leaves the pair as it was: whole.
-        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_ready = match *checked {
-            Some((at, is_ready)) if at.elapsed() < READY_CHECK_INTERVAL => is_ready,
-            _ => {
-                let is_ready = (self.is_ready)();
-                *checked = Some((Instant::now(), is_ready));
-                is_ready
+        let mut checked = self.checked();
+        let is_known = |at: Instant| at.elapsed() < READY_CHECK_INTERVAL;
+        if !checked.at.is_some_and(is_known) {
+            let (now, is_ready) = (Instant::now(), (self.is_ready)());
+            if is_ready != checked.is_ready {
+                checked.since = now;
             }
-        };
-        if is_ready {
+            (checked.at, checked.is_ready) = (Some(now), is_ready);
+        }
+        if checked.is_ready {
             Ok(())
         } else {
             Err(NotServing::NotReady)
         }
+    }
+
+    /// Since when calls are admitted, or were not any more when the last one came.
+    pub fn since(&self) -> Instant {
+        self.checked().since
+    }
+
+    fn checked(&self) -> MutexGuard<'_, Checked> {
+        // A panic while it was held leaves it as it was: whole.
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Resolves when the end has begun.
@@ -125,7 +147,7 @@ impl LifecycleEnd {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use tokio::sync::oneshot;
 
@@ -150,6 +172,25 @@ mod tests {
         assert_eq!(lifecycle.admit(), Ok(()));
         end.begin();
         assert_eq!(lifecycle.admit(), Err(NotServing::ShuttingDown));
+    }
+
+    #[test]
+    fn it_is_known_since_when_calls_are_admitted() {
+        let is_ready = Arc::new(AtomicBool::new(true));
+        let told = Arc::clone(&is_ready);
+        let (lifecycle, _end) = Lifecycle::new(move || told.load(Ordering::SeqCst));
+        let began = lifecycle.since();
+        lifecycle.admit().unwrap();
+        assert_eq!(lifecycle.since(), began);
+        let mut before = began;
+        for ready in [false, true] {
+            is_ready.store(ready, Ordering::SeqCst);
+            while lifecycle.admit().is_ok() != ready {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            assert!(lifecycle.since() >= before + READY_CHECK_INTERVAL);
+            before = lifecycle.since();
+        }
     }
 
     #[test]

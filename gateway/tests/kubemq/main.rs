@@ -29,6 +29,7 @@ mod settings;
 #[path = "../shared/mod.rs"]
 mod shared;
 mod shutdown;
+mod silence;
 mod store;
 mod streams;
 mod support;

@@ -32,6 +32,17 @@ pub(super) const KEYS: &[Key] = &[
             set: |c, ms| c.kubemq.receive_linger = ms.map(Duration::from_millis),
         },
     ),
+    key(
+        "kubemq.silence_after_start_max",
+        "1s",
+        Field::AmountOr {
+            word: "off",
+            unit: Unit::Ms,
+            min: 100,
+            max: MINUTE_MS,
+            set: |c, ms| c.kubemq.silence_after_start_max = ms.map(Duration::from_millis),
+        },
+    ),
     period(
         "kubemq.downstream_hold_max",
         "12h",
