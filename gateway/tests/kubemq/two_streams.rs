@@ -13,7 +13,7 @@ use crate::support::{
     Client, Downstream, Gateway, a_get, a_message, bodies, fill, leased, requests, soon, unique,
 };
 
-const UNKNOWN: &str = "transaction is completed or transaction id not found";
+pub const UNKNOWN: &str = "transaction is completed or transaction id not found";
 
 fn of(transaction: &str, sequences: &[i64], target: &str) -> QueuesDownstreamRequest {
     QueuesDownstreamRequest {
@@ -26,7 +26,7 @@ fn of(transaction: &str, sequences: &[i64], target: &str) -> QueuesDownstreamReq
 }
 
 /// One request on a stream of its own that says nothing more: its answer, or `None` where it ended in silence.
-async fn elsewhere(
+pub async fn elsewhere(
     client: &mut Client,
     kind: Type,
     request: QueuesDownstreamRequest,

@@ -59,10 +59,14 @@ fn calls() -> Vec<(&'static str, Vec<u8>)> {
         span: Bytes::from_static(b"span"),
         ..Request::default()
     };
-    let list = Request {
+    let manage = |operation: &str| Request {
         channel: "kubemq.cluster.internal.requests".to_owned(),
-        metadata: "list-channels".to_owned(),
-        tags: [("channel_type".to_owned(), "queues".to_owned())].into(),
+        metadata: operation.to_owned(),
+        tags: [
+            ("channel_type".to_owned(), "queues".to_owned()),
+            ("channel".to_owned(), "made".to_owned()),
+        ]
+        .into(),
         cache_key: String::new(),
         ..request.clone()
     };
@@ -121,7 +125,9 @@ fn calls() -> Vec<(&'static str, Vec<u8>)> {
         ("SubscribeToEvents", replay.encode_to_vec()),
         ("SubscribeToRequests", subscribe(4).encode_to_vec()),
         ("SendRequest", request.encode_to_vec()),
-        ("SendRequest", list.encode_to_vec()),
+        ("SendRequest", manage("list-channels").encode_to_vec()),
+        ("SendRequest", manage("create-channel").encode_to_vec()),
+        ("SendRequest", manage("delete-channel").encode_to_vec()),
         ("SendResponse", response.encode_to_vec()),
         ("SendQueueMessage", message.encode_to_vec()),
         ("SendQueueMessagesBatch", batch.encode_to_vec()),

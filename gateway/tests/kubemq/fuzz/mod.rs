@@ -1,12 +1,13 @@
 //! Whatever clients send: any bytes on any call, and any requests in any order on the calls that have a state.
 //!
-//! Streams on which queues are read have their own part, [`crate::hostile`]. Cases are bounded; proptest prints
+//! Any requests on streams on which queues are read have their own part, [`crate::hostile`]. Cases are bounded; proptest prints
 //! the smallest one that fails.
 
 mod bytes_of_any_call;
 mod frames;
 mod requesters;
 mod senders;
+mod settlers;
 mod subscribers;
 
 use std::future::Future;
@@ -74,6 +75,11 @@ async fn all_is_given_back(gateway: &Gateway) {
     while leased(gateway, QUEUE).await > 0 {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
+}
+
+/// One of so many, if there are any.
+fn place(index: prop::sample::Index, length: usize) -> Option<usize> {
+    (length > 0).then(|| index.index(length))
 }
 
 /// Fails instead of waiting for ever.

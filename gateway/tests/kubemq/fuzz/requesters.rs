@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use tokio::task::JoinHandle;
 use tonic::{Code, Status, Streaming};
 
-use super::{run, soon_in};
+use super::{place, run, soon_in};
 use crate::support::{Client, Gateway, soon};
 
 const CHANNELS: [&str; 3] = ["a", "a.b", "c"];
@@ -165,10 +165,6 @@ impl Life {
             }
         }
     }
-}
-
-fn place(index: prop::sample::Index, length: usize) -> Option<usize> {
-    (length > 0).then(|| index.index(length))
 }
 
 async fn nothing_is_under_way(gateway: &Gateway) {
