@@ -1,31 +1,57 @@
-"""Sends numbered messages to a queue with the old SDK's client (2.4.0), and notes which were acknowledged."""
+"""Sends numbered messages to a queue with the SDK's client (of every release), and notes which were acknowledged."""
 
 from common import Journal, Nodes, Stop, end, note, queue_arguments
-from kubemq.queue.message import Message
-from kubemq.queue.message_queue import MessageQueue
+
+try:
+    from kubemq.queues import Client, QueueMessage
+except ImportError:
+    from kubemq.queue.message import Message
+    from kubemq.queue.message_queue import MessageQueue
+
+    Client = None
+
+
+class Sending:
+    """One client, new or old."""
+
+    def __init__(self, address, queue):
+        self.queue = queue
+        if Client:
+            self.client = Client(address=address, client_id="sender")
+        else:
+            self.client = MessageQueue(queue, "sender", address, 1, 1)
+
+    def send(self, body):
+        if Client:
+            # The call has another name in 3.6.0.
+            send = getattr(self.client, "send_queue_message", None)
+            send = send or self.client.send_queues_message
+            message = QueueMessage(channel=self.queue, body=body, metadata="m")
+            result = send(message)
+        else:
+            message = Message()
+            message.metadata, message.body = "m", body
+            result = self.client.send_queue_message(message)
+        if result.is_error:
+            raise RuntimeError(str(result.error))
 
 
 def main():
     arguments = queue_arguments()
     journal, stop = Journal(arguments.journal, sync=False), Stop()
-    nodes, queue, number = Nodes(arguments.address, arguments.home), None, 0
+    nodes, sending, number = Nodes(arguments.address, arguments.home), None, 0
     while not stop:
         try:
-            if queue is None:
-                address = nodes.wait_for_one(stop)
-                queue = MessageQueue(arguments.queue, "sender", address, 1, 1)
+            if sending is None:
+                sending = Sending(nodes.wait_for_one(stop), arguments.queue)
             number += 1
             name = "%d-%d" % (arguments.home, number)
-            message = Message()
-            message.metadata, message.body = "m", name.encode()
-            result = queue.send_queue_message(message)
-            if result.is_error:
-                raise RuntimeError(str(result.error))
+            sending.send(name.encode())
             journal.write("A %s" % name)
-            stop.pause(0.005)
+            stop.pause(0.02)
         except Exception as error:
             note(type(error).__name__, str(error)[:200])
-            queue = None
+            sending = None
             stop.pause(0.05)
     end()
 

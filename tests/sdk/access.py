@@ -1,7 +1,7 @@
 """Who calls, for servers that ask: tokens, certificates, and what the rules of these tests allow.
 
-The rules (tests/tests/security.rs): `writer` may send to channels that begin with `open`, `reader` may read
-them, of every pattern.
+The rules (tests/src/credentials.rs): `writer` may send to channels that begin with `open`, `reader`
+may read them, of every pattern.
 """
 
 import base64

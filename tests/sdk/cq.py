@@ -1,10 +1,15 @@
-"""Commands and queries of the new SDKs (3.6.0, 4.1.5), whose names differ, prepared for the tests."""
-
-import contextlib
+"""Commands and queries of the new SDKs (3.6.0, 4.1.5), whose names differ, prepared for the
+tests."""
 
 from kubemq.common.cancellation_token import CancellationToken
-from kubemq.cq import Client, CommandMessage, CommandsSubscription, QueriesSubscription, QueryMessage
-from support import ADDRESS, PEER_ADDRESS, Inbox, body_of, unique, until
+from kubemq.cq import (
+    Client,
+    CommandMessage,
+    CommandsSubscription,
+    QueriesSubscription,
+    QueryMessage,
+)
+from support import ADDRESS, PEER_ADDRESS, Inbox, body_of, number_of, unique, until
 
 try:
     from kubemq.cq import CommandResponse, QueryResponse
@@ -20,8 +25,8 @@ KINDS = ["command", "query"]
 TAGS = {"number": "7", "ключ": "значение"}
 
 
-def cq_client(address=ADDRESS, client_id=None):
-    return Client(address=address, client_id=client_id or unique("client"))
+def cq_client(address=ADDRESS, client_id=None, **options):
+    return Client(address=address, client_id=client_id or unique("client"), **options)
 
 
 def message(kind, channel, number=0, timeout=20, **fields):
@@ -58,15 +63,15 @@ def subscription(kind, channel, callback, **fields):
 
 
 class Serving:
-    """Somebody who answers commands or queries, with the inbox of what it was asked. Probes are answered
-    and not noted."""
+    """Somebody who answers commands or queries, with the inbox of what it was asked. Probes are
+    answered and not noted. Its client is its own, unless it is given one."""
 
-    def __init__(self, kind, channel, answer, group=None):
+    def __init__(self, kind, channel, answer, group=None, client=None):
         self.inbox = Inbox()
         self.probes = 0
         self.kind, self.answer = kind, answer
         self.token = CancellationToken()
-        self.client = cq_client(PEER_ADDRESS, unique("responder"))
+        self.client = client or cq_client(PEER_ADDRESS, unique("responder"))
         fields = {"group": group, "on_error_callback": self.inbox.add_error}
         wanted = subscription(kind, channel, self.handle, **fields)
         if kind == "command":
@@ -82,20 +87,33 @@ class Serving:
         self.inbox.add(request)
         self.client.send_response_message(self.answer(request))
 
+    def numbers(self):
+        return [number_of(request.body) for request in self.inbox.now()]
+
+    def leave(self):
+        self.token.cancel()
+        self.client.close()
+
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self.token.cancel()
-        self.client.close()
+        self.leave()
+
+
+def is_answered(client, request):
+    """That nobody is there, or not in time, is an error of the call."""
+    try:
+        send(client, request)
+    except Exception:
+        return False
+    return True
 
 
 def go_live(client, kind, channel, *serving):
     """Asks until each of them was asked."""
 
     def probe():
-        # That nobody is there yet is an error.
-        with contextlib.suppress(Exception):
-            send(client, message(kind, channel, timeout=1, metadata="probe"))
+        is_answered(client, message(kind, channel, timeout=1, metadata="probe"))
 
     until(lambda: all(one.probes for one in serving), probe, what="a live responder")

@@ -15,7 +15,7 @@ from kubemq.pubsub import (
 from kubemq.pubsub.events_store_subscription import EventStoreStartPosition
 from kubemq.queues import Client as QueuesClient
 from kubemq.queues import QueueMessage
-from support import ADDRESS, Inbox, numbered, unique
+from support import ADDRESS, Inbox, number_of, numbered, settle, unique, until
 
 
 def pubsub(client_id=None, address=ADDRESS):
@@ -29,10 +29,10 @@ def queues(client_id=None, address=ADDRESS):
 class Subscription:
     """A subscription with the inbox it fills, on a client of its own."""
 
-    def __init__(self, client_id=None, address=ADDRESS):
+    def __init__(self, client_id=None, address=ADDRESS, client=None):
         self.inbox = Inbox()
         self.token = CancellationToken()
-        self.client = pubsub(client_id, address)
+        self.client = client or pubsub(client_id, address)
 
     def events(self, channel, group=None):
         self.client.subscribe_to_events(
@@ -90,10 +90,40 @@ def queue_message(channel, number, **policy):
     return QueueMessage(**numbered("id", channel, number), **policy)
 
 
+def go_live(client, channel, *subscriptions):
+    """Sends probes until each of the subscriptions has had one."""
+    until(
+        lambda: all(subscription.inbox.now() for subscription in subscriptions),
+        lambda: client.send_event(EventMessage(channel=channel, metadata="probe", body=b"probe")),
+        what="a live subscription",
+    )
+    settle([subscription.inbox for subscription in subscriptions], 0.2)
+
+
 @contextlib.contextmanager
 def queue_client():
     with queues() as client:
         yield client, unique("queue")
+
+
+def send(client, channel, count, **policy):
+    batch = [queue_message(channel, number, **policy) for number in range(count)]
+    answer = client.send_queue_messages_batch(batch)
+    assert not answer.have_errors
+    assert [result.id for result in answer.results] == ["id-%d" % n for n in range(count)]
+
+
+def receive(client, channel, count, wait=10, **options):
+    """Receives up to `count` messages in one request."""
+    response = client.receive_queue_messages(
+        channel=channel, max_messages=count, wait_timeout_in_seconds=wait, **options
+    )
+    assert not response.is_error, response.error
+    return response
+
+
+def numbers(messages):
+    return [number_of(message.body) for message in messages]
 
 
 __all__ = [
@@ -103,9 +133,13 @@ __all__ = [
     "QueueMessage",
     "Subscription",
     "event",
+    "go_live",
+    "numbers",
     "pubsub",
     "queue_client",
     "queue_message",
     "queues",
+    "receive",
+    "send",
     "store_event",
 ]

@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import threading
 
+import grpc
 from kubemq.commandquery.lowlevel.initiator import Initiator
 from kubemq.commandquery.lowlevel.request import Request
 from kubemq.commandquery.request_type import RequestType
@@ -18,7 +19,13 @@ from kubemq.subscription.events_store_type import EventsStoreType
 from kubemq.subscription.subscribe_request import SubscribeRequest
 from kubemq.subscription.subscribe_type import SubscribeType
 from kubemq.tools.listener_cancellation_token import ListenerCancellationToken
-from support import ADDRESS, PEER_ADDRESS, Inbox, body_of, unique, until
+from support import ADDRESS, PEER_ADDRESS, Inbox, body_of, number_of, settle, unique, until
+
+NO_RESPONSE = (grpc.StatusCode.INTERNAL, "Error 301: timeout for request message")
+KINDS = [
+    (RequestType.Command, SubscribeType.Commands),
+    (RequestType.Query, SubscribeType.Queries),
+]
 
 
 class PatientToken:
@@ -59,6 +66,9 @@ class Cancelled:
     def cancel_and_wait(self):
         """Comes back when the SDK has stopped listening."""
         self.cancel()
+        self.wait_for_the_end()
+
+    def wait_for_the_end(self):
         until(lambda: not any(thread.is_alive() for thread in self.threads), what="the end")
 
     def __enter__(self):
@@ -123,7 +133,7 @@ class Serving(Cancelled):
     """Somebody who answers commands or queries; the inbox is for what it was asked. Probes are answered
     and not noted."""
 
-    def __init__(self, kind, channel, answer, group="", token=None):
+    def __init__(self, kind, channel, answer, group="", token=None, responder=None):
         super().__init__(token)
         self.probes = 0
 
@@ -142,9 +152,12 @@ class Serving(Cancelled):
             events_store_type_value=0,
             group=group,
         )
-        responder = Responder(PEER_ADDRESS)
+        responder = responder or Responder(PEER_ADDRESS)
         with self.starting():
             responder.subscribe_to_requests(request, handle, self.inbox.add_error, self.token)
+
+    def numbers(self):
+        return [number_of(request.body) for request in self.inbox.now()]
 
 
 def request_of(kind, channel, number=0, timeout=20_000, **fields):
@@ -178,6 +191,23 @@ def response_to(request, body=b"OK", executed=True, error="None"):
     return response
 
 
+def echo(request):
+    return response_to(request, request.body)
+
+
+def await_serving(initiator, kind, channel, *serving):
+    """Asks until each of them was asked."""
+
+    def probe():
+        request = request_of(kind, channel, timeout=300, metadata="probe")
+        try:
+            initiator.send_request(request)
+        except grpc.RpcError as error:
+            assert (error.code(), error.details()) == NO_RESPONSE
+
+    until(lambda: all(one.probes for one in serving), probe, what="a live responder")
+
+
 def event(channel, number, store=False):
     return Event(
         channel=channel,
@@ -197,6 +227,16 @@ def probe(sender, channel, store=False):
     )
 
 
+def go_live(sender, channel, *subscriptions):
+    """Sends probes until each of the subscriptions has had one."""
+    until(
+        lambda: all(subscription.inbox.now() for subscription in subscriptions),
+        lambda: probe(sender, channel),
+        what="a live subscription",
+    )
+    settle([subscription.inbox for subscription in subscriptions], 0.2)
+
+
 def queue(name=None, client_id="client-1", max_messages=1024, wait_seconds=1, address=ADDRESS):
     return MessageQueue(name or unique("queue"), client_id, address, max_messages, wait_seconds)
 
@@ -210,20 +250,78 @@ def queue_message(number, policy=None):
     return message
 
 
+def fill(q, numbers, policy=None):
+    """Sends messages with these numbers, or as many."""
+    for number in range(numbers) if isinstance(numbers, int) else numbers:
+        assert not q.send_queue_message(queue_message(number, policy)).is_error
+
+
+def numbers_of(response):
+    """Those of the messages of a unary answer."""
+    assert not response.is_error, response.error
+    return [number_of(message.Body) for message in response.messages]
+
+
+def held(transaction, visibility=60, wait=10):
+    """The message that the transaction receives."""
+    response = transaction.receive(visibility, wait)
+    assert not response.is_error, response.error
+    assert response.stream_request_type == 1
+    return response.message
+
+
+def well(response, kind):
+    assert not response.is_error, response.error
+    assert response.stream_request_type == kind
+
+
+def is_free(transaction):
+    """Waits until the stream has ended: only then can the transaction receive again."""
+    until(lambda: not transaction.stream, seconds=10, what="the end of the stream")
+
+
+def own_numbers(thread, count):
+    """What one of several threads sends."""
+    return range(thread * 10_000, thread * 10_000 + count)
+
+
+def assert_own_order(numbers, threads, count):
+    """All that these threads sent is there once, and in the order of each of them."""
+    for thread in threads:
+        of_thread = [number for number in numbers if number // 10_000 == thread]
+        assert of_thread == list(own_numbers(thread, count))
+    assert len(numbers) == len(threads) * count
+
+
 __all__ = [
+    "KINDS",
+    "NO_RESPONSE",
     "Event",
     "EventsStoreType",
     "Initiator",
     "ListenerCancellationToken",
     "Message",
+    "MessageQueue",
+    "Request",
     "RequestType",
     "Responder",
+    "Response",
     "Sender",
     "Serving",
+    "SubscribeRequest",
     "SubscribeType",
     "Subscriber",
+    "assert_own_order",
+    "await_serving",
+    "echo",
     "event",
+    "fill",
+    "go_live",
+    "held",
+    "is_free",
     "number_of_event",
+    "numbers_of",
+    "own_numbers",
     "probe",
     "queue",
     "queue_message",
@@ -231,4 +329,5 @@ __all__ = [
     "response_to",
     "subscribe_to_events",
     "subscribe_to_store",
+    "well",
 ]

@@ -2,100 +2,31 @@
 
 import asyncio
 import contextlib
-from pathlib import Path
 
 import grpc
 import pytest
-from access import CA_FILE, CERT_FILE, DENIED, KEY_FILE, expired, forged, token
+from access import CA_FILE, DENIED, expired, forged, token
+from access_clients import (
+    call,
+    connected,
+    following,
+    opened,
+    receive,
+    send_event,
+    send_message,
+    send_store_event,
+    subscribe,
+)
 from cq import IS_NEWEST, KINDS, message, response_to, send
 from kubemq.common.cancellation_token import CancellationToken
 from kubemq.cq import Client as CqClient
-from kubemq.cq import CommandsSubscription, QueriesSubscription
 from kubemq.grpc import kubemq_pb2 as pb
 from kubemq.grpc import kubemq_pb2_grpc
 from kubemq.pubsub import Client as PubSubClient
-from kubemq.pubsub import (
-    EventMessage,
-    EventsStoreSubscription,
-    EventsSubscription,
-    EventStoreMessage,
-)
+from kubemq.pubsub import EventMessage, EventsSubscription
 from kubemq.queues import Client as QueuesClient
 from kubemq.queues import QueueMessage
 from support import ADDRESS, SECONDS_MAX, Inbox, status_of, unique, until
-
-try:
-    from kubemq.pubsub.events_store_subscription import EventStoreStartPosition
-
-    FIRST = EventStoreStartPosition.StartFromFirst
-except ImportError:
-    from kubemq.pubsub import EventsStoreType
-
-    FIRST = EventsStoreType.StartFromFirst
-
-TLS = {
-    "tls": True,
-    "tls_ca_file": CA_FILE,
-    "tls_cert_file": CERT_FILE,
-    "tls_key_file": KEY_FILE,
-}
-
-
-def connected(of, who, auth_token=None):
-    return of(address=ADDRESS, client_id=who, auth_token=auth_token or token(), **TLS)
-
-
-def call(client, *names):
-    """A method that has another name in each release."""
-    return next(getattr(client, name) for name in names if hasattr(client, name))
-
-
-def send_event(client, channel):
-    event = EventMessage(channel=channel, metadata="m", body=b"b")
-    return call(client, "send_event", "send_events_message")(event)
-
-
-def send_store_event(client, channel):
-    event = EventStoreMessage(channel=channel, metadata="m", body=b"b")
-    return call(client, "send_event_store", "send_events_store_message")(event)
-
-
-def send_message(client, queue):
-    sent = QueueMessage(channel=queue, body=b"b", metadata="m")
-    return call(client, "send_queue_message", "send_queues_message")(sent)
-
-
-def receive(client, queue):
-    return call(client, "receive_queue_messages", "receive_queues_messages")(
-        channel=queue, max_messages=1, wait_timeout_in_seconds=5
-    )
-
-
-def subscribe(client, kind, channel, inbox, cancel):
-    callbacks = {"channel": channel, "on_error_callback": inbox.add_error}
-    if kind == "events":
-        wanted = EventsSubscription(on_receive_event_callback=inbox.add, **callbacks)
-        client.subscribe_to_events(wanted, cancel)
-    elif kind == "events_store":
-        wanted = EventsStoreSubscription(
-            on_receive_event_callback=inbox.add, events_store_type=FIRST, **callbacks
-        )
-        client.subscribe_to_events_store(wanted, cancel)
-    elif kind == "command":
-        wanted = CommandsSubscription(on_receive_command_callback=inbox.add, **callbacks)
-        client.subscribe_to_commands(wanted, cancel)
-    else:
-        wanted = QueriesSubscription(on_receive_query_callback=inbox.add, **callbacks)
-        client.subscribe_to_queries(wanted, cancel)
-
-
-@contextlib.contextmanager
-def following(of, who, kind, channel):
-    inbox, cancel = Inbox(), CancellationToken()
-    with connected(of, who) as client:
-        subscribe(client, kind, channel, inbox, cancel)
-        yield client, inbox
-        cancel.cancel()
 
 
 def test_events_reach_whoever_may_read_them():
@@ -152,14 +83,6 @@ def test_requests_are_asked_and_answered_by_whoever_may(kind):
 @pytest.mark.skipif(not IS_NEWEST, reason="3.6.0 has no asynchronous clients")
 def test_the_asynchronous_clients_come_in_as_the_others_do():
     from kubemq import AsyncCQClient, AsyncPubSubClient, AsyncQueuesClient
-    from kubemq.core.config import TLSConfig
-
-    # They have other names for the same.
-    files = {"ca_file": CA_FILE, "cert_file": CERT_FILE, "key_file": KEY_FILE}
-    tls = TLSConfig(enabled=True, **{name: Path(file) for name, file in files.items()})
-
-    def opened(of, who, auth_token=None):
-        return of(address=ADDRESS, client_id=who, auth_token=auth_token or token(), tls=tls)
 
     queue, channel = unique("open.queue"), unique("open.events")
     heard = []
@@ -190,7 +113,7 @@ def test_the_asynchronous_clients_come_in_as_the_others_do():
             assert [bytes(one.body) for one in got.messages] == [b"b"]
             denied = await reader.send_queue_message(QueueMessage(channel=queue, body=b"b"))
             assert denied.is_error and denied.error == DENIED
-        async with opened(AsyncCQClient, "writer", forged()) as client:
+        async with opened(AsyncCQClient, "writer", auth_token=forged()) as client:
             assert (await client.ping()).host, "a ping needs none"
             with pytest.raises(Exception, match="(?i)authentication"):
                 await client.send_command(message("command", channel, timeout=1))
@@ -200,12 +123,12 @@ def test_the_asynchronous_clients_come_in_as_the_others_do():
 
 @pytest.mark.parametrize("wrong", [expired, forged], ids=["expired", "forged"])
 def test_without_a_good_token_nobody_comes_in(wrong):
-    with connected(CqClient, "writer", wrong()) as client:
+    with connected(CqClient, "writer", auth_token=wrong()) as client:
         assert client.ping().host, "a ping needs none"
         for kind in KINDS:
             with pytest.raises(Exception, match="(?i)authentication"):
                 send(client, message(kind, unique("open.requests"), timeout=1))
-    with connected(PubSubClient, "reader", wrong()) as client:
+    with connected(PubSubClient, "reader", auth_token=wrong()) as client:
         inbox = Inbox()
         subscribe(client, "events", unique("open.events"), inbox, CancellationToken())
         assert "uthentication" in str(inbox.wait_error())
@@ -214,7 +137,7 @@ def test_without_a_good_token_nobody_comes_in(wrong):
 @pytest.mark.skipif(not IS_NEWEST, reason="this SDK's clients keep the token they began with")
 def test_another_token_counts_from_the_next_call_on():
     channel = unique("open.events")
-    with connected(PubSubClient, "writer", expired()) as client:
+    with connected(PubSubClient, "writer", auth_token=expired()) as client:
         with pytest.raises(Exception, match="(?i)authentication"):
             send_event(client, channel)
         client.set_token(token())

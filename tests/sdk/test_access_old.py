@@ -1,4 +1,5 @@
-"""The old SDKs (1.1.0, 2.4.0) under access rules: 2.4.0 with a token and under TLS, of which 1.1.0 has no notion."""
+"""The old SDKs (1.1.0, 2.4.0) under access rules: 2.4.0 with a token and under TLS, of which 1.1.0
+has no notion."""
 
 import inspect
 import os
@@ -6,22 +7,26 @@ import os
 import grpc
 import pytest
 from access import CA_FILE, DENIED, SECRET, expired, forged, token
+from kubemq.events.subscriber import Subscriber
+from kubemq.queue.message_queue import MessageQueue
+from kubemq.subscription.subscribe_request import SubscribeRequest
 from old import (
     EventsStoreType,
     Initiator,
+    PatientToken,
     RequestType,
     Responder,
     Sender,
     SubscribeType,
     event,
+    held,
+    is_free,
+    numbers_of,
     queue_message,
     request_of,
     response_to,
+    well,
 )
-from kubemq.events.subscriber import Subscriber
-from kubemq.queue.message_queue import MessageQueue
-from kubemq.subscription.subscribe_request import SubscribeRequest
-from old import PatientToken
 from support import ADDRESS, Inbox, unique, until
 
 if CA_FILE:
@@ -117,10 +122,58 @@ def test_queues_are_filled_and_emptied_by_whoever_may():
     assert len(queue_of(name, "reader").receive_queue_messages().messages) == 1
 
 
+def test_batches_and_peeks_that_are_not_allowed_are_errors():
+    name = unique("open.queue")
+    sent = queue_of(name, "writer").send_queue_messages_batch([queue_message(n) for n in range(2)])
+    assert not sent.have_errors
+    for who, denied in [("writer", unique("closed")), ("reader", name)]:
+        batch = [queue_message(number) for number in range(2)]
+        sent = queue_of(denied, who).send_queue_messages_batch(batch)
+        assert sent.have_errors
+        assert [(one.IsError, one.Error) for one in sent.result] == [(True, DENIED)] * 2
+    for who, denied in [("writer", name), ("reader", unique("closed"))]:
+        with pytest.raises(grpc.RpcError, match=DENIED) as caught:
+            queue_of(denied, who).peek_queue_message()
+        assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
+    reader = queue_of(name, "reader")
+    assert numbers_of(reader.peek_queue_message(2)) == [0, 1]
+    answer = reader.ack_all_queue_messages()
+    assert (answer.is_error, answer.affected_messages) == (False, 2)
+
+
+def test_events_of_a_stream_that_are_not_allowed_are_refused_alone():
+    channel, results = unique("open.events"), []
+    events = [
+        event_of("writer", channel, True),
+        event_of("writer", "closed", True),
+        event_of("reader", channel, False),
+        event_of("writer", channel, True),
+    ]
+    sender().stream_event(iter(events), results.append)
+    refusals = [(False, DENIED)] * 2
+    assert [(one.sent, one.error) for one in results] == [(True, ""), *refusals, (True, "")]
+
+
 def test_a_transaction_that_is_not_allowed_is_an_error():
     transaction = queue_of("closed", "reader").create_transaction()
     answer = transaction.receive(10, 1)
     assert (answer.is_error, answer.error) == (True, DENIED)
+
+
+def test_a_message_does_not_go_where_its_receiver_may_not_write():
+    name, other = unique("open.queue"), unique("open.other")
+    assert not queue_of(name, "writer").send_queue_message(queue_message(1)).is_error
+    transaction = queue_of(name, "reader").create_transaction()
+    message = held(transaction)
+    # Else it is its sender's.
+    message.ClientID = "reader"
+    for refused in (transaction.resend(other), transaction.modify(message)):
+        assert (refused.is_error, refused.error) == (True, DENIED)
+    assert numbers_of(queue_of(other, "reader").peek_queue_message()) == []
+    # It is held all the same.
+    well(transaction.ack_message(message.Attributes.Sequence), 2)
+    is_free(transaction)
+    assert numbers_of(queue_of(name, "reader").peek_queue_message()) == []
 
 
 @pytest.mark.parametrize("kind", [RequestType.Command, RequestType.Query])
@@ -132,7 +185,8 @@ def test_requests_are_asked_and_answered_by_whoever_may(kind):
 
     def ask():
         try:
-            inbox.add(initiator.send_request(request_of(kind, channel, client_id="writer", timeout=500)))
+            asked = request_of(kind, channel, client_id="writer", timeout=500)
+            inbox.add(initiator.send_request(asked))
         except grpc.RpcError as error:
             assert "Error 301" in error.details(), "nobody is there yet"
 

@@ -1,5 +1,5 @@
-"""Channel management through the new SDKs: every type, made, listed, searched and deleted; and what tools are told
-of channels."""
+"""Channel management through the new SDKs: every type, made, listed, searched and deleted; and what
+tools are told of channels. The figures of lists are in test_channels_figures.py."""
 
 import contextlib
 import json
@@ -7,38 +7,20 @@ import re
 
 import pytest
 from admin import ADMIN_ADDRESS, ADMIN_PEER_ADDRESS, told
-from cq import IS_NEWEST, Serving, cq_client, response_to
-from kubemq.pubsub import Client as PubSubClient
-from kubemq.queues import Client as QueuesClient
-from kubemq.queues import QueueMessage
-from support import ADDRESS, PEER_ADDRESS, pb, raw_stub, settle, store_events, unique, until
+from channels import (
+    CLIENTS,
+    Listening,
+    Start,
+    call,
+    open_client,
+    receive_from_queue,
+    send_to_queue,
+    serving,
+    the_one,
+)
+from support import PEER_ADDRESS, pb, raw_stub, settle, store_events, unique, until
 
-if IS_NEWEST:
-    from new import EventStoreStartPosition as Start
-    from new import Subscription as Listening
-else:
-    from mid import EventsStoreType as Start
-    from mid import Listening
-
-CLIENTS = {
-    "events": PubSubClient,
-    "events_store": PubSubClient,
-    "commands": None,
-    "queries": None,
-    "queues": QueuesClient,
-}
 OTHER = raw_stub(PEER_ADDRESS)
-
-
-def open_client(kind):
-    if CLIENTS[kind] is None:
-        return cq_client()
-    return CLIENTS[kind](address=ADDRESS, client_id=unique("client"))
-
-
-def call(client, operation, kind, argument):
-    ending = "channels" if operation == "list" else "channel"
-    return getattr(client, "%s_%s_%s" % (operation, kind, ending))(argument)
 
 
 def listed_elsewhere(kind, search):
@@ -93,8 +75,7 @@ def used(kind, channel):
     elif kind == "events":
         return Listening().events(channel)
     else:
-        one = {"commands": "command", "queries": "query"}[kind]
-        return Serving(one, channel, lambda request: response_to(one, request))
+        return serving(kind, channel)
     return contextlib.nullcontext()
 
 
@@ -145,11 +126,6 @@ def place_of(channel, client):
     return next((one for one in clients if one["client_id"] == client), {})
 
 
-def send_to_queue(client, channel, **policy):
-    send = client.send_queue_message if IS_NEWEST else client.send_queues_message
-    assert not send(QueueMessage(channel=channel, body=b"x", **policy)).is_error
-
-
 def test_tools_are_told_the_figures_of_all_channels_by_every_node():
     """Whichever nodes lead them: there are enough for each to lead some."""
     queues, topics = ([unique(name) for _ in range(6)] for name in ("told-queue", "told-topic"))
@@ -180,21 +156,51 @@ def test_tools_are_told_the_figures_of_all_channels_by_every_node():
         assert re.search("\nkubemq_messages_last_seen%s [0-9]{13}\n" % labels, counted)
 
 
-def test_a_queue_is_listed_with_its_figures():
-    channel = unique("figures")
-    with open_client("queues") as client:
-        for _ in range(3):
+def test_a_deleted_queue_forgets_its_messages_also_those_that_are_held():
+    channel = unique("forgotten")
+    with open_client("queues") as client, open_client("queues", PEER_ADDRESS) as other:
+        for _ in range(5):
             send_to_queue(client, channel)
-        (found,) = client.list_queues_channels(channel)
-        assert found.incoming.messages == 3
-        assert found.incoming.waiting == 3
-        assert found.is_active
-        send_to_queue(client, channel, expiration_in_seconds=1)
-        expired = until(
-            lambda: [c for c in client.list_queues_channels(channel) if c.incoming.expired],
-            what="the expiry",
-        )
-        assert [(c.incoming.expired, c.incoming.waiting) for c in expired] == [(1, 3)]
+        held = receive_from_queue(other, channel, 2)
+        assert client.delete_queues_channel(channel) is True
+        assert client.list_queues_channels(channel) == []
+        assert client.create_queues_channel(channel) is True
+        made = the_one(client, "queues", channel)
+        assert (made.incoming.messages, made.incoming.waiting, made.incoming.volume) == (0, 0, 0)
+        send_to_queue(client, channel)
+        # It has the sequence of one that was held, and stays.
+        held.ack_all()
+        response = receive_from_queue(other, channel, 1)
+        assert [(m.sequence, m.receive_count) for m in response.messages] == [(1, 1)]
+        found = the_one(client, "queues", channel)
+        assert (found.incoming.messages, found.outgoing.messages) == (1, 1)
+        response.ack_all()
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+def test_channels_are_searched_by_expression_by_pattern_or_by_name(kind):
+    root = unique("searched")
+    names = [root + end for end in (".a", ".a.b", ".b", ".c+d", ".ccd")]
+    with open_client(kind) as client:
+        for name in reversed(names):
+            assert call(client, "create", kind, name) is True
+
+        def found(search):
+            every = [channel.name for channel in call(client, "list", kind, search)]
+            assert every == sorted(every)
+            return [name for name in every if name.startswith(root)]
+
+        assert found("") == names
+        assert found("*") == names
+        assert found(root[3:]) == names, "a part of the name"
+        assert found("^%s\\.a" % root) == names[:2]
+        assert found("^%s\\.(b|ccd)$" % root) == [names[2], names[4]]
+        assert found("^searched$") == []
+        # No expression: a pattern.
+        assert found("*%s.?" % root[3:]) == [names[0], names[2]]
+        assert found("*%s.*.b" % root[3:]) == names[1:2]
+        assert found(names[3]) == names[3:], "an expression for one, the name of the other"
+        assert found(root.upper()) == []
 
 
 @pytest.mark.parametrize("kind", CLIENTS)

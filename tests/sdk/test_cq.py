@@ -11,11 +11,12 @@ from cq import (
     Serving,
     cq_client,
     go_live,
+    is_answered,
     message,
     response_to,
     send,
 )
-from support import COUNT, at_once, body_of, number_of, unique, until
+from support import COUNT, PEER_ADDRESS, Inbox, at_once, body_of, number_of, unique, until
 
 NO_RESPONSE = "Error 301: timeout for request message"
 
@@ -52,9 +53,8 @@ def test_a_request_and_its_response_are_passed_on_as_they_are(kind):
                 assert number_of(response.body) == number
                 assert response.metadata == "re m%d" % number
                 assert response.tags == TAGS
-        requests = serving.inbox.now()
-        assert [number_of(request.body) for request in requests] == list(range(count))
-        for number, request in enumerate(requests):
+        assert serving.numbers() == list(range(count))
+        for number, request in enumerate(serving.inbox.now()):
             assert request.id == "id-%d" % number
             assert request.from_client_id == "asker"
             assert request.channel == channel
@@ -99,8 +99,7 @@ def test_a_group_shares_and_the_other_kind_hears_nothing(kind):
         go_live(client, other_kind, channel, other)
         for number in range(60):
             assert send(client, message(kind, channel, number)).is_executed
-        shared = [number_of(r.body) for one in (first, second) for r in one.inbox.now()]
-        assert sorted(shared) == list(range(60))
+        assert sorted(first.numbers() + second.numbers()) == list(range(60))
         assert first.inbox.now() and second.inbox.now()
         assert other.inbox.now() == []
 
@@ -191,7 +190,7 @@ def test_a_query_with_a_key_is_answered_from_the_cache_of_its_channel():
             assert (kept.cache_hit, hit.cache_hit) == (False, True)
             until(lambda: not ask(channels[0], 5).cache_hit, what="the end of its time")
             asked.append(5)
-        assert [number_of(request.body) for request in serving.inbox.now()] == asked
+        assert serving.numbers() == asked
 
 
 def test_a_refusal_is_not_kept_in_the_cache():
@@ -207,15 +206,117 @@ def test_a_refusal_is_not_kept_in_the_cache():
             asked = message("query", channel, number, cache_key="k", **ttl)
             response = send(client, asked)
             assert (response.is_executed, response.error) == (False, "not today")
-        assert [number_of(request.body) for request in serving.inbox.now()] == [0, 1]
+        assert serving.numbers() == [0, 1]
 
 
 def test_a_cancelled_subscription_is_asked_no_more():
     channel = unique("cancelled")
     with cq_client() as client, Serving("query", channel, echo("query")) as serving:
         go_live(client, "query", channel, serving)
-        serving.token.cancel()
-        serving.client.close()
+        serving.leave()
         with pytest.raises(Exception, match=NO_RESPONSE):
             while True:
                 send(client, message("query", channel, timeout=1))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_of_its_group_takes_over_from_a_responder_that_leaves(kind):
+    channel = unique("shared")
+    with (
+        cq_client() as client,
+        Serving(kind, channel, echo(kind), "g") as leaving,
+        Serving(kind, channel, echo(kind), "g") as staying,
+    ):
+        go_live(client, kind, channel, leaving, staying)
+        leaving.leave()
+        answered = []
+
+        def probe():
+            request = message(kind, channel, metadata="probe", timeout=1)
+            answered.append(is_answered(client, request))
+
+        # They take turns: it is gone when the other one was asked several times in a row.
+        until(lambda: answered[-3:] == [True] * 3, probe, what="the end of the one that leaves")
+        for number in range(20):
+            assert send(client, message(kind, channel, number)).is_executed
+        assert staying.numbers() == list(range(20))
+        assert leaving.inbox.now() == []
+
+
+def test_one_client_answers_commands_and_queries_at_once():
+    channel, counts = unique("both"), {"command": 20, "query": 40}
+    with cq_client() as client, cq_client(PEER_ADDRESS, "responder") as responder:
+        serving = {kind: Serving(kind, channel, echo(kind), client=responder) for kind in KINDS}
+        responses = {kind: [] for kind in KINDS}
+        for kind in KINDS:
+            go_live(client, kind, channel, serving[kind])
+
+        def ask(thread):
+            kind = KINDS[thread]
+            for number in range(counts[kind]):
+                responses[kind].append(send(client, message(kind, channel, number)))
+
+        at_once(ask, len(KINDS))
+        for kind, count in counts.items():
+            assert serving[kind].numbers() == list(range(count))
+            assert [response.is_executed for response in responses[kind]] == [True] * count
+            assert {response.client_id for response in responses[kind]} == {"responder"}
+            assert type(serving[kind].inbox.now()[0]).__name__.lower().startswith(kind)
+            serving[kind].token.cancel()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_answer_that_comes_too_late_is_dropped(kind):
+    channel, over = unique("late"), threading.Event()
+
+    def late(request):
+        over.wait(30)
+        return echo(kind)(request)
+
+    with cq_client() as client, Serving(kind, channel, late) as serving:
+        go_live(client, kind, channel, serving)
+        with pytest.raises(Exception, match=NO_RESPONSE):
+            send(client, message(kind, channel, 1, timeout=1))
+        over.set()
+        response = send(client, message(kind, channel, 2, id="second"))
+        assert (response.request_id, response.is_executed) == ("second", True)
+        assert serving.numbers() == [1, 2]
+        assert serving.inbox.errors == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ids_are_made_where_none_are_given(kind):
+    channel = unique("ids")
+    with cq_client() as client, Serving(kind, channel, echo(kind)) as serving:
+        go_live(client, kind, channel, serving)
+        requests = [message(kind, channel, number) for number in range(3)]
+        ids = [request.id for request in requests]
+        assert all(ids) and len(set(ids)) == 3
+        assert [send(client, request).request_id for request in requests] == ids
+        assert [request.id for request in serving.inbox.now()] == ids
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_threads_that_share_a_client_get_each_its_own_answers(kind):
+    channel, threads, each = unique("threads"), 4, COUNT // 40
+    answers = Inbox()
+
+    def answer(request):
+        # Where a response has no contents, this is what tells whose it is.
+        return response_to(kind, request, error="of %s" % request.metadata)
+
+    with cq_client() as client, Serving(kind, channel, answer) as serving:
+        go_live(client, kind, channel, serving)
+
+        def ask(thread):
+            for number in range(thread * each, (thread + 1) * each):
+                response = send(client, message(kind, channel, number))
+                answers.add((number, response.is_executed, response.error))
+
+        at_once(ask, threads)
+        told = sorted(answers.wait(threads * each))
+        assert told == [(number, True, "of m%d" % number) for number in range(threads * each)]
+        assert sorted(serving.numbers()) == list(range(threads * each))
+        for thread in range(threads):
+            own = [number for number in serving.numbers() if number // each == thread]
+            assert own == sorted(own)

@@ -4,26 +4,21 @@ import time
 from datetime import datetime
 
 import killed_member
+import pytest
+from admin import subscribers
+from cq import cq_client
 from mid import (
     EventMessage,
+    EventStoreMessage,
     Listening,
     event,
+    go_live,
     pubsub,
+    queues,
     store_event,
 )
 from mid import EventsStoreType as Start
 from support import COUNT, PEER_ADDRESS, number_of, resumed, settle, store_events, unique, until
-
-
-def go_live(client, channel, *listening):
-    """Sends probes until each of them has had one."""
-    probe = EventMessage(channel=channel, metadata="probe", body=b"p")
-    until(
-        lambda: all(one.inbox.now() for one in listening),
-        lambda: client.send_events_message(probe),
-        what="a live subscription",
-    )
-    settle([one.inbox for one in listening], 0.2)
 
 
 def assert_as_sent(received, channel, client_id):
@@ -39,9 +34,21 @@ def assert_as_sent(received, channel, client_id):
         assert one.from_client_id == client_id
 
 
-def test_ping():
-    with pubsub() as client:
-        assert client.ping().host
+@pytest.mark.parametrize("make", [pubsub, queues, cq_client])
+def test_a_closed_client_may_be_connected_again(make):
+    client = make()
+    began = client.ping()
+    assert began.host
+    assert [int(part) for part in began.version.split(".")] == [2, 6, 0]
+    assert abs(began.server_start_time + began.server_up_time_seconds - time.time()) < 60
+    client.close()
+    with pytest.raises(Exception, match="closed channel"):
+        client.ping()
+    client.connect()
+    again = client.ping()
+    assert (again.host, again.server_start_time) == (began.host, began.server_start_time)
+    assert again.server_up_time_seconds >= began.server_up_time_seconds
+    client.close()
 
 
 def test_events_come_as_they_were_sent():
@@ -53,6 +60,24 @@ def test_events_come_as_they_were_sent():
         until(lambda: len(listening.numbers()) >= COUNT, what="all events")
         assert listening.numbers() == list(range(COUNT))
         assert_as_sent(listening.inbox.now(), channel, client_id)
+
+
+def test_ids_are_made_where_none_are_given():
+    channel, begin = unique("ids"), Start.StartFromFirst
+    with pubsub() as client, Listening().events(channel) as live:
+        go_live(client, channel, live)
+        events = [EventMessage(channel=channel, metadata="m%d" % n) for n in range(3)]
+        stored = [EventStoreMessage(channel=channel, metadata="m%d" % n) for n in range(3)]
+        for one in events:
+            client.send_events_message(one)
+        results = [client.send_events_store_message(one) for one in stored]
+        ids = [one.id for one in events + stored]
+        assert all(ids) and len(set(ids)) == 6
+        assert [result.id for result in results] == ids[3:]
+        until(lambda: len(live.events_now()) >= 3)
+        assert [one.id for one in live.events_now()] == ids[:3]
+        with Listening(PEER_ADDRESS).store(channel, begin) as reading:
+            assert [one.id for one in reading.inbox.wait(3)] == ids[3:]
 
 
 def test_wildcards_match_whole_tokens():
@@ -92,6 +117,27 @@ def test_a_group_shares_events_and_others_get_them_all():
         for member in (first, second):
             assert member.numbers() == sorted(member.numbers())
             assert len(member.numbers()) > COUNT // 10
+
+
+def test_a_cancelled_subscription_gets_nothing_more_and_others_do():
+    channel = unique("events")
+    with (
+        pubsub() as client,
+        Listening().events(channel) as cancelled,
+        Listening(PEER_ADDRESS).events(channel) as other,
+    ):
+        go_live(client, channel, cancelled, other)
+        client.send_events_message(event(channel, 0))
+        until(lambda: cancelled.numbers() == other.numbers() == [0])
+        # This SDK leaves the stream with the next event, which it drops.
+        cancelled.token.cancel()
+        for number in range(1, 21):
+            client.send_events_message(event(channel, number))
+        until(lambda: len(other.numbers()) > 20, what="all events")
+        settle([cancelled.inbox, other.inbox])
+        assert other.numbers() == list(range(21))
+        assert cancelled.numbers() == [0]
+        assert cancelled.inbox.errors == []
 
 
 def test_stored_events_come_as_they_were_stored():
@@ -181,6 +227,46 @@ def test_a_group_shares_one_place_and_each_stored_event_goes_to_one_member():
         until(lambda: len(first.sequences()) + len(second.sequences()) >= COUNT)
         settle([first.inbox, second.inbox])
         assert sorted(first.sequences() + second.sequences()) == everything
+
+
+def test_a_cancelled_subscription_of_stored_events_gets_nothing_more_and_is_counted_no_more():
+    channel, begin = unique("store"), Start.StartFromFirst
+    store_events(channel, range(5))
+    with (
+        Listening().store(channel, begin) as cancelled,
+        Listening(PEER_ADDRESS).store(channel, begin) as other,
+    ):
+        for listening in (cancelled, other):
+            listening.inbox.wait(5)
+        assert subscribers(channel) == 2
+        # The stream is left with the next event here too.
+        cancelled.token.cancel()
+        store_events(channel, range(5, 20))
+        other.inbox.wait(20)
+        until(lambda: subscribers(channel) == 1, what="the end of the subscription")
+        settle([cancelled.inbox, other.inbox])
+        assert cancelled.numbers() == list(range(5))
+        assert other.numbers() == list(range(20))
+        assert cancelled.inbox.errors == []
+
+
+def test_what_comes_after_a_member_of_a_group_left_goes_to_the_other_in_order():
+    channel, begin, half = unique("store"), Start.StartFromFirst, COUNT // 5
+    store_events(channel, range(1))
+    with Listening().store(channel, begin, "g") as staying:
+        with Listening(PEER_ADDRESS).store(channel, begin, "g") as leaving:
+            until(lambda: subscribers(channel) == 2, what="two members")
+            store_events(channel, range(1, half))
+            until(lambda: len(staying.sequences()) + len(leaving.sequences()) >= half)
+            assert staying.sequences() and leaving.sequences()
+        until(lambda: subscribers(channel) == 1, what="the end of the member")
+        before = leaving.sequences()
+        store_events(channel, range(half, 2 * half))
+        until(lambda: len(staying.sequences()) + len(before) >= 2 * half)
+        settle([staying.inbox, leaving.inbox])
+        assert staying.sequences()[half - len(before) :] == list(range(half + 1, 2 * half + 1))
+        assert sorted(staying.sequences() + before) == list(range(1, 2 * half + 1))
+        assert leaving.sequences() == before
 
 
 def test_what_a_killed_member_of_a_group_did_not_get_another_one_does():

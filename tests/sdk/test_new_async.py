@@ -2,44 +2,12 @@
 
 import asyncio
 
-from kubemq import AsyncPubSubClient, AsyncQueuesClient
+from kubemq import AsyncPubSubClient
 from kubemq.common.async_cancellation_token import AsyncCancellationToken
 from kubemq.pubsub import EventsStoreSubscription, EventsSubscription
-from new import EventMessage, EventStoreStartPosition, event, queue_message, store_event
+from new import EventMessage, EventStoreStartPosition, event, numbers, queue_message, store_event
+from new_async import cancelled, collect, pubsub, queues, reached
 from support import ADDRESS, COUNT, PEER_ADDRESS, SECONDS_MAX, number_of, unique
-
-
-def numbers(messages):
-    return [number_of(message.body) for message in messages]
-
-
-def pubsub(address=ADDRESS):
-    return AsyncPubSubClient(address=address, client_id=unique("async"))
-
-
-def queues(address=ADDRESS):
-    return AsyncQueuesClient(address=address, client_id=unique("async"))
-
-
-async def collect(events, into):
-    async for one in events:
-        into.append(one)
-
-
-async def reached(condition):
-    async def wait():
-        while not condition():
-            await asyncio.sleep(0.02)
-
-    await asyncio.wait_for(wait(), SECONDS_MAX)
-
-
-async def cancelled(token, *tasks):
-    """Comes back when all of them have ended."""
-    token.cancel()
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def fill(client, channel, count):
@@ -392,8 +360,8 @@ def test_messages_are_processed_by_a_callback():
 
 
 def test_what_is_received_is_settled_as_a_whole():
-    """This SDK's async clients send `ack_all`, `reject_all` and `re_queue_all` through a stream of its own for each,
-    and wait for its end: what they settled is settled by then."""
+    """This SDK's async clients send `ack_all`, `reject_all` and `re_queue_all` through a stream of
+    its own for each, and wait for its end: what they settled is settled by then."""
     channel, target = unique("queue"), unique("target")
 
     async def run():

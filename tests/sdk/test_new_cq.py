@@ -4,44 +4,14 @@ import asyncio
 
 import grpc
 import pytest
-from cq import TAGS, message, response_to
-from cq import subscription as subscription_to
-from kubemq import AsyncCQClient
+from cq import TAGS, message
+from error_texts import E101, E102, E107, E108, E109, E115, E116, E117, E119, E206, E207
 from kubemq.common.async_cancellation_token import AsyncCancellationToken
-from support import ADDRESS, PEER_ADDRESS, number_of, pb, raw_stub, status_of, unique
+from new_async import answer_to, answering, asking, go_live, serve, stopped, subscription
+from support import PEER_ADDRESS, number_of, pb, raw_stub, status_of, unique
 
 INTERNAL = grpc.StatusCode.INTERNAL
 BATCH = 100
-
-
-def asking():
-    return AsyncCQClient(address=ADDRESS, client_id="asker")
-
-
-def answering():
-    return AsyncCQClient(address=PEER_ADDRESS, client_id="responder")
-
-
-def subscription(kind, channel):
-    return subscription_to(kind, channel, lambda _: None)
-
-
-def answer_to(kind, request):
-    return response_to(
-        kind, request, metadata="re " + request.metadata, body=request.body, tags=TAGS
-    )
-
-
-async def serve(client, kind, channel, heard):
-    """Answers until it is cancelled."""
-    requests = (
-        client.subscribe_to_commands(subscription(kind, channel))
-        if kind == "command"
-        else client.subscribe_to_queries(subscription(kind, channel))
-    )
-    async for request in requests:
-        heard.append(request)
-        await client.send_response(answer_to(kind, request))
 
 
 async def serve_fast(client, kind, channel, heard, token):
@@ -76,16 +46,6 @@ async def serve_by_callback(client, kind, channel, heard, token):
     )
 
 
-async def go_live(client, kind, channel, heard):
-    send = client.send_command if kind == "command" else client.send_query
-    while not heard:
-        try:
-            await send(message(kind, channel, metadata="probe", timeout=1))
-        except Exception as error:
-            assert "time" in str(error).lower(), error
-    heard.clear()
-
-
 @pytest.mark.parametrize("kind", ["command", "query"])
 def test_the_async_client_asks_and_answers(kind):
     channel, heard = unique("async"), []
@@ -101,8 +61,7 @@ def test_the_async_client_asks_and_answers(kind):
             else:
                 one = await client.send_query(message(kind, channel, BATCH))
                 many = await client.send_queries_batch(requests)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await stopped(task)
             return [*many, one]
 
     responses = asyncio.run(run())
@@ -128,8 +87,7 @@ def test_the_async_client_is_answered_from_the_cache():
 
             cache = {"cache_key": "k", "cache_ttl_in_seconds": 60}
             responses = [await ask(0, **cache), await ask(1, **cache), await ask(2)]
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await stopped(task)
             return responses
 
     responses = asyncio.run(run())
@@ -167,18 +125,6 @@ def test_the_calls_without_measurements_and_with_callbacks(kind, serving):
 def stub():
     return raw_stub()
 
-
-E101 = "Error 101: invalid clientID value, cannot be empty"
-E102 = "Error 102: invalid channel value, cannot be empty"
-E107 = "Error 107: invalid channel value, no wildcards are allowed"
-E108 = "Error 108: invalid channel value, no white spaces are allowed"
-E109 = "Error 109: invalid set timeout value, cannot be 0 or negative"
-E115 = "Error 115: invalid request, cannot be empty"
-E116 = "Error 116: invalid cache ttl value, cannot be 0 or negative"
-E117 = "Error 117: invalid request id, cannot be empty"
-E119 = "Error 119: invalid channel value, cannot end with `.`"
-E206 = "Error 206: invalid request type"
-E207 = "Error 207: invalid subscribe type"
 
 BAD_REQUESTS = [
     (dict(RequestTypeData=0), E206),

@@ -1,17 +1,7 @@
 """Events through the newest SDK: contents, order, wildcards, groups."""
 
-from new import EventMessage, Subscription, event, pubsub
+from new import EventMessage, Subscription, event, go_live, pubsub
 from support import COUNT, PEER_ADDRESS, number_of, raw_stub, settle, unique, until
-
-
-def go_live(client, channel, *subscriptions):
-    """Sends probes until each of the subscriptions has had one."""
-    until(
-        lambda: all(subscription.inbox.now() for subscription in subscriptions),
-        lambda: client.send_event(EventMessage(channel=channel, metadata="probe", body=b"probe")),
-        what="a live subscription",
-    )
-    settle([subscription.inbox for subscription in subscriptions], 0.2)
 
 
 def test_ping_tells_who_answers():

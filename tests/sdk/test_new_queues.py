@@ -4,31 +4,8 @@ import threading
 import time
 
 from admin import wait_until_empty
-from new import QueueMessage, queue_client, queue_message, queues
+from new import QueueMessage, numbers, queue_client, queue_message, queues, receive, send
 from support import ADDRESS, COUNT, PEER_ADDRESS, number_of, unique, until
-
-
-def receive(client, channel, count, wait=10, auto_ack=False):
-    """Receives up to `count` messages in one request."""
-    response = client.receive_queue_messages(
-        channel=channel,
-        max_messages=count,
-        wait_timeout_in_seconds=wait,
-        auto_ack=auto_ack,
-    )
-    assert not response.is_error, response.error
-    return response
-
-
-def numbers(messages):
-    return [number_of(message.body) for message in messages]
-
-
-def send(client, channel, count, **policy):
-    batch = [queue_message(channel, number, **policy) for number in range(count)]
-    answer = client.send_queue_messages_batch(batch)
-    assert not answer.have_errors
-    assert [result.id for result in answer.results] == ["id-%d" % n for n in range(count)]
 
 
 def assert_nothing_to_receive(client, channel):
@@ -107,7 +84,8 @@ def test_bodies_of_any_kind():
         for body in bodies:
             message = QueueMessage(channel=channel, metadata="m", body=body)
             assert not client.send_queue_message_simple(message).is_error
-        assert [receive(client, channel, 1, auto_ack=True).messages[0].body for _ in bodies] == bodies
+        got = [receive(client, channel, 1, auto_ack=True).messages[0].body for _ in bodies]
+        assert got == bodies
 
 
 def test_acknowledged_one_by_one_in_any_order():

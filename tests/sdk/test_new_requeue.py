@@ -1,29 +1,13 @@
-"""Sending messages on to another queue with the newest SDK, and what a transaction tells of itself."""
+"""Sending messages on to another queue with the newest SDK, and what a transaction tells of
+itself."""
 
 import asyncio
 import time
 
 from kubemq import AsyncQueuesClient
-from new import queue_client, queue_message, queues
+from new import numbers, queue_client, queue_message, queues, receive, send
 from raw import Downstream, Type, fill
 from support import ADDRESS, number_of, raw_stub, unique
-
-
-def receive(client, channel, count, wait=10, **options):
-    response = client.receive_queue_messages(
-        channel=channel, max_messages=count, wait_timeout_in_seconds=wait, **options
-    )
-    assert not response.is_error, response.error
-    return response
-
-
-def send(client, channel, count, **policy):
-    batch = [queue_message(channel, number, **policy) for number in range(count)]
-    assert not client.send_queue_messages_batch(batch).have_errors
-
-
-def numbers(messages):
-    return [number_of(message.body) for message in messages]
 
 
 def assert_empty(client, channel):
@@ -97,7 +81,8 @@ def test_the_async_client_requeues():
     async def run():
         async with AsyncQueuesClient(address=ADDRESS, client_id=unique("async")) as client:
             for number in range(3):
-                assert not (await client.send_queue_message(queue_message(channel, number))).is_error
+                result = await client.send_queue_message(queue_message(channel, number))
+                assert not result.is_error
             response = await client.receive_queue_messages(channel, 3, 10)
             for message in response.messages:
                 await message.async_re_queue(other)

@@ -8,22 +8,14 @@ from old import (
     ListenerCancellationToken,
     Sender,
     Subscriber,
+    assert_own_order,
     event,
+    go_live,
     number_of_event,
-    probe,
+    own_numbers,
     subscribe_to_events,
 )
-from support import ADDRESS, COUNT, PEER_ADDRESS, number_of, settle, unique, until
-
-
-def go_live(sender, channel, *subscriptions):
-    """Sends probes until each of the subscriptions has had one."""
-    until(
-        lambda: all(subscription.inbox.now() for subscription in subscriptions),
-        lambda: probe(sender, channel),
-        what="a live subscription",
-    )
-    settle([subscription.inbox for subscription in subscriptions], 0.2)
+from support import ADDRESS, COUNT, PEER_ADDRESS, at_once, number_of, settle, unique, until
 
 
 def send_stream(sender, channel, numbers):
@@ -89,6 +81,27 @@ def test_an_event_as_the_pages_of_these_sdks_write_it():
         for one in heard():
             assert (one.metadata, one.body, one.channel) == ("EventMetaData", b"body", channel)
             assert dict(one.tags) == {"key": "value", "key2": "value2"}
+
+
+def test_several_threads_may_share_a_sender():
+    """Some send one by one, some in streams."""
+    channel, sender, count = unique("events"), Sender(ADDRESS), COUNT // 10
+    results = []
+
+    def send(thread):
+        if thread % 2:
+            send_stream(sender, channel, own_numbers(thread, count))
+        else:
+            for number in own_numbers(thread, count):
+                results.append(sender.send_event(event(channel, number)))
+
+    with subscribe_to_events(channel, address=PEER_ADDRESS) as subscription:
+        go_live(sender, channel, subscription)
+        at_once(send, 4)
+        until(lambda: len(subscription.numbers()) >= 4 * count, what="all events")
+        settle([subscription.inbox], 0.2)
+        assert_own_order(subscription.numbers(), range(4), count)
+    assert [(result.sent, result.error) for result in results] == [(True, "")] * 2 * count
 
 
 def test_wildcards_match_whole_tokens():

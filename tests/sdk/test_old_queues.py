@@ -6,13 +6,18 @@ import time
 import grpc
 import pytest
 from kubemq.grpc import QueueMessagePolicy
-from old import Message, queue, queue_message
-from support import COUNT, PEER_ADDRESS, body_of, md5_of, number_of, unique, until
-
-
-def numbers(response):
-    assert not response.is_error, response.error
-    return [number_of(message.Body) for message in response.messages]
+from old import Message, fill, is_free, numbers_of, own_numbers, queue, queue_message
+from support import (
+    COUNT,
+    PEER_ADDRESS,
+    SLOWNESS,
+    at_once,
+    body_of,
+    md5_of,
+    number_of,
+    unique,
+    until,
+)
 
 
 def receive_all(q, count):
@@ -43,7 +48,7 @@ def test_what_is_sent_is_received_once_in_order():
         assert before_ns - 10**9 < result.sent_at < time.time_ns() + 10**9
         assert result.delayed_to == 0 and result.expiration_at == 0
     response = q.receive_queue_messages(COUNT)
-    assert numbers(response) == list(range(COUNT))
+    assert numbers_of(response) == list(range(COUNT))
     assert response.messages_received == COUNT
     assert response.messages_expired == 0
     assert not response.is_peek
@@ -60,7 +65,7 @@ def test_what_is_sent_is_received_once_in_order():
         assert not attributes.ReRouted and not attributes.ReRoutedFromQueue
         assert attributes.ExpirationAt == 0 and attributes.DelayedTo == 0
         assert message.Policy.MaxReceiveCount == 1024
-    assert numbers(q.receive_queue_messages(1)) == [], "received once"
+    assert numbers_of(q.receive_queue_messages(1)) == [], "received once"
 
 
 def test_a_batch_is_answered_one_by_one_in_order():
@@ -75,7 +80,7 @@ def test_a_batch_is_answered_one_by_one_in_order():
     assert [result.MessageID for result in answer.result] == [
         "id-%d" % number for number in range(COUNT)
     ]
-    assert numbers(q.receive_queue_messages(COUNT)) == list(range(COUNT))
+    assert numbers_of(q.receive_queue_messages(COUNT)) == list(range(COUNT))
 
 
 def test_a_bad_message_in_a_batch_fails_alone():
@@ -86,7 +91,7 @@ def test_a_bad_message_in_a_batch_fails_alone():
     assert answer.have_errors
     assert [result.IsError for result in answer.result] == [False, True, False]
     assert answer.result[1].Error == "Error 110: invalid message, cannot be empty"
-    assert numbers(q.receive_queue_messages(2)) == [1, 2]
+    assert numbers_of(q.receive_queue_messages(2)) == [1, 2]
 
 
 def test_ids_that_collide_lose_nothing():
@@ -120,7 +125,7 @@ def test_messages_of_one_id_are_all_delayed_and_all_come():
         assert [result.MessageID for result in answer.result] == ["1"] * 5
     q.wait_time_seconds_queue_messages = 20
     response = q.receive_queue_messages(20)
-    assert sorted(numbers(response)) == list(range(20))
+    assert sorted(numbers_of(response)) == list(range(20))
     assert {message.MessageID for message in response.messages} == {"1"}
 
 
@@ -134,9 +139,9 @@ def test_dead_letters_of_one_id_all_come():
         assert number_of(message.Body) == number
         rejected = transaction.rejected_message(message.Attributes.Sequence)
         assert not rejected.is_error, rejected.error
-        until(lambda: not transaction.stream, what="the end of the stream")
+        is_free(transaction)
     letters = dead.receive_queue_messages(5)
-    assert numbers(letters) == list(range(5))
+    assert numbers_of(letters) == list(range(5))
     assert {message.MessageID for message in letters.messages} == {"1"}
 
 
@@ -145,8 +150,8 @@ def test_a_delayed_message_comes_when_it_is_due():
     late = q.send_queue_message(queue_message(1, QueueMessagePolicy(DelaySeconds=3)))
     assert abs(late.delayed_to - late.sent_at - 3 * 10**9) < 10**9
     q.send_queue_message(queue_message(2))
-    assert numbers(q.peek_queue_message(10)) == [2], "a delayed message is not peeked"
-    assert numbers(q.receive_queue_messages(1)) == [2]
+    assert numbers_of(q.peek_queue_message(10)) == [2], "a delayed message is not peeked"
+    assert numbers_of(q.receive_queue_messages(1)) == [2]
     q.wait_time_seconds_queue_messages = 10
     [message] = q.receive_queue_messages(1).messages
     assert time.time_ns() >= late.delayed_to - 50 * 10**6, "not early"
@@ -162,8 +167,8 @@ def test_an_expired_message_is_never_delivered():
     assert abs(result.expiration_at - result.sent_at - 10**9) < 5 * 10**8
     q.send_queue_message(queue_message(2))
     until(lambda: time.time_ns() > result.expiration_at + 10**8, what="the expiry")
-    assert numbers(q.peek_queue_message(10)) == [2]
-    assert numbers(q.receive_queue_messages(10)) == [2]
+    assert numbers_of(q.peek_queue_message(10)) == [2]
+    assert numbers_of(q.receive_queue_messages(10)) == [2]
 
 
 def test_a_message_that_has_not_expired_tells_when_it_will():
@@ -179,7 +184,7 @@ def test_expiry_is_counted_after_the_delay():
     result = q.send_queue_message(queue_message(1, policy))
     assert abs(result.expiration_at - result.sent_at - 5 * 10**9) < 10**9
     q.wait_time_seconds_queue_messages = 10
-    assert numbers(q.receive_queue_messages(1)) == [1]
+    assert numbers_of(q.receive_queue_messages(1)) == [1]
 
 
 def test_a_delayed_message_that_nobody_takes_before_it_expires_is_gone():
@@ -187,11 +192,11 @@ def test_a_delayed_message_that_nobody_takes_before_it_expires_is_gone():
     policy = QueueMessagePolicy(DelaySeconds=1, ExpirationSeconds=1)
     result = q.send_queue_message(queue_message(1, policy))
     q.send_queue_message(queue_message(2))
-    peeked = numbers(q.peek_queue_message(2))
+    peeked = numbers_of(q.peek_queue_message(2))
     assert peeked == [2] or time.time_ns() > result.delayed_to, "it is not due"
     until(lambda: time.time_ns() > result.expiration_at + 10**8, what="the expiry")
-    assert numbers(q.peek_queue_message(2)) == [2]
-    assert numbers(q.receive_queue_messages(2)) == [2]
+    assert numbers_of(q.peek_queue_message(2)) == [2]
+    assert numbers_of(q.receive_queue_messages(2)) == [2]
 
 
 def test_large_messages_come_in_answers_that_every_client_takes():
@@ -222,10 +227,10 @@ def test_a_peek_takes_nothing():
     for _ in range(2):
         peeked = q.peek_queue_message(10)
         assert peeked.is_peek
-        assert numbers(peeked) == list(range(10))
+        assert numbers_of(peeked) == list(range(10))
         assert all(message.Attributes.ReceiveCount == 1 for message in peeked.messages)
     received = q.receive_queue_messages(20)
-    assert numbers(received) == list(range(20))
+    assert numbers_of(received) == list(range(20))
     assert all(message.Attributes.ReceiveCount == 1 for message in received.messages)
 
 
@@ -234,8 +239,60 @@ def test_a_long_poll_ends_when_a_message_comes():
     began = time.monotonic()
     sender = threading.Timer(1.0, lambda: queue(q.queue_name).send_queue_message(queue_message(7)))
     sender.start()
-    assert numbers(q.receive_queue_messages(1)) == [7]
+    assert numbers_of(q.receive_queue_messages(1)) == [7]
     assert 0.9 < time.monotonic() - began < 10
+    sender.join()
+
+
+def sending_later(name, *numbers):
+    """Sends them one after the other, the first in half a second."""
+
+    def send():
+        for number in numbers:
+            queue(name, address=PEER_ADDRESS).send_queue_message(queue_message(number))
+
+    timer = threading.Timer(0.5, send)
+    timer.start()
+    return timer
+
+
+def test_a_receive_of_more_than_there_is_waits_for_its_whole_time():
+    wait = 2 * SLOWNESS
+    q = queue(wait_seconds=wait)
+    fill(q, 2)
+    began, sender = time.monotonic(), sending_later(q.queue_name, 2)
+    assert numbers_of(q.receive_queue_messages(5)) == [0, 1, 2]
+    assert wait - 0.1 < time.monotonic() - began < wait + 8
+    sender.join()
+
+
+def test_a_receive_ends_with_the_last_message_that_it_wants():
+    q = queue(wait_seconds=30)
+    fill(q, 1)
+    began, sender = time.monotonic(), sending_later(q.queue_name, 1, 2, 3)
+    assert numbers_of(q.receive_queue_messages(3)) == [0, 1, 2]
+    assert 0.4 < time.monotonic() - began < 20
+    sender.join()
+    assert numbers_of(q.receive_queue_messages(1)) == [3], "it took no more than it wanted"
+
+
+def test_a_receive_without_a_wait_time_waits_for_a_second():
+    q = queue(wait_seconds=0)
+    fill(q, 2)
+    for expected in ([0, 1], []):
+        began = time.monotonic()
+        assert numbers_of(q.receive_queue_messages(3)) == expected
+        assert 0.9 < time.monotonic() - began < 10
+    fill(q, 3)
+    assert numbers_of(q.receive_queue_messages(3)) == [0, 1, 2]
+
+
+def test_a_peek_waits_only_while_there_is_nothing():
+    q = queue(wait_seconds=30)
+    began, sender = time.monotonic(), sending_later(q.queue_name, 7)
+    for _ in range(2):
+        assert numbers_of(q.peek_queue_message(5)) == [7]
+    assert 0.4 < time.monotonic() - began < 20
     sender.join()
 
 
@@ -271,6 +328,28 @@ def test_each_message_goes_to_one_of_many_receivers():
     assert sorted(received) == list(range(COUNT))
 
 
+def test_several_threads_may_share_a_queue_object():
+    q, count = queue(), COUNT // 10
+    received = [[] for _ in range(4)]
+
+    def all_came():
+        return sum(map(len, received)) >= 4 * count
+
+    def work(thread):
+        if thread < 4:
+            fill(q, own_numbers(thread, count))
+        else:
+            mine = received[thread - 4]
+            until(all_came, lambda: mine.extend(numbers_of(q.receive_queue_messages(5))))
+
+    at_once(work, 8)
+    for mine in received:
+        # What one sender sent comes to one receiver in its order.
+        assert sorted(mine, key=lambda number: number // 10_000) == sorted(mine)
+    everything = sorted(number for mine in received for number in mine)
+    assert everything == [n for thread in range(4) for n in own_numbers(thread, count)]
+
+
 def test_ack_all_empties_the_queue():
     q = queue()
     q.send_queue_messages_batch([queue_message(number) for number in range(COUNT)])
@@ -279,7 +358,7 @@ def test_ack_all_empties_the_queue():
     assert not answer.is_error
     assert answer.affected_messages == COUNT
     q.wait_time_seconds_queue_messages = 10
-    assert numbers(q.receive_queue_messages(1)) == [2000], "a delayed message stays"
+    assert numbers_of(q.receive_queue_messages(1)) == [2000], "a delayed message stays"
 
 
 def test_a_batch_of_none_is_refused():

@@ -6,12 +6,18 @@ import time
 import grpc
 import pytest
 from old import (
+    KINDS,
+    NO_RESPONSE,
     Initiator,
     ListenerCancellationToken,
     RequestType,
     Responder,
     Serving,
     SubscribeType,
+    assert_own_order,
+    await_serving,
+    echo,
+    own_numbers,
     request_of,
     response_to,
 )
@@ -19,38 +25,17 @@ from support import (
     ADDRESS,
     COUNT,
     PEER_ADDRESS,
+    SECONDS_MAX,
     at_once,
     body_of,
     number_of,
     pb,
     raw_stub,
+    settle,
     status_of,
     unique,
     until,
 )
-
-NO_RESPONSE = (grpc.StatusCode.INTERNAL, "Error 301: timeout for request message")
-KINDS = [
-    (RequestType.Command, SubscribeType.Commands),
-    (RequestType.Query, SubscribeType.Queries),
-]
-
-
-def echo(request):
-    return response_to(request, request.body)
-
-
-def go_live(initiator, kind, channel, *serving):
-    """Asks until each of them was asked."""
-
-    def probe():
-        request = request_of(kind, channel, timeout=300, metadata="probe")
-        try:
-            initiator.send_request(request)
-        except grpc.RpcError as error:
-            assert (error.code(), error.details()) == NO_RESPONSE
-
-    until(lambda: all(one.probes for one in serving), probe, what="a live responder")
 
 
 def test_ping_tells_who_answers():
@@ -63,7 +48,7 @@ def test_ping_tells_who_answers():
 def test_a_request_and_its_response_are_passed_on_as_they_are(kind, subscribe):
     channel, initiator = unique("requests"), Initiator(ADDRESS)
     with Serving(subscribe, channel, echo) as serving:
-        go_live(initiator, kind, channel, serving)
+        await_serving(initiator, kind, channel, serving)
         count = COUNT // 5
         for number in range(count):
             response = initiator.send_request(request_of(kind, channel, number))
@@ -129,7 +114,7 @@ def test_a_refusal_is_an_answer(kind, subscribe):
         return response_to(request, b"", executed=False, error="not today")
 
     with Serving(subscribe, channel, refuse) as serving:
-        go_live(initiator, kind, channel, serving)
+        await_serving(initiator, kind, channel, serving)
         response = initiator.send_request(request_of(kind, channel))
         assert (response.executed, response.error) == (False, "not today")
 
@@ -138,7 +123,7 @@ def test_an_answer_may_be_waited_for_elsewhere():
     channel, initiator = unique("async"), Initiator(ADDRESS)
     responses = []
     with Serving(SubscribeType.Queries, channel, echo) as serving:
-        go_live(initiator, RequestType.Query, channel, serving)
+        await_serving(initiator, RequestType.Query, channel, serving)
         for number in range(20):
             request = request_of(RequestType.Query, channel, number)
             initiator.send_request_async(request, responses.append)
@@ -165,7 +150,7 @@ def test_what_is_answered_too_late_fails():
         return response_to(request)
 
     with Serving(SubscribeType.Commands, channel, late) as serving:
-        go_live(initiator, RequestType.Command, channel, serving)
+        await_serving(initiator, RequestType.Command, channel, serving)
         request = request_of(RequestType.Command, channel, timeout=500)
         assert status_of(lambda: initiator.send_request(request)) == NO_RESPONSE
         told.set()
@@ -184,12 +169,85 @@ def test_requests_with_equal_ids_get_each_its_own_answer():
         responses[number] = Initiator(ADDRESS).send_request(request)
 
     with Serving(SubscribeType.Queries, channel, echo) as serving:
-        go_live(Initiator(ADDRESS), RequestType.Query, channel, serving)
+        await_serving(Initiator(ADDRESS), RequestType.Query, channel, serving)
         at_once(ask, 20)
     assert len(responses) == 20
     for number, response in responses.items():
         assert response.request_id == "1"
         assert number_of(response.body) == number
+
+
+def test_several_threads_may_share_an_initiator_and_both_kinds_a_responder():
+    channel, initiator, responder = unique("shared"), Initiator(ADDRESS), Responder(PEER_ADDRESS)
+    answers, count = [[] for _ in range(4)], COUNT // 20
+
+    def ask(thread):
+        kind, _ = KINDS[thread % 2]
+        for number in own_numbers(thread, count):
+            response = initiator.send_request(request_of(kind, channel, number))
+            answers[thread].append(number_of(response.body))
+
+    with (
+        Serving(SubscribeType.Commands, channel, echo, responder=responder) as commands,
+        Serving(SubscribeType.Queries, channel, echo, responder=responder) as queries,
+    ):
+        await_serving(initiator, RequestType.Command, channel, commands)
+        await_serving(initiator, RequestType.Query, channel, queries)
+        at_once(ask, 4)
+        assert answers == [list(own_numbers(thread, count)) for thread in range(4)]
+        assert_own_order(commands.numbers(), (0, 2), count)
+        assert_own_order(queries.numbers(), (1, 3), count)
+
+
+@pytest.mark.parametrize("kind, subscribe", KINDS)
+def test_a_group_shares_requests_and_others_get_them_all(kind, subscribe):
+    channel, initiator, here = unique("groups"), Initiator(ADDRESS), Responder(ADDRESS)
+    with (
+        Serving(subscribe, channel, echo, "g") as first,
+        Serving(subscribe, channel, echo, "g", responder=here) as second,
+        Serving(subscribe, channel, echo, "other") as other,
+        Serving(subscribe, channel, echo, responder=here) as alone,
+    ):
+        await_serving(initiator, kind, channel, first, second, other, alone)
+        for number in range(60):
+            response = initiator.send_request(request_of(kind, channel, number))
+            assert number_of(response.body) == number
+        # Whoever was not the first to answer may still be at it.
+        for one in (other, alone):
+            one.inbox.wait(60)
+            assert one.numbers() == list(range(60))
+        until(lambda: len(first.numbers() + second.numbers()) >= 60, what="the group's requests")
+        settle([first.inbox, second.inbox], 0.2)
+        assert sorted(first.numbers() + second.numbers()) == list(range(60))
+        for member in (first, second):
+            assert member.numbers() == sorted(member.numbers()) != []
+
+
+@pytest.mark.parametrize("kind, subscribe", KINDS)
+def test_without_a_group_all_are_asked_and_the_first_answer_counts(kind, subscribe):
+    channel, initiator = unique("several"), Initiator(ADDRESS)
+    told = threading.Event()
+
+    def late(request):
+        if request.metadata != "probe":
+            told.wait(SECONDS_MAX)
+        return response_to(request, b"late", executed=False, error="late")
+
+    with (
+        Serving(subscribe, channel, late) as second,
+        Serving(subscribe, channel, echo, responder=Responder(ADDRESS)) as first,
+    ):
+        await_serving(initiator, kind, channel, first, second)
+        for number in range(20):
+            response = initiator.send_request(request_of(kind, channel, number))
+            assert (number_of(response.body), response.executed) == (number, True)
+        told.set()
+        second.inbox.wait(20)
+        assert first.numbers() == second.numbers() == list(range(20))
+        # When this one comes, the late answers were given, and have harmed nobody.
+        assert initiator.send_request(request_of(kind, channel, 20)).client_id == "responder"
+        second.inbox.wait(21)
+        assert first.inbox.errors == second.inbox.errors == []
 
 
 def test_wildcards_match_whole_tokens_and_groups_share():
@@ -201,9 +259,9 @@ def test_wildcards_match_whole_tokens_and_groups_share():
         Serving(queries, root + ".a.>", echo) as deep,
         Serving(SubscribeType.Commands, root + ".>", echo) as commands,
     ):
-        go_live(initiator, query, root + ".a", first, second)
-        go_live(initiator, query, root + ".a.b", deep)
-        go_live(initiator, RequestType.Command, root + ".a", commands)
+        await_serving(initiator, query, root + ".a", first, second)
+        await_serving(initiator, query, root + ".a.b", deep)
+        await_serving(initiator, RequestType.Command, root + ".a", commands)
         for number in range(60):
             response = initiator.send_request(request_of(query, root + ".a", number))
             assert number_of(response.body) == number
@@ -228,8 +286,8 @@ def test_a_query_with_a_key_is_answered_from_the_cache_of_its_channel():
         Serving(SubscribeType.Queries, channels[0], echo) as serving,
         Serving(SubscribeType.Queries, channels[1], echo) as other,
     ):
-        go_live(initiator, query, channels[0], serving)
-        go_live(initiator, query, channels[1], other)
+        await_serving(initiator, query, channels[0], serving)
+        await_serving(initiator, query, channels[1], other)
         kept = ask(channels[0], 1)
         assert kept.cache_hit is False
         hit = ask(channels[0], 2)
@@ -249,7 +307,7 @@ def test_a_cancelled_responder_is_asked_no_more_and_its_group_answers():
         Serving(queries, channel, echo, "g") as stays,
         Serving(queries, channel, echo, "g", ListenerCancellationToken()) as goes,
     ):
-        go_live(initiator, query, channel, stays, goes)
+        await_serving(initiator, query, channel, stays, goes)
         goes.cancel_and_wait()
 
         def all_answered():

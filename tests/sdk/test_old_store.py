@@ -1,5 +1,6 @@
 """Events Store through the old SDKs: the six start positions, durable resume, groups."""
 
+import itertools
 import time
 
 from old import (
@@ -7,19 +8,32 @@ from old import (
     EventsStoreType,
     ListenerCancellationToken,
     Sender,
+    assert_own_order,
     event,
     number_of_event,
+    own_numbers,
     probe,
     subscribe_to_store,
 )
-from support import ADDRESS, COUNT, PEER_ADDRESS, number_of, resumed, settle, unique, until
+from support import (
+    ADDRESS,
+    COUNT,
+    PEER_ADDRESS,
+    at_once,
+    number_of,
+    resumed,
+    settle,
+    unique,
+    until,
+)
 
 
-def store(channel, numbers):
+def store(channel, numbers, sender=None):
     """Stores numbered events and checks that each is answered, in order."""
     results = []
     numbers = list(numbers)
-    Sender(ADDRESS).stream_event((event(channel, n, store=True) for n in numbers), results.append)
+    sender = sender or Sender(ADDRESS)
+    sender.stream_event((event(channel, n, store=True) for n in numbers), results.append)
     assert [result.event_id for result in results] == ["event-%d" % number for number in numbers]
     assert all(result.sent and not result.error for result in results)
 
@@ -53,6 +67,32 @@ def test_a_single_store_send_is_answered():
     channel = unique("store")
     result = Sender(ADDRESS).send_event(event(channel, 3, store=True))
     assert (result.event_id, result.sent) == ("event-3", True)
+
+
+def test_several_threads_may_share_a_sender():
+    """Some store one by one, some in streams."""
+    channel, sender, count = unique("store"), Sender(ADDRESS), COUNT // 10
+    done = []
+
+    def send(thread):
+        numbers = own_numbers(thread, count)
+        if thread % 2:
+            store(channel, numbers, sender)
+        else:
+            for number in numbers:
+                result = sender.send_event(event(channel, number, store=True))
+                assert (result.event_id, result.sent) == ("event-%d" % number, True)
+        done.append(thread)
+
+    at_once(send, 4)
+    assert sorted(done) == [0, 1, 2, 3], "every result was the one of its event"
+    with subscribe_to_store(
+        channel, EventsStoreType.StartFromFirst, address=PEER_ADDRESS
+    ) as subscription:
+        subscription.inbox.wait(4 * count)
+        settle([subscription.inbox], 0.2)
+        assert sequences(subscription) == list(range(1, 4 * count + 1))
+        assert_own_order(subscription.numbers(), range(4), count)
 
 
 def test_events_as_the_pages_of_these_sdks_write_them():
@@ -238,3 +278,38 @@ def test_a_group_goes_on_where_it_was_with_another_member():
     until(collect, what="the last event")
     assert set(range(201, 251)) <= set(collected)
     assert 1 not in collected, "the group began anew"
+
+
+def test_a_group_goes_on_without_a_member_that_was_cancelled():
+    channel, group = unique("store"), unique("group")
+    firsts = itertools.count(0, 20)
+
+    def store_more():
+        numbers = range(first := next(firsts), first + 20)
+        store(channel, numbers)
+        return numbers
+
+    start, token = EventsStoreType.StartFromFirst, ListenerCancellationToken()
+    with (
+        subscribe_to_store(channel, start, group=group, address=PEER_ADDRESS) as stays,
+        subscribe_to_store(channel, start, group=group, token=token) as goes,
+    ):
+        until(lambda: stays.numbers() and goes.numbers(), store_more, what="two live members")
+        goes.cancel_and_wait()
+
+        def has_all():
+            numbers = store_more()
+            settle([stays.inbox], 0.2)
+            return set(numbers) <= set(stays.numbers())
+
+        # What the server gave to it before it knew is lost.
+        until(has_all, what="the end of the cancelled one")
+        had, before = goes.numbers(), len(stays.numbers())
+        store(channel, range(100_000, 100_200))
+        until(lambda: 100_199 in stays.numbers(), what="the last event")
+        settle([stays.inbox, goes.inbox], 0.2)
+        assert stays.numbers()[before:] == list(range(100_000, 100_200))
+        assert goes.numbers() == had
+        for one in (stays, goes):
+            assert sequences(one) == sorted(set(sequences(one))), "in order, and nothing twice"
+        assert set(sequences(stays)).isdisjoint(sequences(goes))

@@ -19,6 +19,8 @@ const EVENTS: usize = 30;
 /// After this the leader gives what a lost node's consumers held to others.
 const RELEASED_AFTER: Duration = Duration::from_secs(5);
 const RELEASED_LATE_MAX: Duration = Duration::from_secs(3);
+/// Sooner than that by a node that ends in order.
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(2);
 /// What a timer may be late, whatever happens to clocks.
 const TIMER_ERROR_MAX: Duration = Duration::from_secs(1);
 /// What a leader's death may cost.
@@ -249,41 +251,48 @@ fn a_get_whose_client_has_given_up_by_the_next_leader_holds_nothing() {
     fleet.terminate();
 }
 
+/// A node that ends in order gives back what its consumers held; of one that dies it is known after a while.
 #[test]
-fn what_a_consumer_of_a_dead_node_held_is_given_to_another_one_in_time() {
+fn what_a_consumer_of_a_node_that_ends_held_is_given_to_another_one_in_time() {
     let (_work, mut fleet) = form("release");
     let calls = Calls::default();
-    let nodes = fleet.kubemq();
-    calls
-        .send_to_queue(nodes[0], "held", "held", 0)
-        .expect("a message");
-    let leader = fleet.leader_of("/api/v1/queues/held");
-    let others: Vec<u32> = (1..=3).filter(|node| *node != leader).collect();
-    // A get that a change of leaders falls into may bring nothing.
-    let _holder = until_ok("the message is held", soon(), || {
-        let holder = calls.hold(fleet.node(others[0]).kubemq(), "held", 5000)?;
-        let count = holder.messages.len();
-        (count == 1)
-            .then_some(holder)
-            .ok_or(format!("{count} messages"))
-    });
-    fleet.node_mut(others[0]).kill();
-    let killed = Instant::now();
-    let received = until_ok("the message comes back", RELEASED_AFTER * 4, || {
-        let messages = calls.receive(fleet.node(others[1]).kubemq(), "held", 5)?;
-        messages.into_iter().next().ok_or("nothing".to_owned())
-    });
-    let after = killed.elapsed();
-    let count = received.attributes.expect("attributes").receive_count;
-    assert_eq!(count, 2);
-    println!("released after {after:?}");
-    // The node's last sign of life was up to half a second before its death.
-    assert!(after > RELEASED_AFTER - Duration::from_secs(1), "{after:?}");
-    assert!(
-        after < RELEASED_AFTER + seed::stretched(RELEASED_LATE_MAX),
-        "{after:?}"
-    );
-    fleet.restart(others[0]);
+    for gracefully in [true, false] {
+        until_ok("a message is taken", soon(), || {
+            calls.send_to_queue(fleet.kubemq()[0], "held", "held", 0)
+        });
+        let leader = fleet.leader_of("/api/v1/queues/held");
+        let others: Vec<u32> = (1..=3).filter(|node| *node != leader).collect();
+        // A get that a change of leaders falls into may bring nothing.
+        let _holder = until_ok("the message is held", soon(), || {
+            let holder = calls.hold(fleet.node(others[0]).kubemq(), "held", 5000)?;
+            let count = holder.messages.len();
+            (count == 1)
+                .then_some(holder)
+                .ok_or(format!("{count} messages"))
+        });
+        let (earliest, latest) = if gracefully {
+            let ended = fleet.node_mut(others[0]).terminate();
+            assert!(ended.expect("a graceful end").success());
+            (Duration::ZERO, seed::stretched(GIVEN_BACK_WITHIN))
+        } else {
+            fleet.node_mut(others[0]).kill();
+            let latest = RELEASED_AFTER + seed::stretched(RELEASED_LATE_MAX);
+            // The node's last sign of life was up to half a second before its death.
+            (RELEASED_AFTER - Duration::from_secs(1), latest)
+        };
+        let ended = Instant::now();
+        let received = until_ok("the message comes back", RELEASED_AFTER * 4, || {
+            let messages = calls.receive(fleet.node(others[1]).kubemq(), "held", 5)?;
+            messages.into_iter().next().ok_or("nothing".to_owned())
+        });
+        let after = ended.elapsed();
+        let count = received.attributes.expect("attributes").receive_count;
+        assert_eq!(count, 2);
+        println!("released after {after:?}");
+        assert!(after >= earliest, "gracefully: {gracefully}: {after:?}");
+        assert!(after < latest, "gracefully: {gracefully}: {after:?}");
+        fleet.restart(others[0]);
+    }
     fleet.terminate();
 }
 

@@ -165,36 +165,57 @@ fn consumers_of_the_sdks_lose_and_double_nothing_while_leaders_of_their_queue_ar
     let layout = Layout::of(3).set("FLOTILLA_KUBEMQ_RECEIVE_LINGER", "0ms");
     let mut fleet = Fleet::form(&work, &layout);
     let addresses = all(&fleet.kubemq());
-    let start = |sdk: Sdk, script: &str, home: usize| {
+    let start = |sdk: Sdk, script: &str, home: usize, more: &[(&'static str, String)]| {
         let mut options = vec![
             ("--address", addresses.clone()),
             ("--home", home.to_string()),
             ("--queue", QUEUE.to_owned()),
         ];
-        if script == "queue_worker.py" {
-            options.push(("--wait", seed::stretched(WAIT).as_secs().to_string()));
-        }
+        options.extend_from_slice(more);
         let name = format!("{script}-{}-{home}", sdk.version());
         Noting::start(&work, sdk, script, &name, &options)
     };
-    let senders = [0, 1].map(|home| start(Sdk::V2_4_0, "queue_sender.py", home));
-    // Of each kind, one at least is not at the leader, and stays when it is killed.
-    let workers = [
-        [0, 1].map(|home| start(Sdk::V2_4_0, "transactions.py", home)),
-        [1, 2].map(|home| start(Sdk::V3_6_0, "queue_worker.py", home)),
-        [2, 0].map(|home| start(Sdk::V4_1_5, "queue_worker.py", home)),
+    let send = |sdk, home| start(sdk, "queue_sender.py", home, &[]);
+    let transact = |sdk, home| start(sdk, "transactions.py", home, &[]);
+    let wait = seed::stretched(WAIT).as_secs().to_string();
+    let work_with = |client: &str, sdk, home| {
+        let options = [("--wait", wait.clone()), ("--client", client.to_owned())];
+        start(sdk, "queue_worker.py", home, &options)
+    };
+    // The name of a message is that of its sender's home, counted on.
+    let senders = [
+        send(Sdk::V1_1_0, 0),
+        send(Sdk::V2_4_0, 1),
+        send(Sdk::V3_6_0, 2),
+        send(Sdk::V4_1_5, 3),
     ];
+    let workers = [
+        vec![transact(Sdk::V1_1_0, 0)],
+        vec![transact(Sdk::V2_4_0, 1)],
+        // One of them is not at the leader, and stays when that is killed.
+        vec![
+            work_with("synchronous", Sdk::V3_6_0, 1),
+            work_with("synchronous", Sdk::V3_6_0, 2),
+        ],
+        vec![work_with("synchronous", Sdk::V4_1_5, 2)],
+        vec![work_with("asynchronous", Sdk::V4_1_5, 0)],
+    ];
+    let all_send = |what: &str, fleet: &Fleet| {
+        for sender in &senders {
+            wait_for_more(what, fleet, std::slice::from_ref(sender), "A");
+        }
+    };
     let all_work = |what: &str, fleet: &Fleet| {
         for workers in &workers {
             wait_for_more(what, fleet, workers, "H");
         }
     };
     for _ in 0..2 {
-        wait_for_more("messages are taken", &fleet, &senders, "A");
+        all_send("messages are taken", &fleet);
         all_work("messages are worked on", &fleet);
         let leader = fleet.leader_of(QUEUE_PATH);
         fleet.node_mut(leader).kill();
-        wait_for_more("messages are taken without a node", &fleet, &senders, "A");
+        all_send("messages are taken without a node", &fleet);
         all_work("messages are worked on without a node", &fleet);
         fleet.restart(leader);
     }
@@ -301,7 +322,13 @@ fn commands_are_answered_or_fail_in_time_while_responders_and_nodes_are_killed()
     let wrong: Vec<&String> = wrong.iter().filter(|line| !server_said(line)).collect();
     assert!(wrong.is_empty(), "the node that is asked lives: {wrong:?}");
 
+    let had = second.lines("T").len();
     fleet.restart(2);
+    wait_until(
+        "the second is asked again when its node is back",
+        &fleet,
+        || second.lines("T").len() > had,
+    );
     fleet.node_mut(3).kill();
     answered(&fleet, "it asks elsewhere when its own node is killed");
     let [asker] = asker;

@@ -70,6 +70,32 @@ fn requests_channels_and_transactions_of_the_sdks_work_on_every_node() {
     ]);
 }
 
+#[test]
+fn attributes_pages_and_shared_clients_of_the_sdks_work_on_every_node() {
+    run_themes(&[
+        (Sdk::V4_1_5, "test_new_answers.py", 1),
+        (Sdk::V1_1_0, "test_old_attributes.py", 2),
+        (Sdk::V2_4_0, "test_old_attributes.py", 3),
+        (Sdk::V4_1_5, "test_new_shared.py", 2),
+        (Sdk::V4_1_5, "test_new_shared.py", BYSTANDER),
+        (Sdk::V4_1_5, "test_new_leaving.py", 3),
+        (Sdk::V4_1_5, "test_new_reconnect.py", 1),
+        (Sdk::V3_6_0, "test_mid_large.py", 2),
+        (Sdk::V1_1_0, "test_old_large.py", 3),
+        (Sdk::V2_4_0, "test_old_large.py", 1),
+        (Sdk::V4_1_5, "test_new_messages.py", 2),
+        (Sdk::V3_6_0, "test_mid_messages.py", 3),
+        (Sdk::V3_6_0, "test_mid_messages.py", BYSTANDER),
+        (Sdk::V3_6_0, "test_mid_shared.py", 1),
+        (Sdk::V4_1_5, "test_new_exceptions.py", 2),
+        (Sdk::V4_1_5, "test_new_clients.py", 3),
+        (Sdk::V3_6_0, "test_channels_figures.py", 1),
+        (Sdk::V4_1_5, "test_channels_figures.py", 2),
+        (Sdk::V1_1_0, "test_old_pages.py", 3),
+        (Sdk::V2_4_0, "test_old_pages.py", 1),
+    ]);
+}
+
 /// Runs files of the SDKs' tests, each against one node of the same cluster, with another one for those who answer.
 fn run_themes(themes: &[(Sdk, &str, u32)]) {
     let work = WorkDir::new("themes");

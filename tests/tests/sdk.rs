@@ -192,6 +192,101 @@ fn kubemq_4_1_5_errors() {
     run(Sdk::V4_1_5, "test_new_errors.py");
 }
 
+#[test]
+fn kubemq_1_1_0_attributes() {
+    run(Sdk::V1_1_0, "test_old_attributes.py");
+}
+
+#[test]
+fn kubemq_1_1_0_pages() {
+    run(Sdk::V1_1_0, "test_old_pages.py");
+}
+
+#[test]
+fn kubemq_1_1_0_large() {
+    run(Sdk::V1_1_0, "test_old_large.py");
+}
+
+#[test]
+fn kubemq_2_4_0_attributes() {
+    run(Sdk::V2_4_0, "test_old_attributes.py");
+}
+
+#[test]
+fn kubemq_2_4_0_pages() {
+    run(Sdk::V2_4_0, "test_old_pages.py");
+}
+
+#[test]
+fn kubemq_2_4_0_large() {
+    run(Sdk::V2_4_0, "test_old_large.py");
+}
+
+#[test]
+fn kubemq_3_6_0_messages() {
+    run(Sdk::V3_6_0, "test_mid_messages.py");
+}
+
+#[test]
+fn kubemq_3_6_0_shared() {
+    run(Sdk::V3_6_0, "test_mid_shared.py");
+}
+
+#[test]
+fn kubemq_3_6_0_large() {
+    run(Sdk::V3_6_0, "test_mid_large.py");
+}
+
+#[test]
+fn kubemq_3_6_0_channels_figures() {
+    run(Sdk::V3_6_0, "test_channels_figures.py");
+}
+
+#[test]
+fn kubemq_4_1_5_channels_figures() {
+    run(Sdk::V4_1_5, "test_channels_figures.py");
+}
+
+#[test]
+fn kubemq_4_1_5_messages() {
+    run(Sdk::V4_1_5, "test_new_messages.py");
+}
+
+#[test]
+fn kubemq_4_1_5_shared() {
+    run(Sdk::V4_1_5, "test_new_shared.py");
+}
+
+#[test]
+fn kubemq_4_1_5_leaving() {
+    run(Sdk::V4_1_5, "test_new_leaving.py");
+}
+
+#[test]
+fn kubemq_4_1_5_answers() {
+    run(Sdk::V4_1_5, "test_new_answers.py");
+}
+
+#[test]
+fn kubemq_4_1_5_exceptions() {
+    run(Sdk::V4_1_5, "test_new_exceptions.py");
+}
+
+#[test]
+fn kubemq_4_1_5_clients() {
+    run(Sdk::V4_1_5, "test_new_clients.py");
+}
+
+#[test]
+fn kubemq_4_1_5_reconnect() {
+    run(Sdk::V4_1_5, "test_new_reconnect.py");
+}
+
+#[test]
+fn kubemq_4_1_5_idle() {
+    run(Sdk::V4_1_5, "test_new_idle.py");
+}
+
 /// What the README shows is what runs, and it works as written.
 #[test]
 fn the_first_example_of_the_readme_works() {

@@ -1,10 +1,10 @@
 //! What threads of the SDKs' own clients notice when their server is restarted under them.
 
 use flotilla_tests::python::{Script, Sdk, run_script};
-use flotilla_tests::server::{self, Options};
+use flotilla_tests::server::{self, Options, Server};
 use flotilla_tests::workdir::WorkDir;
 use flotilla_tests::workload::calls::Calls;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -17,13 +17,59 @@ const FINISH_LIMIT: Duration = Duration::from_secs(120);
 const ARRIVES_WITHIN: Duration = Duration::from_secs(5);
 /// Time in which something that is there twice would show.
 const QUIET: Duration = Duration::from_millis(500);
+/// Of everything that one client does, between two restarts.
+const DONE: usize = 20;
 /// Events of a known client between two restarts.
 const KNOWN: u64 = 10;
 
-fn acknowledged(journal: &Path) -> BTreeSet<String> {
+/// What is noted in a journal under a letter.
+fn noted(journal: &Path, kind: &str) -> BTreeSet<String> {
     let text = std::fs::read_to_string(journal).unwrap_or_default();
-    let names = text.lines().filter_map(|line| line.strip_prefix("A "));
-    names.map(str::to_owned).collect()
+    let lines = text.lines().filter_map(|line| line.strip_prefix(kind));
+    lines.map(str::to_owned).collect()
+}
+
+fn acknowledged(journal: &Path) -> BTreeSet<String> {
+    noted(journal, "A ")
+}
+
+/// One server after another on the same data and address.
+struct Node {
+    options: Options,
+    server: Server,
+}
+
+impl Node {
+    fn start(work: &WorkDir, address: SocketAddr) -> Self {
+        let options = Options::new(&work.join("data"), &work.join("server.log"))
+            .set("FLOTILLA_LISTEN_KUBEMQ", address.to_string())
+            .set("FLOTILLA_STORAGE_RESERVE", "16MiB");
+        Self::with(options)
+    }
+
+    fn with(options: Options) -> Self {
+        let server = options.start().unwrap_or_else(|error| panic!("{error}"));
+        Self { options, server }
+    }
+
+    fn restart(self, gracefully: bool) -> Self {
+        let Self { options, server } = self;
+        if gracefully {
+            end(server);
+        } else {
+            server.kill().expect("a running server can be killed");
+        }
+        Self::with(options)
+    }
+
+    fn end(self) {
+        end(self.server);
+    }
+}
+
+fn end(server: Server) {
+    let ended = server.terminate().expect("a graceful end");
+    assert!(ended.success(), "the server ended with {ended}");
 }
 
 /// Threads of one SDK that store events in a channel of their own.
@@ -67,7 +113,7 @@ impl Storing {
         }
     }
 
-    /// Ends the threads; what was acknowledged to them is there, once.
+    /// Ends the threads; what was acknowledged to them is there, once, in the order in which each thread sent it.
     fn finish(self, calls: &Calls, address: SocketAddr) {
         let Self {
             channel,
@@ -78,6 +124,7 @@ impl Storing {
         script.finish(FINISH_LIMIT);
         let mut missing = acknowledged(&journal);
         let mut seen = BTreeSet::new();
+        let mut last_of: BTreeMap<String, u64> = BTreeMap::new();
         let listener = calls.listen(address, &channel, "", true);
         let listener = listener.expect("a subscription");
         let mut last = 0;
@@ -89,7 +136,12 @@ impl Storing {
             last += 1;
             assert_eq!(event.sequence, last, "a gap or a repeat");
             let name = String::from_utf8_lossy(&event.body).into_owned();
-            missing.remove(&name);
+            if missing.remove(&name) {
+                let (thread, number) = name.split_once('-').expect("a thread and a number");
+                let number: u64 = number.parse().expect("a number");
+                let before = last_of.insert(thread.to_owned(), number);
+                assert!(before < Some(number), "{name} came after {before:?}");
+            }
             assert!(seen.insert(name.clone()), "{name} is there twice");
         }
         assert!(missing.is_empty(), "acknowledged and lost: {missing:?}");
@@ -105,9 +157,10 @@ fn arguments(options: &[(&str, &str)]) -> Vec<String> {
 /// those, and none that it had before.
 fn read_on(sdk: Sdk, address: SocketAddr, round: u64) {
     let (address, round_text) = (address.to_string(), round.to_string());
+    let channel = format!("known-{}", sdk.version());
     let arguments = arguments(&[
         ("--address", &address),
-        ("--channel", "known"),
+        ("--channel", &channel),
         ("--round", &round_text),
         ("--count", &KNOWN.to_string()),
     ]);
@@ -122,35 +175,24 @@ fn read_on(sdk: Sdk, address: SocketAddr, round: u64) {
 }
 
 /// Every call comes back with an acknowledgement or an error, or the script would fail; and what was
-/// acknowledged is there, once. A known client, of the first of the SDKs, goes on where it was.
+/// acknowledged is there, once, and that of each thread in its order. Known clients go on where they were.
 fn stores_through_restarts(sdks: [Sdk; 2]) {
     let work = WorkDir::new("restarts");
     let address = SocketAddr::from(([127, 0, 0, 1], server::free_port()));
-    let options = Options::new(&work.join("data"), &work.join("server.log"))
-        .set("FLOTILLA_LISTEN_KUBEMQ", address.to_string())
-        .set("FLOTILLA_STORAGE_RESERVE", "16MiB");
-    let start = || options.start().unwrap_or_else(|error| panic!("{error}"));
-    let mut server = start();
+    let mut node = Node::start(&work, address);
     let mut storing = sdks.map(|sdk| Storing::start(&work, sdk, address));
     for (round, gracefully) in [(0, true), (1, false)] {
-        read_on(sdks[0], address, round);
+        sdks.iter().for_each(|sdk| read_on(*sdk, address, round));
         storing.iter_mut().for_each(Storing::wait_for_progress);
-        if gracefully {
-            let ended = server.terminate().expect("a graceful end");
-            assert!(ended.success(), "the server ended with {ended}");
-        } else {
-            server.kill().expect("a running server can be killed");
-        }
-        server = start();
+        node = node.restart(gracefully);
     }
-    read_on(sdks[0], address, 2);
+    sdks.iter().for_each(|sdk| read_on(*sdk, address, 2));
     storing.iter_mut().for_each(Storing::wait_for_progress);
     let calls = Calls::default();
     for storing in storing {
         storing.finish(&calls, address);
     }
-    let ended = server.terminate().expect("a graceful end");
-    assert!(ended.success(), "the server ended with {ended}");
+    node.end();
 }
 
 /// What one subscription of an SDK was given, in the order it came.
@@ -166,11 +208,7 @@ fn read_by(journal: &Path) -> Vec<u64> {
 fn a_live_subscription_misses_nothing(sdk: Sdk) {
     let work = WorkDir::new("live");
     let address = SocketAddr::from(([127, 0, 0, 1], server::free_port()));
-    let options = Options::new(&work.join("data"), &work.join("server.log"))
-        .set("FLOTILLA_LISTEN_KUBEMQ", address.to_string())
-        .set("FLOTILLA_STORAGE_RESERVE", "16MiB");
-    let start = || options.start().unwrap_or_else(|error| panic!("{error}"));
-    let mut server = start();
+    let mut node = Node::start(&work, address);
     let (journal, log) = (work.join("live.journal"), work.join("live.log"));
     let told = arguments(&[
         ("--address", &address.to_string()),
@@ -200,13 +238,7 @@ fn a_live_subscription_misses_nothing(sdk: Sdk) {
     };
     for gracefully in [true, false] {
         store_and_wait();
-        if gracefully {
-            let ended = server.terminate().expect("a graceful end");
-            assert!(ended.success(), "the server ended with {ended}");
-        } else {
-            server.kill().expect("a running server can be killed");
-        }
-        server = start();
+        node = node.restart(gracefully);
     }
     store_and_wait();
     reader.finish(FINISH_LIMIT);
@@ -217,8 +249,84 @@ fn a_live_subscription_misses_nothing(sdk: Sdk) {
         last = last.max(sequence);
     }
     assert_eq!(last, stored);
-    let ended = server.terminate().expect("a graceful end");
-    assert!(ended.success(), "the server ended with {ended}");
+    node.end();
+}
+
+/// What a client does all the time, by the letter of its journal: messages sent and received, events heard,
+/// commands and queries answered.
+const KINDS: [&str; 5] = ["A ", "G ", "E ", "C ", "Q "];
+
+/// Clients that do all they can do, and that nobody makes anew.
+fn clients_go_on(sdk: Sdk, options: &[&str]) {
+    let work = WorkDir::new("one-client");
+    let address = SocketAddr::from(([127, 0, 0, 1], server::free_port()));
+    let mut node = Node::start(&work, address);
+    let (journal, log) = (work.join("one.journal"), work.join("one.log"));
+    let mut told = arguments(&[
+        ("--address", &address.to_string()),
+        ("--channel", "one"),
+        ("--journal", &journal.display().to_string()),
+    ]);
+    told.extend(options.iter().map(|option| (*option).to_owned()));
+    let clients = Script::start(sdk, "one_client.py", &told, &log);
+    let mut clients = clients.expect("Python starts");
+    let counts = || KINDS.map(|kind| noted(&journal, kind).len());
+    let mut go_on = || {
+        let before = counts();
+        let deadline = Instant::now() + PROGRESS_LIMIT;
+        let has_more = || std::iter::zip(before, counts()).all(|(old, new)| new >= old + DONE);
+        while !has_more() {
+            clients.expect_running();
+            assert!(
+                Instant::now() < deadline,
+                "of {KINDS:?} {before:?} became {:?}:\n{}",
+                counts(),
+                std::fs::read_to_string(&log).unwrap_or_default()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    for gracefully in [true, false] {
+        go_on();
+        node = node.restart(gracefully);
+    }
+    go_on();
+    clients.finish(FINISH_LIMIT);
+    let mut left = acknowledged(&journal);
+    let calls = Calls::default();
+    loop {
+        let message = calls.receive(address, "one", 1).expect("an answer").pop();
+        let Some(message) = message else { break };
+        left.remove(String::from_utf8_lossy(&message.body).as_ref());
+    }
+    let lost: Vec<_> = left.difference(&noted(&journal, "G ")).cloned().collect();
+    assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
+    node.end();
+}
+
+#[test]
+fn clients_of_kubemq_1_1_0_go_on_after_restarts() {
+    clients_go_on(Sdk::V1_1_0, &[]);
+}
+
+#[test]
+fn clients_of_kubemq_2_4_0_go_on_after_restarts() {
+    clients_go_on(Sdk::V2_4_0, &[]);
+}
+
+#[test]
+fn clients_of_kubemq_3_6_0_go_on_after_restarts() {
+    clients_go_on(Sdk::V3_6_0, &[]);
+}
+
+#[test]
+fn clients_of_kubemq_4_1_5_go_on_after_restarts() {
+    clients_go_on(Sdk::V4_1_5, &[]);
+}
+
+#[test]
+fn asynchronous_clients_of_kubemq_4_1_5_go_on_after_restarts() {
+    clients_go_on(Sdk::V4_1_5, &["--asynchronous"]);
 }
 
 #[test]

@@ -77,6 +77,34 @@ fn kubemq_4_1_5_under_rules_with_tokens_over_mutual_tls() {
     run(Sdk::V4_1_5, file, mutual, Credentials::environment);
 }
 
+#[test]
+fn kubemq_3_6_0_is_denied_with_a_reason() {
+    let file = "test_access_denied.py";
+    run(Sdk::V3_6_0, file, mutual, Credentials::environment);
+}
+
+#[test]
+fn kubemq_4_1_5_is_denied_with_a_reason() {
+    let file = "test_access_denied.py";
+    run(Sdk::V4_1_5, file, mutual, Credentials::environment);
+}
+
+#[test]
+fn asynchronous_clients_of_kubemq_4_1_5_under_rules_with_tokens_over_mutual_tls() {
+    let file = "test_access_async.py";
+    run(Sdk::V4_1_5, file, mutual, Credentials::environment);
+}
+
+#[test]
+fn kubemq_4_1_5_under_rules_with_tokens_over_tls() {
+    run(
+        Sdk::V4_1_5,
+        "test_access_tls.py",
+        |files| [files.tls(), files.tokens(), files.rules()].concat(),
+        Credentials::environment,
+    );
+}
+
 fn health(options: &Options, arguments: &[&str]) -> Output {
     let mut program = options.program();
     program.arg("health").args(arguments);
