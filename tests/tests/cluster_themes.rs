@@ -33,6 +33,7 @@ fn the_themes_of_the_sdks_work_on_every_node() {
         (Sdk::V4_1_5, "test_new_streams.py", 3),
         (Sdk::V4_1_5, "test_new_streams.py", BYSTANDER),
         (Sdk::V4_1_5, "test_new_async.py", 1),
+        (Sdk::V4_1_5, "test_new_async_queues.py", 2),
         (Sdk::V3_6_0, "test_mid_basics.py", 3),
         (Sdk::V2_4_0, "test_old_events.py", 3),
         (Sdk::V4_1_5, "test_new_events.py", 1),

@@ -173,6 +173,11 @@ fn kubemq_4_1_5_async() {
 }
 
 #[test]
+fn kubemq_4_1_5_async_queues() {
+    run(Sdk::V4_1_5, "test_new_async_queues.py");
+}
+
+#[test]
 fn kubemq_4_1_5_requeue() {
     run(Sdk::V4_1_5, "test_new_requeue.py");
 }
