@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -17,7 +18,7 @@ use super::protocol::{
     Result as EventResult, SendQueueMessageResult, StreamQueueMessagesRequest,
     StreamQueueMessagesResponse, Subscribe,
 };
-use super::silence::answered_unless_silent;
+use super::silence::{ended_by_silence, silence_max};
 use super::upstream::UpstreamExchange;
 use super::{
     downstream, events_send, events_subscribe, exchange, ping, queue_receive, queue_send,
@@ -73,11 +74,12 @@ impl Kubemq for Service {
         request: Request<Streaming<Event>>,
     ) -> Result<Response<Self::SendEventsStreamStream>, Status> {
         let context = self.context(&request);
-        Ok(Response::new(answered_unless_silent(
-            context,
-            request.into_inner(),
-            exchange::answers::<EventsExchange, _>,
-        )))
+        Ok(Response::new(Box::pin(exchange::answers::<
+            EventsExchange,
+            _,
+        >(
+            context, request.into_inner()
+        ))))
     }
 
     type SubscribeToEventsStream = BoxStream<'static, Result<EventReceive, Status>>;
@@ -136,11 +138,13 @@ impl Kubemq for Service {
         request: Request<Streaming<QueuesUpstreamRequest>>,
     ) -> Result<Response<Self::QueuesUpstreamStream>, Status> {
         let context = self.context(&request);
-        Ok(Response::new(answered_unless_silent(
-            context,
-            request.into_inner(),
-            exchange::answers::<UpstreamExchange, _>,
-        )))
+        let requests = request.into_inner();
+        Ok(Response::new(match silence_max(&context) {
+            None => exchange::answers::<UpstreamExchange, _>(context, requests).boxed(),
+            Some(silence_max) => ended_by_silence(silence_max, requests, |requests| {
+                exchange::answers::<UpstreamExchange, _>(context, requests)
+            }),
+        }))
     }
 
     type QueuesDownstreamStream = BoxStream<'static, Result<QueuesDownstreamResponse, Status>>;
@@ -150,11 +154,13 @@ impl Kubemq for Service {
         request: Request<Streaming<QueuesDownstreamRequest>>,
     ) -> Result<Response<Self::QueuesDownstreamStream>, Status> {
         let context = self.context(&request);
-        Ok(paced(answered_unless_silent(
-            context,
-            request.into_inner(),
-            downstream::stream,
-        )))
+        let requests = request.into_inner();
+        Ok(paced(match silence_max(&context) {
+            None => downstream::stream(context, requests).boxed(),
+            Some(silence_max) => ended_by_silence(silence_max, requests, |requests| {
+                downstream::stream(context, requests)
+            }),
+        }))
     }
 
     type StreamQueueMessageStream = BoxStream<'static, Result<StreamQueueMessagesResponse, Status>>;

@@ -1,13 +1,12 @@
-//! Streams that clients open while the server begins to serve, and on which they then say nothing.
+//! Streams of queues that clients open while the server begins to serve, and on which they then say nothing.
 //!
-//! SDKs (3.6.0, 4.1.5) whose connection broke make a new one, ask it for a ping, wait, and open their stream. Where
+//! SDKs (3.6.0, 4.1.5) whose connection broke make a new one, ask it for a ping, wait, and open their streams. Where
 //! the server comes back between ping and stream, they believe for ever that they are not connected: they refuse
-//! what the application sends, while their stream is well and says nothing. A stream that is ended makes them begin
+//! what the application asks, while their stream is well and says nothing. A stream that is ended makes them begin
 //! again, and then they ping a server that is there.
 
 use std::future::pending;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -20,28 +19,28 @@ use tonic::Status;
 use super::context::Context;
 use super::error::RequestError;
 
-/// Clients that failed to ping open their stream this long after the server is there, at most: what they wait for is
-/// a second, where nobody says otherwise.
+/// Clients that failed to ping open their stream this long after the server is there, at most: they wait for a
+/// second between the two, where nobody says otherwise.
 const OPENED_WITHIN: Duration = Duration::from_millis(2_500);
 
-/// Answers a stream's requests; if it was opened when the server had just begun to serve, it ends unless something is
-/// said on it soon.
-pub fn answered_unless_silent<Q, A, S>(
-    context: Arc<Context>,
+/// How long a stream that is opened now may say nothing; `None`: as long as its client likes.
+pub fn silence_max(context: &Context) -> Option<Duration> {
+    let since = context.lifecycle.serving_since()?;
+    let silence_max = context.config.silence_after_start_max?;
+    (since.elapsed() < OPENED_WITHIN).then_some(silence_max)
+}
+
+/// The answers to requests, which end unless a whole request is there in time.
+pub fn ended_by_silence<Q, A, S>(
+    silence_max: Duration,
     requests: impl Stream<Item = Q> + Send + Unpin + 'static,
-    answer: impl FnOnce(Arc<Context>, BoxStream<'static, Q>) -> S,
+    answer: impl FnOnce(BoxStream<'static, Q>) -> S,
 ) -> BoxStream<'static, Result<A, Status>>
 where
     Q: 'static,
     A: 'static,
     S: Stream<Item = Result<A, Status>> + Send + 'static,
 {
-    let silence_max = context.config.silence_after_start_max;
-    let Some(silence_max) =
-        silence_max.filter(|_| context.lifecycle.since().elapsed() < OPENED_WITHIN)
-    else {
-        return answer(context, requests.boxed()).boxed();
-    };
     let (say, said) = oneshot::channel();
     let mut say = Some(say);
     let requests = requests.inspect(move |_| {
@@ -56,11 +55,11 @@ where
             pending().await
         }
     };
-    ended_by(silence.boxed(), answer(context, requests.boxed()).boxed())
+    until(silence.boxed(), answer(requests.boxed()).boxed())
 }
 
-/// The answers, until the other ends them.
-fn ended_by<A: 'static>(
+/// The answers, until there is an end of it. What has come by then is worked on: it is no silence.
+fn until<A: 'static>(
     mut end: Pin<Box<dyn Future<Output = ()> + Send>>,
     answers: BoxStream<'static, Result<A, Status>>,
 ) -> BoxStream<'static, Result<A, Status>> {
@@ -69,12 +68,12 @@ fn ended_by<A: 'static>(
         let Some(running) = &mut answers else {
             return Poll::Ready(None);
         };
-        if end.poll_unpin(context).is_ready() {
-            // What it holds is given back.
+        let answer = running.poll_next_unpin(context);
+        if answer.is_pending() && end.poll_unpin(context).is_ready() {
             answers = None;
             return Poll::Ready(Some(Err(RequestError::SilentSinceStart.into())));
         }
-        running.poll_next_unpin(context)
+        answer
     })
     .boxed()
 }

@@ -70,7 +70,7 @@ impl Lifecycle {
         if *self.ending.borrow() {
             return Err(NotServing::ShuttingDown);
         }
-        let mut checked = self.checked();
+        let mut checked = self.last_found();
         let is_known = |at: Instant| at.elapsed() < READY_CHECK_INTERVAL;
         if !checked.at.is_some_and(is_known) {
             let (now, is_ready) = (Instant::now(), (self.is_ready)());
@@ -86,12 +86,13 @@ impl Lifecycle {
         }
     }
 
-    /// Since when calls are admitted, or were not any more when the last one came.
-    pub fn since(&self) -> Instant {
-        self.checked().since
+    /// Since when calls are admitted, as far as calls have seen it; `None` while they are refused.
+    pub fn serving_since(&self) -> Option<Instant> {
+        let found = self.last_found();
+        found.is_ready.then_some(found.since)
     }
 
-    fn checked(&self) -> MutexGuard<'_, Checked> {
+    fn last_found(&self) -> MutexGuard<'_, Checked> {
         // A panic while it was held leaves it as it was: whole.
         self.checked.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -179,17 +180,17 @@ mod tests {
         let is_ready = Arc::new(AtomicBool::new(true));
         let told = Arc::clone(&is_ready);
         let (lifecycle, _end) = Lifecycle::new(move || told.load(Ordering::SeqCst));
-        let began = lifecycle.since();
+        let began = lifecycle.serving_since().unwrap();
         lifecycle.admit().unwrap();
-        assert_eq!(lifecycle.since(), began);
-        let mut before = began;
-        for ready in [false, true] {
+        assert_eq!(lifecycle.serving_since(), Some(began));
+        for (ready, since_min) in [(false, None), (true, Some(began + READY_CHECK_INTERVAL))] {
             is_ready.store(ready, Ordering::SeqCst);
             while lifecycle.admit().is_ok() != ready {
                 std::thread::sleep(Duration::from_millis(5));
             }
-            assert!(lifecycle.since() >= before + READY_CHECK_INTERVAL);
-            before = lifecycle.since();
+            let since = lifecycle.serving_since();
+            assert_eq!(since.is_some(), ready);
+            assert!(since >= since_min, "{since:?} is before {since_min:?}");
         }
     }
 

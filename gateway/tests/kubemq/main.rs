@@ -15,6 +15,7 @@ mod encryption;
 mod errors;
 mod events;
 mod fuzz;
+mod gone;
 mod hands;
 mod hostile;
 mod limits;

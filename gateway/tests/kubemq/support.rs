@@ -1,5 +1,7 @@
 //! What the tests say to a gateway.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use flotilla_gateway::kubemq::protocol::kubemq_client::KubemqClient;
 use flotilla_gateway::kubemq::protocol::{
@@ -24,10 +26,19 @@ impl Gateway {
     }
 
     pub async fn client_with(&self, change: impl FnOnce(Endpoint) -> Endpoint) -> Client {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
-        let channel = change(endpoint).connect().await.unwrap();
-        KubemqClient::new(channel).max_decoding_message_size(200 << 20)
+        connected(self.address, change).await
     }
+}
+
+/// At whatever listens there.
+pub async fn client_of(address: SocketAddr) -> Client {
+    connected(address, |endpoint| endpoint).await
+}
+
+async fn connected(address: SocketAddr, change: impl FnOnce(Endpoint) -> Endpoint) -> Client {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    let channel = change(endpoint).connect().await.unwrap();
+    KubemqClient::new(channel).max_decoding_message_size(200 << 20)
 }
 
 pub fn an_event(channel: &str, number: usize, store: bool) -> Event {

@@ -1,5 +1,6 @@
 //! A gateway on a port of its own, for the tests of each protocol.
 
+pub mod panics;
 pub mod tokens;
 
 use std::future::Future;
@@ -60,14 +61,20 @@ impl Gateway {
     }
 
     async fn on(
-        config: KubemqConfig,
+        mut config: KubemqConfig,
         broker: BrokerConfig,
         security: Security,
         change: impl FnOnce(&mut ClusterConfig),
     ) -> Self {
+        panics::watch();
         let data = tempfile::tempdir().unwrap();
         let mut cluster = ClusterConfig::new(data.path());
         cluster.shards = 2;
+        // Streams of tests are opened right after the start, and may be used late on a slow machine. A test of
+        // that names a time of its own.
+        if config.silence_after_start_max == KubemqConfig::default().silence_after_start_max {
+            config.silence_after_start_max = None;
+        }
         // What else is on the machine's disk is not what is tested.
         cluster.log.reserve_bytes = Some(16 << 20);
         change(&mut cluster);
@@ -106,8 +113,16 @@ impl Gateway {
     }
 
     /// Resolves when the gateway has ended.
-    pub async fn ended(self) -> Result<(), GatewayError> {
-        soon(self.serving).await.unwrap()
+    pub async fn ended(mut self) -> Result<(), GatewayError> {
+        soon(&mut self.serving).await.unwrap()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panics::expect_none();
+        }
     }
 }
 

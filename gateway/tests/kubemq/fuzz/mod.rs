@@ -1,7 +1,7 @@
 //! Whatever clients send: any bytes on any call, and any requests in any order on the calls that have a state.
 //!
-//! Any requests on streams on which queues are read have their own part, [`crate::hostile`]. Cases are bounded; proptest prints
-//! the smallest one that fails.
+//! Requests of any kind on streams on which queues are read have their own part, [`crate::hostile`]. Cases are
+//! bounded; proptest prints the smallest one that fails.
 
 mod bytes_of_any_call;
 mod frames;
@@ -19,6 +19,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tokio::runtime::Runtime;
 
+use crate::shared::panics;
 use crate::support::{Client, Gateway, fill, leased};
 
 /// Where messages always are.
@@ -48,6 +49,8 @@ where
     };
     let outcome = TestRunner::new(config).run(strategy, |value| {
         case(value);
+        // A client would only see that its connection broke.
+        panics::expect_none();
         Ok(())
     });
     outcome.unwrap_or_else(|failure| panic!("{failure}"));

@@ -2,6 +2,7 @@
 //! two at a time: each message is settled once or comes again, and whoever settles one twice is told.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use flotilla_gateway::kubemq::protocol::QueuesDownstreamRequest;
 use flotilla_gateway::kubemq::protocol::QueuesDownstreamRequestType as Type;
@@ -15,6 +16,8 @@ use crate::two_streams::{UNKNOWN, elsewhere};
 
 const STREAMS: usize = 3;
 const MESSAGES: usize = 24;
+/// Shorter than a step may take, so that it is told what was found.
+const COUNTED_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug)]
 enum Verb {
@@ -337,8 +340,9 @@ impl<'a> Life<'a> {
         let name = Name::queue(&self.queue).unwrap();
         let wanted = (self.left.len() as u64, self.leased() as u64);
         let mut found = (0, 0);
-        let counting = tokio::time::timeout(std::time::Duration::from_secs(20), async {
+        let counting = tokio::time::timeout(COUNTED_WITHIN, async {
             while found != wanted {
+                tokio::time::sleep(Duration::from_millis(1)).await;
                 let detail = self.gateway.broker.queue(&name).await.unwrap();
                 found = (detail.messages, detail.leased);
             }
