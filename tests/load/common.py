@@ -150,6 +150,11 @@ def call_within(seconds, function):
     return value
 
 
+def either(of, *names):
+    """What has another name in each release of the SDK."""
+    return next(getattr(of, name) for name in names if hasattr(of, name))
+
+
 def note(*words):
     """For the script's log, which a failing test shows."""
     print("%.3f" % time.time(), *words, file=sys.stderr, flush=True)

@@ -17,9 +17,10 @@ def main():
     parser.add_argument("--address", required=True)
     parser.add_argument("--channel", required=True)
     parser.add_argument("--journal", required=True)
+    parser.add_argument("--name", default="live")
     arguments = parser.parse_args()
     journal, stop = Journal(arguments.journal, sync=False), Stop()
-    client = Client(address=arguments.address, client_id="live")
+    client = Client(address=arguments.address, client_id=arguments.name)
     subscription = EventsStoreSubscription(
         channel=arguments.channel,
         events_store_type=Start.StartFromFirst,

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 
+from common import note
 from kubemq import AsyncCQClient, AsyncPubSubClient, AsyncQueuesClient
 from kubemq.cq import (
     CommandMessage,
@@ -12,7 +13,7 @@ from kubemq.cq import (
     QueryMessage,
     QueryResponse,
 )
-from kubemq.pubsub import EventMessage, EventsSubscription
+from kubemq.pubsub import EventMessage, EventsSubscription, EventStoreMessage
 from kubemq.queues import QueueMessage
 
 TIMEOUT_SECONDS = 2
@@ -44,8 +45,16 @@ class Everything:
             await client.connect()
 
     def listen(self):
-        for listening in (self.hear(), self.obey(), self.tell()):
-            asyncio.run_coroutine_threadsafe(listening, self.loop)
+        for listening in (self.hear, self.obey, self.tell):
+            asyncio.run_coroutine_threadsafe(self.noted(listening), self.loop)
+
+    async def noted(self, listening):
+        """None of them is to end."""
+        try:
+            await listening()
+            note(listening.__name__, "has ended")
+        except Exception as error:
+            note(listening.__name__, type(error).__name__, str(error)[:200])
 
     def wanted(self, of_kind, callback):
         return of_kind(channel=self.channel, **{callback: lambda _: None})
@@ -98,6 +107,16 @@ class Everything:
     def send_event(self, number):
         event = EventMessage(channel=self.channel, body=b"%d" % number)
         self.within(self.pubsub.send_event(event))
+
+    def store(self, number):
+        self.within(self.storing(number))
+
+    async def storing(self, number):
+        event = EventStoreMessage(channel=self.channel, body=b"%d" % number)
+        result = await self.pubsub.send_event_store(event)
+        if not result.sent:
+            raise RuntimeError(result.error)
+        self.write("S %d" % number)
 
     def command(self, number):
         self.within(self.asking(self.asker.send_command, CommandMessage, "C", number))

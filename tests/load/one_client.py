@@ -1,6 +1,7 @@
 """Does everything that a client of the SDK (of every release) can do, with objects that are made once and are to
 outlive their server's restarts, and notes what went well: `A NUMBER` sent to a queue, `G NUMBER` received from it
-and acknowledged, `E NUMBER` an event heard, `C NUMBER` a command and `Q NUMBER` a query answered."""
+and acknowledged, `E NUMBER` an event heard, `C NUMBER` a command and `Q NUMBER` a query answered, and `S NUMBER` an event stored, but
+for the synchronous clients of 3.6.0 and 4.1.5, which may wait for ever for the answer to one that was lost."""
 
 import argparse
 import asyncio
@@ -11,8 +12,8 @@ from common import Journal, Stop, end, note
 BACK_WITHIN_SECONDS = 20
 
 
-def kind_of_client(is_asynchronous):
-    if is_asynchronous:
+def kind_of_client(way):
+    if way == "asynchronous":
         from one_async import Everything
     else:
         try:
@@ -27,10 +28,10 @@ def main():
     parser.add_argument("--address", required=True)
     parser.add_argument("--channel", required=True)
     parser.add_argument("--journal", required=True)
-    parser.add_argument("--asynchronous", action="store_true")
+    parser.add_argument("--way", choices=["synchronous", "asynchronous"], default="synchronous")
     arguments = parser.parse_args()
     journal, stop = Journal(arguments.journal, sync=False), Stop()
-    of_kind = kind_of_client(arguments.asynchronous)
+    of_kind = kind_of_client(arguments.way)
     client = of_kind(arguments.address, arguments.channel, journal.write)
 
     def repeat(what):
@@ -47,7 +48,8 @@ def main():
             stop.pause(0.02)
 
     client.listen()
-    whats = (client.send, client.receive, client.send_event, client.command, client.query)
+    whats = [client.send, client.receive, client.send_event, client.command, client.query]
+    whats += [client.store] if hasattr(client, "store") else []
     threads = [threading.Thread(target=repeat, args=(what,), daemon=True) for what in whats]
     for thread in threads:
         thread.start()

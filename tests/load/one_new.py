@@ -1,7 +1,7 @@
 """The clients of 3.6.0 and 4.1.5 for `one_client.py`. Their subscriptions are made again by the clients."""
 
 import kubemq.cq as cq
-from common import note
+from common import either, note
 from kubemq.common.cancellation_token import CancellationToken
 from kubemq.pubsub import Client as PubSubClient
 from kubemq.pubsub import EventMessage, EventsSubscription
@@ -9,11 +9,6 @@ from kubemq.queues import Client as QueuesClient
 from kubemq.queues import QueueMessage
 
 TIMEOUT_SECONDS = 2
-
-
-def either(of, *names):
-    """What has another name in each release."""
-    return next(getattr(of, name) for name in names if hasattr(of, name))
 
 
 def checked(result):

@@ -124,10 +124,18 @@ class Everything:
             raise RuntimeError(response.error)
 
     def send_event(self, number):
-        event = Event(
-            channel=self.channel, client_id="sender", metadata="m", body=b"%d" % number, store=False
+        self.sender.send_event(self.event(number, store=False))
+
+    def store(self, number):
+        result = self.sender.send_event(self.event(number, store=True))
+        if not result.sent:
+            raise RuntimeError(result.error)
+        self.write("S %d" % number)
+
+    def event(self, number, store):
+        return Event(
+            channel=self.channel, client_id="sender", metadata="m", body=b"%d" % number, store=store
         )
-        self.sender.send_event(event)
 
     def command(self, number):
         self.ask(RequestType.Command, number)

@@ -1,6 +1,8 @@
 """Sends numbered messages to a queue with the SDK's client (of every release), and notes which were acknowledged."""
 
-from common import Journal, Nodes, Stop, end, note, queue_arguments
+import threading
+
+from common import Journal, Nodes, Stop, either, end, note, queue_arguments
 
 try:
     from kubemq.queues import Client, QueueMessage
@@ -23,17 +25,19 @@ class Sending:
 
     def send(self, body):
         if Client:
-            # The call has another name in 3.6.0.
-            send = getattr(self.client, "send_queue_message", None)
-            send = send or self.client.send_queues_message
-            message = QueueMessage(channel=self.queue, body=body, metadata="m")
-            result = send(message)
+            send = either(self.client, "send_queue_message", "send_queues_message")
+            result = send(QueueMessage(channel=self.queue, body=body, metadata="m"))
         else:
             message = Message()
             message.metadata, message.body = "m", body
             result = self.client.send_queue_message(message)
         if result.is_error:
             raise RuntimeError(str(result.error))
+
+    def leave(self):
+        if Client:
+            # It may wait for a server that is gone.
+            threading.Thread(target=self.client.close, daemon=True).start()
 
 
 def main():
@@ -51,6 +55,8 @@ def main():
             stop.pause(0.02)
         except Exception as error:
             note(type(error).__name__, str(error)[:200])
+            if sending is not None:
+                sending.leave()
             sending = None
             stop.pause(0.05)
     end()

@@ -1,6 +1,7 @@
 """The queues client of 3.6.0 and 4.1.5 for `queue_worker.py`, which sees what the client keeps to itself."""
 
 import kubemq.queues.client
+from common import either
 from kubemq.queues import Client as QueuesClient
 from kubemq.queues.downstream_receiver import DownstreamReceiver
 
@@ -40,15 +41,14 @@ class Client:
         return next((receiver for receiver in found if receiver is not None), Watched)
 
     def receive(self, channel, count, wait):
-        names = ("receive_queue_messages", "receive_queues_messages")
-        receive = next(getattr(self.client, name) for name in names if hasattr(self.client, name))
+        receive = either(self.client, "receive_queue_messages", "receive_queues_messages")
         return receive(channel=channel, max_messages=count, wait_timeout_in_seconds=wait)
 
     def ack(self, message):
         message.ack()
 
     def give_back(self, message):
-        (message.nack if hasattr(message, "nack") else message.reject)()
+        either(message, "nack", "reject")()
 
     def move(self, message, channel):
         message.re_queue(channel)

@@ -5,16 +5,20 @@ import contextlib
 from pathlib import Path
 
 from access import CA_FILE, CERT_FILE, KEY_FILE, token
+from cq import Serving, go_live, message, response_to, send
 from kubemq.common.cancellation_token import CancellationToken
+from kubemq.cq import Client as CQClient
 from kubemq.cq import CommandsSubscription, QueriesSubscription
+from kubemq.pubsub import Client as PubSubClient
 from kubemq.pubsub import (
     EventMessage,
     EventsStoreSubscription,
     EventsSubscription,
     EventStoreMessage,
 )
+from kubemq.queues import Client as QueuesClient
 from kubemq.queues import QueueMessage
-from support import ADDRESS, Inbox
+from support import ADDRESS, Inbox, unique
 
 try:
     from kubemq.pubsub.events_store_subscription import EventStoreStartPosition
@@ -103,3 +107,36 @@ def following(of, who, kind, channel, **options):
         subscribe(client, kind, channel, inbox, cancel)
         yield client, inbox
         cancel.cancel()
+
+
+def assert_served(**shown):
+    """That messages and stored events of those who may pass, when clients show this of themselves."""
+    queue, channel = unique("open.queue"), unique("open.store")
+    with (
+        connected(QueuesClient, "writer", **shown) as writer,
+        connected(QueuesClient, "reader", **shown) as reader,
+    ):
+        assert writer.ping().host
+        assert not send_message(writer, queue).is_error
+        assert [bytes(one.body) for one in receive(reader, queue).messages] == [b"b"]
+    with connected(PubSubClient, "writer", **shown) as writer:
+        assert send_store_event(writer, channel).sent
+    with following(PubSubClient, "reader", "events_store", channel, **shown) as (_, inbox):
+        assert bytes(inbox.wait(1)[0].body) == b"b"
+        assert inbox.errors == []
+
+
+def assert_requests_served(kind, **shown):
+    channel, reader = unique("open"), connected(CQClient, "reader", **shown)
+
+    def answer(request):
+        return response_to(kind, request, error="of " + request.metadata)
+
+    with (
+        connected(CQClient, "writer", **shown) as writer,
+        Serving(kind, channel, answer, client=reader) as serving,
+    ):
+        go_live(writer, kind, channel, serving)
+        response = send(writer, message(kind, channel, 7))
+        assert (response.is_executed, response.error) == (True, "of m7")
+        assert serving.numbers() == [7]

@@ -1,4 +1,4 @@
-"""What the admin API tells of the server that a file of tests talks to."""
+"""What the admin API tells of the server that a file of tests talks to, and is asked to do."""
 
 import json
 import os
@@ -12,14 +12,30 @@ ADMIN_ADDRESS = os.environ["FLOTILLA_ADMIN_ADDRESS"]
 ADMIN_PEER_ADDRESS = os.environ.get("FLOTILLA_ADMIN_PEER_ADDRESS", ADMIN_ADDRESS)
 
 
-def told(path, address=ADMIN_ADDRESS):
-    with urllib.request.urlopen("http://%s%s" % (address, path), timeout=30) as answer:
+def answered(request):
+    with urllib.request.urlopen(request, timeout=30) as answer:
         return answer.read().decode()
 
 
-def figures(kind, name):
+def told(path, address=ADMIN_ADDRESS):
+    return answered("http://%s%s" % (address, path))
+
+
+def path_of(kind, name):
     """Of a topic or queue; `kind` is `topics` or `queues`."""
-    return json.loads(told("/api/v1/%s/%s" % (kind, urllib.parse.quote(name, safe=""))))
+    return "/api/v1/%s/%s" % (kind, urllib.parse.quote(name, safe=""))
+
+
+def figures(kind, name):
+    return json.loads(told(path_of(kind, name)))
+
+
+def set_up(kind, name, **settings):
+    """Makes it, or gives it other settings; what is not named is as the node has it by default."""
+    url = "http://%s%s" % (ADMIN_ADDRESS, path_of(kind, name))
+    request = urllib.request.Request(url, json.dumps(settings).encode(), method="PUT")
+    request.add_header("Content-Type", "application/json")
+    answered(request)
 
 
 def subscribers(topic):

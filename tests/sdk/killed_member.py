@@ -1,5 +1,5 @@
 """A member of a group of readers of a stored channel that stops reading and is killed: `python killed_member.py
-SDK CHANNEL GROUP` is that member, where SDK is `mid` or `new`. What another one then gets is checked here too."""
+SDK CHANNEL GROUP` is that member, where SDK is `old`, `mid` or `new`. What another one then gets is checked here too."""
 
 import signal
 import subprocess
@@ -19,6 +19,11 @@ def member_at(address, sdk, channel, group):
         from mid import EventsStoreType, Listening
 
         return Listening(address).store(channel, EventsStoreType.StartFromFirst, group)
+    if sdk == "old":
+        from old import EventsStoreType, subscribe_to_store
+
+        start = EventsStoreType.StartFromFirst
+        return subscribe_to_store(channel, start, group=group, address=address)
     from new import EventStoreStartPosition, Subscription
 
     return Subscription(address=address).store(
@@ -58,7 +63,7 @@ def check(sdk):
                 wanted = EVENTS + REST - ON_THE_WAY_MAX
                 until(lambda: len(other.inbox.now()) >= wanted, what="the rest")
                 settle([other.inbox])
-                got = other.sequences()
+                got = [event.sequence for event in other.inbox.now()]
         finally:
             killed.kill()
     assert len(set(got)) == len(got), "nothing comes twice"

@@ -2,6 +2,7 @@
 
 import contextlib
 
+from kubemq import KubeMQConnectionError
 from kubemq.common.cancellation_token import CancellationToken
 from kubemq.pubsub import (
     Client as PubSubClient,
@@ -18,12 +19,12 @@ from kubemq.queues import QueueMessage
 from support import ADDRESS, Inbox, number_of, numbered, settle, unique, until
 
 
-def pubsub(client_id=None, address=ADDRESS):
-    return PubSubClient(address=address, client_id=client_id or unique("client"))
+def pubsub(client_id=None, address=ADDRESS, **options):
+    return PubSubClient(address=address, client_id=client_id or unique("client"), **options)
 
 
-def queues(client_id=None, address=ADDRESS):
-    return QueuesClient(address=address, client_id=client_id or unique("client"))
+def queues(client_id=None, address=ADDRESS, **options):
+    return QueuesClient(address=address, client_id=client_id or unique("client"), **options)
 
 
 class Subscription:
@@ -122,6 +123,14 @@ def receive(client, channel, count, wait=10, **options):
     return response
 
 
+def received(client, channel):
+    """What a client gets that may be unconnected, if it gets anything."""
+    with contextlib.suppress(KubeMQConnectionError):
+        response = client.receive_queue_messages(channel, 1, 1)
+        return response if response.messages else None
+    return None
+
+
 def numbers(messages):
     return [number_of(message.body) for message in messages]
 
@@ -140,6 +149,7 @@ __all__ = [
     "queue_message",
     "queues",
     "receive",
+    "received",
     "send",
     "store_event",
 ]

@@ -9,20 +9,20 @@ from kubemq.pubsub import EventsStoreSubscription, EventsSubscription
 from support import ADDRESS, PEER_ADDRESS, SECONDS_MAX, unique
 
 
-def pubsub(address=ADDRESS):
-    return AsyncPubSubClient(address=address, client_id=unique("async"))
+def pubsub(address=ADDRESS, **options):
+    return AsyncPubSubClient(address=address, client_id=unique("async"), **options)
 
 
-def queues(address=ADDRESS):
-    return AsyncQueuesClient(address=address, client_id=unique("async"))
+def queues(address=ADDRESS, **options):
+    return AsyncQueuesClient(address=address, client_id=unique("async"), **options)
 
 
-def asking():
-    return AsyncCQClient(address=ADDRESS, client_id="asker")
+def asking(**options):
+    return AsyncCQClient(address=ADDRESS, client_id="asker", **options)
 
 
-def answering(address=PEER_ADDRESS):
-    return AsyncCQClient(address=address, client_id="responder")
+def answering(address=PEER_ADDRESS, **options):
+    return AsyncCQClient(address=address, client_id="responder", **options)
 
 
 def to_events(channel, group=None):

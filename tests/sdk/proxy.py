@@ -13,9 +13,11 @@ class Proxy:
         self.target = (host, int(port))
         self.lock = threading.Lock()
         self.pairs = []
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.own = free.getsockname()
+        # Nobody else gets the port while nobody listens.
+        self.holder = socket.socket()
+        self.holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.holder.bind(("127.0.0.1", 0))
+        self.own = self.holder.getsockname()
         self.address = "%s:%d" % self.own
         self.open()
 
@@ -70,3 +72,4 @@ class Proxy:
 
     def __exit__(self, *_):
         self.cut()
+        self.holder.close()

@@ -5,26 +5,16 @@ from pathlib import Path
 
 import pytest
 from access import CA_FILE, CERT_FILE
-from access_clients import (
-    FIRST,
-    connected,
-    following,
-    opened,
-    receive,
-    send_message,
-    send_store_event,
-)
-from cq import KINDS, Serving, go_live, message, response_to, send
+from access_clients import FIRST, assert_requests_served, assert_served, connected, opened
+from cq import KINDS, message
 from kubemq import (
     AsyncCQClient,
     AsyncPubSubClient,
     AsyncQueuesClient,
-    CQClient,
     ErrorCode,
     KubeMQConnectionError,
     KubeMQError,
     PubSubClient,
-    QueuesClient,
     TLSConfig,
 )
 from kubemq.common.async_cancellation_token import AsyncCancellationToken
@@ -41,35 +31,12 @@ AUTHORITY_AS_TEXT = {"tls": TLSConfig(enabled=True, ca_pem=Path(CA_FILE).read_by
 
 @pytest.mark.parametrize("shown", [NO_CERTIFICATE, {}], ids=["none", "shown unasked"])
 def test_ordinary_clients_need_no_certificate(shown):
-    queue, channel = unique("open.queue"), unique("open.store")
-    with (
-        connected(QueuesClient, "writer", **shown) as writer,
-        connected(QueuesClient, "reader", **shown) as reader,
-    ):
-        assert writer.ping().host
-        assert not send_message(writer, queue).is_error
-        assert [bytes(one.body) for one in receive(reader, queue).messages] == [b"b"]
-    with connected(PubSubClient, "writer", **shown) as writer:
-        assert send_store_event(writer, channel).sent
-    with following(PubSubClient, "reader", "events_store", channel, **shown) as (_, inbox):
-        assert bytes(inbox.wait(1)[0].body) == b"b"
-        assert inbox.errors == []
+    assert_served(**shown)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_requests_need_no_certificate(kind):
-    channel, reader = unique("open"), connected(CQClient, "reader", **NO_CERTIFICATE)
-
-    def answer(request):
-        return response_to(kind, request, body=request.body)
-
-    with (
-        connected(CQClient, "writer", **NO_CERTIFICATE) as writer,
-        Serving(kind, channel, answer, client=reader) as serving,
-    ):
-        go_live(writer, kind, channel, serving)
-        response = send(writer, message(kind, channel, 7))
-        assert (response.is_executed, number_of(response.body)) == (True, 7)
+    assert_requests_served(kind, **NO_CERTIFICATE)
 
 
 @pytest.mark.parametrize("shown", [AUTHORITY_ONLY, AUTHORITY_AS_TEXT], ids=["file", "text"])

@@ -129,19 +129,24 @@ def test_without_groups_everybody_is_asked_and_the_first_answer_counts(kind):
 
 
 @pytest.mark.skipif(IS_NEWEST, reason="this SDK refuses wildcards of these subscriptions itself")
-def test_wildcards_match_whole_tokens():
+@pytest.mark.parametrize("kind", KINDS)
+def test_wildcards_match_whole_tokens(kind):
     root = unique("wild")
     with (
         cq_client() as client,
-        Serving("query", root + ".*", echo("query")) as one,
-        Serving("query", root + ".a.>", echo("query")) as deep,
+        Serving(kind, root + ".*", echo(kind)) as one,
+        Serving(kind, root + ".a.>", echo(kind)) as deep,
     ):
-        go_live(client, "query", root + ".a", one)
-        go_live(client, "query", root + ".a.b", deep)
-        send(client, message("query", root + ".a", 1))
-        send(client, message("query", root + ".a.b.c", 2))
-        assert [request.channel for request in one.inbox.now()] == [root + ".a"]
-        assert [request.channel for request in deep.inbox.now()] == [root + ".a.b.c"]
+        go_live(client, kind, root + ".a", one)
+        go_live(client, kind, root + ".a.b", deep)
+        for number, channel in enumerate([".a", ".a.b.c", ".b", ".a.b"]):
+            assert send(client, message(kind, root + channel, number)).is_executed
+        for serving, expected in ((one, {".a": 0, ".b": 2}), (deep, {".a.b.c": 1, ".a.b": 3})):
+            asked = {request.channel: number_of(request.body) for request in serving.inbox.now()}
+            assert asked == {root + channel: number for channel, number in expected.items()}
+            assert len(serving.inbox.now()) == 2
+        with pytest.raises(Exception, match=NO_RESPONSE):
+            send(client, message(kind, root, timeout=1))
 
 
 def test_requests_with_equal_ids_get_each_its_own_answer():

@@ -4,6 +4,7 @@ import time
 from datetime import datetime
 
 import killed_member
+import one_name
 import pytest
 from admin import subscribers
 from cq import cq_client
@@ -271,3 +272,12 @@ def test_what_comes_after_a_member_of_a_group_left_goes_to_the_other_in_order():
 
 def test_what_a_killed_member_of_a_group_did_not_get_another_one_does():
     killed_member.check("mid")
+
+
+def test_a_second_reader_of_one_name_has_a_place_of_its_own_that_is_not_kept():
+    def reader(channel, client_id, sequence, address):
+        return Listening(address, client_id).store(
+            channel, Start.StartAtSequence, events_store_sequence_value=sequence
+        )
+
+    one_name.check(reader)

@@ -1,10 +1,9 @@
 """Queues through the clients of 3.6.0: every way in which a message can be dealt with."""
 
-import subprocess
-import sys
 import threading
 import time
 
+from killed_consumer import kill_one_that_holds
 from mid import QueueMessage, assert_empty, message_of, numbers, put, queues, receive, send
 from support import COUNT, LARGE_BODY, PEER_ADDRESS, number_of, pb, raw_stub, unique, until
 
@@ -91,14 +90,7 @@ def test_messages_of_a_killed_consumer_go_to_another_in_order():
     channel, count = unique("queue"), COUNT // 10
     with queues(PEER_ADDRESS) as client:
         send(client, channel, count)
-        consumer = subprocess.Popen(
-            [sys.executable, "killed_consumer.py", channel, str(count)],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert consumer.stdout.readline() == "%d\n" % count
-        consumer.kill()
-        consumer.wait()
+        kill_one_that_holds(channel, count)
         response = receive(client, channel, count)
         assert numbers(response) == list(range(count))
         assert {message.receive_count for message in response.messages} == {2}

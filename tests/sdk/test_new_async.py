@@ -1,13 +1,25 @@
 """The native async clients of the newest SDK: events and stored events."""
 
 import asyncio
+import time
+from datetime import datetime
 
 from kubemq import AsyncPubSubClient
 from kubemq.common.async_cancellation_token import AsyncCancellationToken
 from kubemq.pubsub import EventsStoreSubscription, EventsSubscription
-from new import EventMessage, EventStoreStartPosition, event, store_event
-from new_async import cancelled, collect, pubsub, reached
-from support import ADDRESS, COUNT, PEER_ADDRESS, SECONDS_MAX, number_of, unique
+from new import EventMessage, event, store_event
+from new import EventStoreStartPosition as Start
+from new_async import cancelled, collect, pubsub, reached, to_stored
+from support import (
+    ADDRESS,
+    COUNT,
+    PEER_ADDRESS,
+    SECONDS_MAX,
+    number_of,
+    store_events,
+    unique,
+    until,
+)
 
 
 def test_events_are_published_and_heard():
@@ -38,21 +50,25 @@ def test_events_are_published_and_heard():
     assert asyncio.run(run()) == list(range(COUNT))
 
 
-def test_events_are_stored_and_read_from_any_place():
-    channel = unique("store")
+async def read(channel, start, count, **value):
+    """Sequence, number and metadata of the first events, with a client of its own: where it was is
+    known by its name."""
+    got = []
+    wanted = to_stored(channel, start, **value)
 
-    async def read(client, start, count, **value):
-        subscription = EventsStoreSubscription(
-            channel=channel,
-            events_store_type=start,
-            on_receive_event_callback=lambda _: None,
-            **value,
-        )
-        got = []
-        async for one in client.subscribe_to_events_store(subscription):
+    async def read_some(client):
+        async for one in client.subscribe_to_events_store(wanted):
             got.append((one.sequence, number_of(one.body), one.metadata))
             if len(got) == count:
-                return got
+                return
+
+    async with pubsub(PEER_ADDRESS) as client:
+        await asyncio.wait_for(read_some(client), SECONDS_MAX)
+    return got
+
+
+def test_events_are_stored_and_read_from_any_place():
+    channel = unique("store")
 
     async def run():
         async with AsyncPubSubClient(address=ADDRESS, client_id=unique("async")) as client:
@@ -63,18 +79,12 @@ def test_events_are_stored_and_read_from_any_place():
             results = await client.send_events_store_batch(batch)
             assert [result.id for result in results] == ["event-%d" % n for n in range(3, 50)]
             assert all(result.sent for result in results)
-        position = EventStoreStartPosition
-        # A client for each: where it was is known by its name.
         for start, first, value in (
-            (position.StartFromFirst, 1, {}),
-            (position.StartAtSequence, 41, {"events_store_sequence_value": 41}),
-            (position.StartFromLast, 50, {}),
+            (Start.StartFromFirst, 1, {}),
+            (Start.StartAtSequence, 41, {"events_store_sequence_value": 41}),
+            (Start.StartFromLast, 50, {}),
         ):
-            async with AsyncPubSubClient(
-                address=PEER_ADDRESS, client_id=unique("async")
-            ) as reader:
-                reading = read(reader, start, 51 - first, **value)
-                got = await asyncio.wait_for(reading, SECONDS_MAX)
+            got = await read(channel, start, 51 - first, **value)
             assert [sequence for sequence, _, _ in got] == list(range(first, 51))
             # A batch is sent at once, in no certain order.
             assert all(metadata == "m%d" % number for _, number, metadata in got)
@@ -83,6 +93,52 @@ def test_events_are_stored_and_read_from_any_place():
                 assert sorted(number for _, number, _ in got) == list(range(50))
 
     asyncio.run(run())
+
+
+def test_stored_events_are_read_from_a_time_on():
+    channel = unique("store")
+    store_events(channel, range(10))
+    older = time.time()
+    until(lambda: time.time() > older + 5, what="time")
+    # The SDK sends whole seconds.
+    second = datetime.fromtimestamp(int(time.time()))
+    store_events(channel, range(10, 15))
+    young = [(number + 1, number, "m%d" % number) for number in range(10, 15)]
+
+    async def run():
+        at_time = {"events_store_start_time": second}
+        assert await read(channel, Start.StartAtTime, 5, **at_time) == young
+        # Back to a moment between the two.
+        delta = {"events_store_time_delta_seconds": int(time.time() - older) - 1}
+        assert await read(channel, Start.StartAtTimeDelta, 5, **delta) == young
+
+    asyncio.run(run())
+
+
+def test_new_only_begins_with_what_comes_after():
+    channel, got = unique("store"), []
+    store_events(channel, range(20))
+
+    async def run():
+        token = AsyncCancellationToken()
+        wanted = to_stored(channel, Start.StartFromNew)
+        async with pubsub() as client, pubsub(PEER_ADDRESS) as reader:
+            reading = collect(reader.subscribe_to_events_store(wanted, token), got)
+            task = asyncio.create_task(reading)
+            while not got:
+                probe = store_event(channel, 0).with_updates(metadata="probe")
+                assert (await client.send_event_store(probe)).sent
+            for number in range(100, 110):
+                assert (await client.send_event_store(store_event(channel, number))).sent
+            await reached(lambda: got[-1].metadata == "m109")
+            await cancelled(token, task)
+
+    asyncio.run(run())
+    sequences = [one.sequence for one in got]
+    assert sequences == list(range(sequences[0], sequences[0] + len(got)))
+    assert sequences[0] > 20
+    numbers = [number_of(one.body) for one in got if one.metadata != "probe"]
+    assert numbers == list(range(100, 110))
 
 
 def test_every_call_that_sends_events_and_every_call_that_listens():
@@ -185,7 +241,7 @@ def test_the_calls_without_measurements_and_with_callbacks_store_and_read_events
         token = AsyncCancellationToken()
         wanted = EventsStoreSubscription(
             channel=channel,
-            events_store_type=EventStoreStartPosition.StartFromFirst,
+            events_store_type=Start.StartFromFirst,
             on_receive_event_callback=lambda _: None,
         )
         # A client for each: where it was is known by its name.

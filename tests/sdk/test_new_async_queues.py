@@ -2,6 +2,7 @@
 
 import asyncio
 
+from killed_consumer import kill_one_that_holds
 from kubemq.common.async_cancellation_token import AsyncCancellationToken
 from new import numbers, queue_message
 from new_async import cancelled, queues, reached
@@ -233,6 +234,23 @@ def test_a_processor_acknowledges_each_batch():
                 token.cancel()
                 await asyncio.wait_for(task, SECONDS_MAX)
             assert (got, errors) == (list(range(30)), [])
+            await assert_gone(client, channel)
+
+    asyncio.run(run())
+
+
+def test_messages_of_a_killed_client_go_to_another_in_order():
+    """At another node, if there is one."""
+    channel, count = unique("queue"), COUNT // 10
+
+    async def run():
+        async with queues(PEER_ADDRESS) as client:
+            await fill(client, channel, count)
+            await asyncio.to_thread(kill_one_that_holds, channel, count, "async")
+            response = await client.receive_queue_messages(channel, count, 20)
+            assert numbers(response.messages) == list(range(count))
+            assert [one.receive_count for one in response.messages] == [2] * count
+            await response.ack_all()
             await assert_gone(client, channel)
 
     asyncio.run(run())

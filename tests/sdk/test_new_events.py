@@ -1,7 +1,21 @@
 """Events through the newest SDK: contents, order, wildcards, groups."""
 
+import re
+import threading
+
+from admin import told
 from new import EventMessage, Subscription, event, go_live, pubsub
-from support import COUNT, PEER_ADDRESS, number_of, raw_stub, settle, unique, until
+from support import (
+    COUNT,
+    PEER_ADDRESS,
+    SECONDS_MAX,
+    Inbox,
+    number_of,
+    raw_stub,
+    settle,
+    unique,
+    until,
+)
 
 
 def test_ping_tells_who_answers():
@@ -95,6 +109,52 @@ def test_a_group_shares_events_and_others_get_them_all():
         for member in (first, second):
             assert member.numbers() == sorted(member.numbers())
             assert len(member.numbers()) > COUNT // 10
+
+
+class Stuck(Inbox):
+    """One whose callback does not come back from what is no probe, until it is let go."""
+
+    def __init__(self):
+        super().__init__()
+        self.let_go = threading.Event()
+
+    def add(self, item):
+        super().add(item)
+        if item.metadata != "probe":
+            self.let_go.wait(2 * SECONDS_MAX)
+
+
+def dropped():
+    """What listeners of the node have lost."""
+    return int(re.search(r"^flotilla_signals_dropped_total (\d+)$", told("/metrics"), re.M)[1])
+
+
+def test_a_slow_subscriber_loses_its_surplus_and_holds_up_nobody():
+    """What the connection takes, and a hundred more, wait for it."""
+    channel, count = unique("events"), 2 * COUNT
+    # Several times of what a connection takes, which is 4 MiB.
+    body = bytes((32 << 20) // count)
+    slow = Subscription()
+    slow.inbox = Stuck()
+    with pubsub() as client, slow, Subscription(address=PEER_ADDRESS).events(channel) as other:
+        slow.events(channel)
+        go_live(client, channel, slow, other)
+        before = dropped()
+        for number in range(count):
+            client.publish_event(event(channel, number).with_updates(body=body))
+        until(lambda: len(other.numbers()) >= count, what="all events")
+        settle([other.inbox], 0.2)
+        assert other.numbers() == list(range(count))
+        assert slow.numbers() == [0]
+        slow.inbox.let_go.set()
+        until(lambda: len(slow.numbers()) + dropped() - before >= count, what="all it gets")
+        client.send_event(event(channel, count))
+        until(lambda: count in slow.numbers(), what="an event after it")
+        got, lost = slow.numbers(), dropped() - before
+        assert len(got) == count - lost + 1
+        assert got[:100] == list(range(100))
+        assert got == sorted(set(got)), "in order, and nothing twice"
+        assert lost > count // 4
 
 
 def test_many_subscriptions_of_one_client():

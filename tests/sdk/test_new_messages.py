@@ -23,7 +23,7 @@ from new import (
 )
 from new import EventStoreStartPosition as Start
 from raw import message as raw_message
-from support import PEER_ADDRESS, md5_of, numbered, pb, raw_stub, run_async, unique, until
+from support import PEER_ADDRESS, SLOWNESS, md5_of, numbered, pb, raw_stub, run_async, unique, until
 
 NEVER = datetime.fromtimestamp(0)
 # The SDK makes its times from numbers with fractions, which tell no nanoseconds.
@@ -172,7 +172,7 @@ def test_a_dead_letter_expires_when_the_message_would_have():
     with queue_client() as (client, channel):
         dead = unique("dead")
         policy = {"max_receive_count": 1, "max_receive_queue": dead}
-        result = send_one(client, channel, expiration_in_seconds=3, **policy)
+        result = send_one(client, channel, expiration_in_seconds=2 * SLOWNESS, **policy)
         receive(client, channel, 1).messages[0].nack()
         [letter] = until(lambda: peek(client, dead), what="the dead letter")
         assert letter.expired_at == result.expired_at

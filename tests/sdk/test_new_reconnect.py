@@ -15,7 +15,17 @@ from kubemq import (
     RetryPolicy,
 )
 from new import EventStoreStartPosition as Start
-from new import Subscription, event, numbers, pubsub, queue_message, queues, receive, store_event
+from new import (
+    Subscription,
+    event,
+    numbers,
+    pubsub,
+    queue_message,
+    queues,
+    receive,
+    received,
+    store_event,
+)
 from new import go_live as listen
 from new import send as send_messages
 from proxy import Proxy
@@ -118,13 +128,6 @@ def sends(client, message):
     with contextlib.suppress(KubeMQConnectionError):
         return not client.send_queue_message(message).is_error
     return False
-
-
-def received(client, channel):
-    with contextlib.suppress(KubeMQConnectionError):
-        response = client.receive_queue_messages(channel, 1, 1)
-        return response if response.messages else None
-    return None
 
 
 def test_a_responder_comes_back(proxy):

@@ -4,9 +4,12 @@ import time
 from datetime import datetime
 
 import killed_member
+import one_name
+from admin import subscribers
 from new import EventStoreStartPosition as Start
 from new import Subscription, pubsub, store_event
 from support import (
+    ADDRESS,
     COUNT,
     PEER_ADDRESS,
     number_of,
@@ -158,6 +161,30 @@ def test_a_group_shares_one_place_and_each_event_goes_to_one_member():
 
 def test_what_a_killed_member_of_a_group_did_not_get_another_one_does():
     killed_member.check("new")
+
+
+def reader(channel, client_id, sequence, address=ADDRESS):
+    start = {"start": Start.StartAtSequence, "events_store_sequence_value": sequence}
+    return Subscription(client_id, address).store(channel, **start)
+
+
+def test_a_second_reader_of_one_name_has_a_place_of_its_own_that_is_not_kept():
+    one_name.check(reader)
+
+
+def test_two_subscriptions_of_one_client_to_one_channel_get_everything_each():
+    channel = unique("store")
+    store_events(channel, range(20))
+    with reader(channel, None, 1) as first, Subscription(client=first.client) as second:
+        first.inbox.wait(20)
+        second.store(channel, Start.StartFromNew)
+        until(lambda: subscribers(channel) == 2, what="two subscriptions")
+        store_events(channel, range(20, 30))
+        first.inbox.wait(30)
+        second.inbox.wait(10)
+        settle([first.inbox, second.inbox], 0.2)
+        assert first.sequences() == list(range(1, 31))
+        assert second.sequences() == list(range(21, 31))
 
 
 def test_a_slow_subscriber_loses_nothing():

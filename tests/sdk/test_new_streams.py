@@ -5,6 +5,7 @@ import sys
 import time
 
 import pytest
+from killed_consumer import kill_one_that_holds
 from raw import Downstream, Type, fill, message
 from support import LARGE_BODY, PEER_ADDRESS, SLOWNESS, body_of, number_of, pb, raw_stub, unique
 
@@ -42,6 +43,17 @@ def test_upstream_answers_each_request_once_in_message_order(stub):
     )
     received = stub.ReceiveQueueMessages(request).Messages
     assert [number_of(m.Body) for m in received] == list(range(1000)), "one stream keeps its order"
+
+
+@pytest.mark.parametrize("wanted", [0, -1, -(1 << 31), 1025, (1 << 31) - 1])
+def test_a_get_of_no_proper_number_of_messages_gets_1024(stub, downstream, wanted):
+    channel = unique("queue")
+    fill(stub, channel, 1030)
+    got = downstream.get(channel, wanted)
+    assert (got.IsError, got.Error) == (False, "")
+    assert [number_of(m.Body) for m in got.Messages] == list(range(1024))
+    rest = downstream.get(channel, 10, wait_ms=500)
+    assert [number_of(m.Body) for m in rest.Messages] == list(range(1024, 1030))
 
 
 def test_settlement_is_silent_and_takes_effect_in_order(stub, downstream):
@@ -133,12 +145,7 @@ def test_messages_of_a_killed_consumer_come_back_soon(stub):
     """To a consumer at another node, if there is one."""
     channel = unique("queue")
     fill(stub, channel, 1000)
-    consumer = subprocess.Popen(
-        [sys.executable, "killed_consumer.py", channel, "1000"], stdout=subprocess.PIPE, text=True
-    )
-    assert consumer.stdout.readline() == "1000\n"
-    consumer.kill()
-    consumer.wait()
+    kill_one_that_holds(channel, 1000)
     killed = time.monotonic()
     stream = Downstream(raw_stub(PEER_ADDRESS))
     got = stream.get(channel, 1000, wait_ms=10_000)

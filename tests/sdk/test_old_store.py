@@ -3,6 +3,9 @@
 import itertools
 import time
 
+import killed_member
+import one_name
+import pytest
 from old import (
     Event,
     EventsStoreType,
@@ -15,6 +18,7 @@ from old import (
     probe,
     subscribe_to_store,
 )
+from retention import NUMBERS_KEPT, SEQUENCES_KEPT, trimmed_channel
 from support import (
     ADDRESS,
     COUNT,
@@ -313,3 +317,33 @@ def test_a_group_goes_on_without_a_member_that_was_cancelled():
         for one in (stays, goes):
             assert sequences(one) == sorted(set(sequences(one))), "in order, and nothing twice"
         assert set(sequences(stays)).isdisjoint(sequences(goes))
+
+
+def test_what_a_killed_member_of_a_group_did_not_get_another_one_does():
+    killed_member.check("old")
+
+
+def test_a_second_reader_of_one_name_has_a_place_of_its_own_that_is_not_kept():
+    def reader(channel, client_id, sequence, address):
+        start = EventsStoreType.StartAtSequence
+        return subscribe_to_store(channel, start, sequence, client_id=client_id, address=address)
+
+    one_name.check(reader)
+
+
+BEFORE_WHAT_IS_KEPT = [
+    (EventsStoreType.StartFromFirst, 0),
+    (EventsStoreType.StartAtSequence, 5),
+    (EventsStoreType.StartAtTime, 1_500_000_000),
+    (EventsStoreType.StartAtTimeDelta, 3600),
+]
+
+
+@pytest.mark.parametrize("start, value", BEFORE_WHAT_IS_KEPT)
+def test_who_begins_before_what_is_kept_gets_the_first_that_is(start, value):
+    channel = trimmed_channel()
+    with subscribe_to_store(channel, start, value, address=PEER_ADDRESS) as subscription:
+        subscription.inbox.wait(len(SEQUENCES_KEPT))
+        settle([subscription.inbox], 0.2)
+        assert sequences(subscription) == SEQUENCES_KEPT
+        assert subscription.numbers() == NUMBERS_KEPT

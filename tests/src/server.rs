@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// How long a start may take, also one that recovers a log.
 const START_SECONDS_MAX: u64 = 120;
+/// What its log says before the words of a panic.
+const PANICKED: &str = "panic: ";
 /// What the server promises for a graceful end.
 pub const SHUTDOWN_SECONDS_MAX: u64 = 10;
 
@@ -36,6 +38,8 @@ pub enum ServerError {
     Ended { status: ExitStatus, log: String },
     #[error("the server was not ready after {START_SECONDS_MAX} s, its log:\n{log}")]
     NotReady { log: String },
+    #[error("a thread of the server, or of one before it, has panicked, its log:\n{log}")]
+    Panicked { log: String },
     #[error("the server did not end within {seconds} s after SIGTERM, its log:\n{log}")]
     NotStopped { seconds: u64, log: String },
     #[error("could not work with the server process: {0}")]
@@ -310,6 +314,10 @@ impl Server {
     pub fn terminate(mut self) -> Result<ExitStatus, ServerError> {
         self.signal_termination()?;
         match wait(&mut self.child, Duration::from_secs(SHUTDOWN_SECONDS_MAX))? {
+            // Clients might only see that a connection broke.
+            Some(_) if self.log().contains(PANICKED) => {
+                Err(ServerError::Panicked { log: self.log() })
+            }
             Some(status) => Ok(status),
             None => Err(ServerError::NotStopped {
                 seconds: SHUTDOWN_SECONDS_MAX,

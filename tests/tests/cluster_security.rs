@@ -41,8 +41,12 @@ fn clients_of_each_node_are_known_by_what_they_can_show_and_keep_to_the_rules() 
         scope.spawn(|| {
             run(Sdk::V4_1_5, "test_access_new.py", 1, &shown);
             run(Sdk::V3_6_0, "test_access_new.py", 1, &shown);
+            run(Sdk::V4_1_5, "test_access_denied.py", 1, &shown);
+            run(Sdk::V3_6_0, "test_access_denied.py", 1, &shown);
         });
         run(Sdk::V2_4_0, "test_access_old.py", 2, &shown);
+        run(Sdk::V4_1_5, "test_access_tls.py", 2, &shown);
+        run(Sdk::V4_1_5, "test_access_async.py", 1, &shown);
         run(Sdk::V1_1_0, "test_access_old.py", 3, &Settings::new());
     });
     fleet.terminate();

@@ -74,6 +74,7 @@ fn requests_channels_and_transactions_of_the_sdks_work_on_every_node() {
 #[test]
 fn attributes_pages_and_shared_clients_of_the_sdks_work_on_every_node() {
     run_themes(&[
+        (Sdk::V4_1_5, "test_new_idle.py", 3),
         (Sdk::V4_1_5, "test_new_answers.py", 1),
         (Sdk::V1_1_0, "test_old_attributes.py", 2),
         (Sdk::V2_4_0, "test_old_attributes.py", 3),
