@@ -45,3 +45,8 @@ def subscribers(topic):
 def wait_until_empty(queue):
     """Until every message of a queue is settled: no SDK is told when the server has done that."""
     until(lambda: figures("queues", queue)["messages"] == 0, what="an empty queue")
+
+
+def wait_until_free(queue):
+    """Until nobody holds any of its messages: they come back a little after their client left."""
+    until(lambda: figures("queues", queue)["leased"] == 0, what="a queue that nobody holds")

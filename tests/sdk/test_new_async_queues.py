@@ -2,6 +2,7 @@
 
 import asyncio
 
+from admin import wait_until_empty
 from killed_consumer import kill_one_that_holds
 from kubemq.common.async_cancellation_token import AsyncCancellationToken
 from new import numbers, queue_message
@@ -251,6 +252,6 @@ def test_messages_of_a_killed_client_go_to_another_in_order():
             assert numbers(response.messages) == list(range(count))
             assert [one.receive_count for one in response.messages] == [2] * count
             await response.ack_all()
-            await assert_gone(client, channel)
+            await asyncio.to_thread(wait_until_empty, channel)
 
     asyncio.run(run())

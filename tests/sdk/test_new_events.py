@@ -130,7 +130,7 @@ def dropped():
 
 
 def test_a_slow_subscriber_loses_its_surplus_and_holds_up_nobody():
-    """What the connection takes, and a hundred more, wait for it."""
+    """What the connection took, and a hundred more, it gets when it goes on."""
     channel, count = unique("events"), 2 * COUNT
     # Several times of what a connection takes, which is 4 MiB.
     body = bytes((32 << 20) // count)

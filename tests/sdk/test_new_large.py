@@ -3,6 +3,7 @@ receive them where nobody says more: `max_send_size` and `max_receive_size` are 
 
 import grpc
 import pytest
+from admin import wait_until_free
 from cq import KINDS, Serving, cq_client, message, response_to, send
 from cq import go_live as ask_until_live
 from kubemq import ClientConfig
@@ -84,6 +85,7 @@ def test_a_receive_that_is_refused_gives_back_all_that_its_client_holds():
         refused = client.receive_queue_messages(channel, 2, 10)
         assert (refused.is_error, refused.error) == (True, DISCONNECTED)
         assert refused.messages == []
+        wait_until_free(channel)
         # Each in its old place.
         left = taken(other, channel, 4)
         assert shown(left) == [(1, 2, 0), (2, 2, 1), (3, 2, 2), (4, 1, 3)]
@@ -126,6 +128,7 @@ def test_a_pull_that_is_refused_harms_no_other_message():
     with queues_that_take_all() as other, queues() as client:
         put(other, large(QueueMessage, channel, 0))
         is_refused(lambda: client.pull(channel, 2, 1))
+        wait_until_free(channel)
         left = receive(other, channel, 1, wait=1, auto_ack=True).messages
         assert shown(left) in ([(1, 2, 0)], [])
         put(other, queue_message(channel, 1))

@@ -4,6 +4,7 @@ take them when they are told to."""
 import asyncio
 
 import pytest
+from admin import wait_until_free
 from cq import KINDS, message, response_to
 from kubemq import ErrorCode, KubeMQMessageError, RetryPolicy
 from kubemq.common.async_cancellation_token import AsyncCancellationToken
@@ -52,6 +53,7 @@ def test_an_asynchronous_client_goes_on_behind_what_it_refused():
             assert numbers(held.messages) == [0]
             refused = await client.receive_queue_messages(channel, 1, 10)
             assert (refused.is_error, refused.error) == (True, DISCONNECTED)
+            await asyncio.to_thread(wait_until_free, channel)
             back = await other.receive_queue_messages(channel, 1, 10, auto_ack=True)
             assert shown(back.messages) == [(1, 2, 0)]
             with pytest.raises(KubeMQMessageError, match="larger than max") as refusal:

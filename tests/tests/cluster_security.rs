@@ -12,8 +12,13 @@ fn clients_of_each_node_are_known_by_what_they_can_show_and_keep_to_the_rules() 
     let work = WorkDir::new("secured");
     let addresses = (1..=3).map(|node| Place::Node(node).address().to_string());
     let addresses: Vec<String> = addresses.collect();
-    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
-    let files = Credentials::new(&work, &addresses);
+    // Clients may expect a name of the server as well.
+    let names: Vec<&str> = addresses
+        .iter()
+        .map(String::as_str)
+        .chain(["localhost"])
+        .collect();
+    let files = Credentials::new(&work, &names);
     // Where the nodes' states are asked for nothing is encrypted.
     let plain_admin = || vec![("FLOTILLA_TLS_ADMIN", "false".to_owned())];
     let mutual = [files.mutual_tls(), plain_admin(), files.tokens()].concat();

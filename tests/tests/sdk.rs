@@ -292,6 +292,21 @@ fn kubemq_4_1_5_idle() {
     run(Sdk::V4_1_5, "test_new_idle.py");
 }
 
+#[test]
+fn kubemq_4_1_5_large() {
+    run(Sdk::V4_1_5, "test_new_large.py");
+}
+
+#[test]
+fn kubemq_4_1_5_large_async() {
+    run(Sdk::V4_1_5, "test_new_large_async.py");
+}
+
+#[test]
+fn kubemq_4_1_5_retention() {
+    run(Sdk::V4_1_5, "test_new_retention.py");
+}
+
 /// What the README shows is what runs, and it works as written.
 #[test]
 fn the_first_example_of_the_readme_works() {

@@ -96,6 +96,16 @@ fn asynchronous_clients_of_kubemq_4_1_5_under_rules_with_tokens_over_mutual_tls(
 }
 
 #[test]
+fn kubemq_3_6_0_under_rules_with_tokens_over_tls() {
+    run(
+        Sdk::V3_6_0,
+        "test_mid_access_tls.py",
+        |files| [files.tls(), files.tokens(), files.rules()].concat(),
+        Credentials::environment,
+    );
+}
+
+#[test]
 fn kubemq_4_1_5_under_rules_with_tokens_over_tls() {
     run(
         Sdk::V4_1_5,
