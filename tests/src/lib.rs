@@ -15,6 +15,7 @@ pub mod native;
 pub mod python;
 pub mod seed;
 pub mod server;
+pub mod signed;
 pub mod tmpfs;
 pub mod workdir;
 pub mod workload;

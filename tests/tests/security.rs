@@ -5,6 +5,7 @@ use std::process::Output;
 use flotilla_tests::credentials::{Credentials, Settings};
 use flotilla_tests::python::{Sdk, run_pytest};
 use flotilla_tests::server::{Options, Server};
+use flotilla_tests::signed::Signer;
 use flotilla_tests::workdir::WorkDir;
 
 const ADDRESSES: [&str; 2] = ["localhost", "127.0.0.1"];
@@ -113,6 +114,32 @@ fn kubemq_4_1_5_under_rules_with_tokens_over_tls() {
         |files| [files.tls(), files.tokens(), files.rules()].concat(),
         Credentials::environment,
     );
+}
+
+/// Who only has the public key cannot make a token of it, by no algorithm.
+#[test]
+fn tokens_of_a_private_key_are_known_by_its_public_half() {
+    let signer = Signer::new();
+    let (key, signed) = (signer.public_key(), signer.token(r#"{"sub":"client"}"#));
+    for sdk in [Sdk::V2_4_0, Sdk::V3_6_0, Sdk::V4_1_5] {
+        run(
+            sdk,
+            "test_access_signed.py",
+            |files| {
+                files.write("public.pem", &key);
+                vec![
+                    ("FLOTILLA_AUTHENTICATION_ALGORITHM", "ES256".to_owned()),
+                    ("FLOTILLA_AUTHENTICATION_KEY_FILE", files.path("public.pem")),
+                ]
+            },
+            |files| {
+                vec![
+                    ("FLOTILLA_SIGNED_TOKEN", signed.clone()),
+                    ("FLOTILLA_PUBLIC_KEY_FILE", files.path("public.pem")),
+                ]
+            },
+        );
+    }
 }
 
 fn health(options: &Options, arguments: &[&str]) -> Output {
