@@ -20,6 +20,8 @@ from kubemq.grpc import kubemq_pb2 as pb
 from kubemq.grpc import kubemq_pb2_grpc
 
 MESSAGE_BYTES_MAX = 3000
+# For a call that was under way when the test ended.
+BACK_WITHIN_SECONDS = 20
 # A broken connection is tried again soon: the server is killed every second or two.
 RAW_OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),
@@ -153,6 +155,19 @@ def call_within(seconds, function):
 def either(of, *names):
     """What has another name in each release of the SDK."""
     return next(getattr(of, name) for name in names if hasattr(of, name))
+
+
+def run_until(stop, work, arguments):
+    """Runs a thread for each of these arguments until the test is over; fails if one hangs in a call then."""
+    threads = [threading.Thread(target=work, args=(one,), daemon=True) for one in arguments]
+    for thread in threads:
+        thread.start()
+    stop.event.wait()
+    for thread in threads:
+        thread.join(BACK_WITHIN_SECONDS)
+        if thread.is_alive():
+            raise SystemExit("a call has not come back after %d s" % BACK_WITHIN_SECONDS)
+    end()
 
 
 def note(*words):

@@ -1,15 +1,13 @@
 """Does everything that a client of the SDK (of every release) can do, with objects that are made once and are to
 outlive their server's restarts, and notes what went well: `A NUMBER` sent to a queue, `G NUMBER` received from it
-and acknowledged, `E NUMBER` an event heard, `C NUMBER` a command and `Q NUMBER` a query answered, and `S NUMBER` an event stored, but
-for the synchronous clients of 3.6.0 and 4.1.5, which may wait for ever for the answer to one that was lost."""
+and acknowledged, `E NUMBER` an event heard, `C NUMBER` a command and `Q NUMBER` a query answered, and `S NUMBER`
+an event stored, but for the synchronous clients of 3.6.0 and 4.1.5, which may wait for ever for the answer to one
+that was lost."""
 
 import argparse
 import asyncio
-import threading
 
-from common import Journal, Stop, end, note
-
-BACK_WITHIN_SECONDS = 20
+from common import Journal, Stop, note, run_until
 
 
 def kind_of_client(way):
@@ -50,15 +48,7 @@ def main():
     client.listen()
     whats = [client.send, client.receive, client.send_event, client.command, client.query]
     whats += [client.store] if hasattr(client, "store") else []
-    threads = [threading.Thread(target=repeat, args=(what,), daemon=True) for what in whats]
-    for thread in threads:
-        thread.start()
-    stop.event.wait()
-    for thread in threads:
-        thread.join(BACK_WITHIN_SECONDS)
-        if thread.is_alive():
-            raise SystemExit("a call has not come back after %d s" % BACK_WITHIN_SECONDS)
-    end()
+    run_until(stop, repeat, whats)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,8 @@ call when all is over fails the script.
 
 import argparse
 import asyncio
-import threading
 
-from common import Journal, Nodes, Stop, end, note
+from common import Journal, Nodes, Stop, note, run_until
 
 try:
     from kubemq.pubsub import Client, EventStoreMessage
@@ -19,7 +18,6 @@ except ImportError:
     Client = None
 
 THREADS = 8
-BACK_WITHIN_SECONDS = 20
 
 
 class Sending:
@@ -74,18 +72,7 @@ def main():
     parser.add_argument("--journal", required=True)
     arguments = parser.parse_args()
     journal, stop = Journal(arguments.journal, sync=False), Stop()
-    threads = [
-        threading.Thread(target=store, args=(number, arguments, journal, stop), daemon=True)
-        for number in range(THREADS)
-    ]
-    for thread in threads:
-        thread.start()
-    stop.event.wait()
-    for thread in threads:
-        thread.join(BACK_WITHIN_SECONDS)
-        if thread.is_alive():
-            raise SystemExit("a call has not come back after %d s" % BACK_WITHIN_SECONDS)
-    end()
+    run_until(stop, lambda thread: store(thread, arguments, journal, stop), range(THREADS))
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ pub struct KubemqConfig {
     /// Answer a queue receive this long after its first message; `None`: only when it is full or
     /// its wait time is over.
     pub receive_linger: Option<Duration>,
-    /// End a stream that was opened when the server had just begun to serve, and on which nothing is said for this
-    /// long: its client may believe that it is not connected. `None`: leave it.
+    /// End a stream of queues that was opened when the server had just begun to serve, and on which no request is
+    /// there within this time: its client may believe that it is not connected. `None`: leave it.
     pub silence_after_start_max: Option<Duration>,
     /// Bounds of single requests, with error texts that name them.
     pub limits: KubemqLimits,
