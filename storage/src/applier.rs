@@ -303,7 +303,9 @@ impl Applier {
                 self.pending.insert(key, None);
                 let segment = record.segment.id;
                 if let Some(share) = self.retention.lock().share(segment, group) {
-                    share.record.subtract(&record, last_kept.unwrap_or(0));
+                    // Its bytes die at once.
+                    share.record.subtract(Space::Log, &record);
+                    share.record.index_max = share.record.index_max.min(last_kept.unwrap_or(0));
                 }
                 self.touched_segments.insert(segment);
                 self.changes += 1;
@@ -402,26 +404,28 @@ impl Applier {
     }
 
     /// Points the index at a compacted segment's entries. A record that no longer points into the
-    /// old generation is left alone.
+    /// old generation is left alone: what was truncated meanwhile does not count any more.
     pub(crate) fn move_segment(
         &mut self,
         old: SegmentKey,
         moved: &[(EntryKey, Option<IndexRecord>)],
-        stats: SegmentStats,
+        mut stats: SegmentStats,
     ) -> Result<()> {
         self.write()?;
         for chunk in moved.chunks(BATCH_CHANGES_MAX) {
             let mut batch = sled::Batch::default();
             for (entry, record) in chunk {
-                if self
-                    .index
-                    .get(*entry)?
-                    .is_some_and(|known| known.segment == old)
-                {
-                    match record {
-                        Some(record) => batch.insert(entry.encode(), &record.encode()[..]),
-                        None => batch.remove(entry.encode()),
+                let known = self.index.get(*entry)?;
+                let is_current = known.is_some_and(|known| known.segment == old);
+                match (record, is_current) {
+                    (Some(record), true) => batch.insert(entry.encode(), &record.encode()[..]),
+                    (None, true) => batch.remove(entry.encode()),
+                    (Some(record), false) => {
+                        if let Some(share) = stats.shares.get_mut(&entry.group) {
+                            share.record.subtract(entry.space, record);
+                        }
                     }
+                    (None, false) => {}
                 }
             }
             guarded("move records", || self.index.log.apply_batch(batch))?;
@@ -430,8 +434,11 @@ impl Applier {
         batch.insert(segment_key(old.id), &stats.record().encode()[..]);
         let mut retention = self.retention.lock();
         if let Some(before) = retention.segments.get(&old.id) {
-            for group in before.shares.keys() {
+            for (group, share) in &before.shares {
                 batch.remove(share_key(old.id, *group));
+                if let Some(after) = stats.shares.get_mut(group) {
+                    after.record.index_max = after.record.index_max.min(share.record.index_max);
+                }
             }
         }
         for (group, share) in &stats.shares {

@@ -18,7 +18,7 @@ use crate::index::Index;
 use crate::metrics::count;
 use crate::records::{IndexRecord, Space};
 use crate::redo::{self, CHUNK, Change};
-use crate::retention::Retention;
+use crate::retention::{Retention, SegmentStats};
 use crate::segment::SegmentKey;
 use crate::sled_guard::guarded;
 use crate::state_keys as keys;
@@ -120,17 +120,17 @@ impl Commits {
         let mut stale = Vec::new();
         for item in tree.scan_prefix(keys::DEAD_PREFIX) {
             let (key, value) = guarded("read dead counts", || item)?;
-            let share = keys::parse_dead_key(&key)
-                .and_then(|(segment, group)| {
-                    Some((segment, group, retention.segments.get_mut(&segment.id)?))
-                })
-                .filter(|(segment, _, stats)| stats.generation == segment.generation);
+            let share = keys::parse_dead_key(&key).and_then(|(segment, group)| {
+                Some((segment, group, retention.segments.get_mut(&segment.id)?))
+            });
             match share {
-                Some((_, group, stats)) => {
+                Some((segment, group, stats)) if stats.generation == segment.generation => {
                     stats.shares.entry(group).or_default().dead =
                         Fields::new(&value, "dead count").u64()?;
                 }
-                None => stale.push((key.to_vec(), None)),
+                // Of a compaction that may have got as far as its file's name.
+                Some((segment, _, stats)) if stats.generation < segment.generation => {}
+                _ => stale.push((key.to_vec(), None)),
             }
         }
         for chunk in stale.chunks(CHUNK) {
@@ -219,6 +219,20 @@ impl Commits {
     pub(crate) fn raise_durable(&self, commits: u64) {
         self.durable.fetch_max(commits, Ordering::AcqRel);
     }
+}
+
+/// Adds what is stored of a segment's dead payload to what is known of it.
+pub(crate) fn load_dead_counts(index: &Index, stats: &mut SegmentStats) -> Result<()> {
+    let key = stats.key();
+    for (group, share) in &mut stats.shares {
+        let stored = guarded("read a dead count", || {
+            index.state.get(keys::dead_key(key, *group))
+        })?;
+        if let Some(value) = stored {
+            share.dead = Fields::new(&value, "dead count").u64()?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes every key under a prefix, a few at a time.

@@ -163,20 +163,19 @@ impl Core {
                 "the state of a group in it was replaced meanwhile",
             ));
         };
+        let counted = self
+            .count_dead(&new, &moves, &dead, released, &mut stats)
+            .and_then(|()| self.store_dead_counts(&stats));
+        if let Err(error) = counted {
+            self.discard(&temporary);
+            return Err(error);
+        }
         self.disk
             .rename(&temporary, &path)
             .map_err(io("rename", &temporary))?;
-        // From here on the new generation is what a restart would take.
+        // From here on the new generation is what a restart would take, with its counts.
         self.disk.sync_dir(&dir).map_err(io("sync", &dir))?;
         self.segments.insert(new.clone());
-        self.count_dead(&new, &moves, &dead, released, &mut stats)?;
-        let mut batch = sled::Batch::default();
-        for (group, share) in &stats.shares {
-            batch.insert(
-                state_keys::dead_key(new_key, *group),
-                &share.dead.to_le_bytes(),
-            );
-        }
         let bytes_after = stats.end;
         {
             let mut applier = self.applier.lock();
@@ -184,7 +183,6 @@ impl Core {
             applier.settle_segment(old_key.id);
             applier.move_segment(old_key, &moves, stats)?;
         }
-        self.index.apply_state(batch)?;
         let groups: Vec<GroupId> = before.shares.keys().copied().collect();
         self.remove_dead_counts(old_key, &groups)?;
         self.index.flush()?;
@@ -197,6 +195,19 @@ impl Core {
             entries_kept: kept,
             entries_removed: removed,
         })
+    }
+
+    /// What is dead in a generation is durable before that has its name.
+    fn store_dead_counts(&self, stats: &SegmentStats) -> Result<()> {
+        let mut batch = sled::Batch::default();
+        for (group, share) in &stats.shares {
+            batch.insert(
+                state_keys::dead_key(stats.key(), *group),
+                &share.dead.to_le_bytes(),
+            );
+        }
+        self.index.apply_state(batch)?;
+        self.index.flush()
     }
 
     fn discard(&self, temporary: &Path) {

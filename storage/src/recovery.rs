@@ -143,6 +143,7 @@ pub(crate) fn recover(config: &LogConfig, disk: &dyn Disk) -> Result<Recovered> 
     );
     let mut replay = Replay {
         disk,
+        index: &loaded.index,
         log_dir: &log_dir,
         applier: &mut applier,
         retention: &retention,

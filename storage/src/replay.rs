@@ -7,11 +7,12 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::applier::{Applier, LogOp, LoggedOp};
-use crate::checkpoint::Commits;
+use crate::checkpoint::{Commits, load_dead_counts};
 use crate::damage::DamagedRange;
 use crate::disk::Disk;
 use crate::error::{Result, StorageError};
 use crate::frame::Position;
+use crate::index::Index;
 use crate::recovery::{RecoveryReport, preamble_of};
 use crate::retention::Retention;
 use crate::scan::SegmentScan;
@@ -20,6 +21,7 @@ use crate::{SegmentId, compact};
 
 pub(crate) struct Replay<'a> {
     pub disk: &'a dyn Disk,
+    pub index: &'a Index,
     pub log_dir: &'a Path,
     pub applier: &'a mut Applier,
     pub retention: &'a Mutex<Retention>,
@@ -86,7 +88,8 @@ impl Replay<'_> {
                 .collect()
         };
         for (old, file) in moved {
-            let (entries, stats) = compact::survey(&file)?;
+            let (entries, mut stats) = compact::survey(&file)?;
+            load_dead_counts(self.index, &mut stats)?;
             self.applier.move_segment(old, &entries, stats)?;
         }
         Ok(())

@@ -87,13 +87,17 @@ impl ShareRecord {
         }
     }
 
-    /// A truncated entry's bytes die at once.
-    pub(crate) fn subtract(&mut self, record: &IndexRecord, last_kept: u64) {
-        self.index_max = self.index_max.min(last_kept);
-        self.entries = self.entries.saturating_sub(1);
-        self.payload_bytes = self
-            .payload_bytes
-            .saturating_sub(u64::from(record.payload_bytes));
+    /// Takes back what was added of an entry.
+    pub(crate) fn subtract(&mut self, space: Space, record: &IndexRecord) {
+        let bytes = u64::from(record.payload_bytes);
+        self.payload_bytes = self.payload_bytes.saturating_sub(bytes);
+        match space {
+            Space::Log => self.entries = self.entries.saturating_sub(1),
+            Space::Import(import) if self.import == import => {
+                self.import_bytes = self.import_bytes.saturating_sub(bytes);
+            }
+            Space::Import(_) => {}
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod basics;
 mod checkpoints;
+mod compaction;
 mod crash;
 mod damage;
 mod imports;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tempfile::TempDir;
 
-use crate::testing::FaultyDisk;
+use crate::testing::{EndOfLife, FaultyDisk};
 use crate::{
     EntryBody, GroupId, LogConfig, LogEntry, LogPoint, NodeLog, RecoveryReport, StorageError,
 };
@@ -77,6 +77,15 @@ impl Bench {
         self.disk.die_at_step(0);
         self.log = None;
         self.disk.cut_power(torn_seed);
+        self.open().unwrap()
+    }
+
+    /// Opens the log as the next life of the machine finds it, also when the disk is dead.
+    pub(super) fn next_life(&mut self, end: EndOfLife) -> RecoveryReport {
+        self.disk.die_at_step(0);
+        self.log = None;
+        let dir = &self.config.dir;
+        self.disk = self.disk.survivor(dir, dir, end);
         self.open().unwrap()
     }
 
