@@ -310,10 +310,11 @@ impl Checkpointer {
                 () = self.replica.checkpoint_wanted.notified() => {}
                 () = tokio::time::sleep(pause) => {}
             }
+            let epoch = self.replica.epoch();
             pause = match self.once().await {
                 Ok(()) => interval,
                 Err(error) => {
-                    self.report(&error);
+                    self.report(&error, epoch);
                     tokio::time::sleep(RETRY_PAUSE).await;
                     RETRY_PAUSE
                 }
@@ -336,7 +337,8 @@ impl Checkpointer {
         Ok(())
     }
 
-    fn report(&self, error: &ClusterError) {
+    /// `epoch` is that of the state that was to be written.
+    fn report(&self, error: &ClusterError, epoch: u64) {
         let out_of_space = match error {
             ClusterError::Full { .. } => true,
             ClusterError::Storage { source } => source.is_out_of_space(),
@@ -351,7 +353,7 @@ impl Checkpointer {
             );
         } else {
             self.replica
-                .fail(&format!("its state cannot be stored: {reason}"));
+                .fail_in(epoch, &format!("its state cannot be stored: {reason}"));
         }
         // Apply may be waiting for this one, and must see the failure.
         self.replica.checkpoint_ended.notify_waiters();

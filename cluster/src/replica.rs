@@ -450,6 +450,19 @@ impl Replica {
         self.set_role(Role::Failed);
     }
 
+    /// The same for work on the state of an epoch: if that was replaced meanwhile, its failure says nothing of
+    /// the state that there is now.
+    pub fn fail_in(&self, epoch: u64, reason: &str) {
+        match self.epoch() == epoch {
+            true => self.fail(reason),
+            false => tracing::warn!(
+                group = self.group.0,
+                reason,
+                "work on a state failed that has been replaced meanwhile"
+            ),
+        }
+    }
+
     /// Why nothing can be written, if that is so: the log's own reason first, since it causes the rest.
     pub fn trouble(&self) -> Option<String> {
         match self.log.health() {

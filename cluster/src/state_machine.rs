@@ -157,12 +157,9 @@ impl ShardStateMachine {
         Ok(())
     }
 
-    /// Stops the group, unless this is the rest of an older Raft's work: that says nothing of the state that
-    /// there is now.
+    /// Stops the group, unless this is the rest of an older Raft's work.
     fn fail_now(&self, reason: &str) {
-        if self.replica.epoch() == self.epoch {
-            self.replica.fail(reason);
-        }
+        self.replica.fail_in(self.epoch, reason);
     }
 
     fn fail(&self, log_id: &LogId, error: &ClusterError) -> io::Error {

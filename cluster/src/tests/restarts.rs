@@ -159,6 +159,18 @@ async fn a_snapshot_that_comes_to_an_earlier_raft_is_refused_and_stops_nothing()
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_fails_on_a_state_that_was_replaced_does_not_stop_the_one_that_there_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = open_replica(&open_log(dir.path()), GROUP, 1 << 20);
+    let before = replica.epoch();
+    replica.reset().unwrap();
+    replica.fail_in(before, "the disk of before");
+    assert_eq!(replica.failure(), None);
+    replica.fail_in(replica.epoch(), "the disk");
+    assert_eq!(replica.failure().as_deref(), Some("the disk"));
+}
+
 /// It answers nobody any more: whoever asks is to hear of it, and another node leads.
 #[test]
 fn a_group_whose_raft_panics_is_out_of_service_with_that_reason() {
