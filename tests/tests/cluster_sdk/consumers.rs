@@ -1,6 +1,6 @@
 //! Consumers that acknowledge, give back and move messages while leaders of their queue are killed.
 
-use crate::noting::{Noting, all, wait_for_more, wait_until};
+use crate::noting::{Noting, PROGRESS, all, wait_for_more, wait_until};
 use flotilla_tests::admin;
 use flotilla_tests::cluster::{Fleet, Layout};
 use flotilla_tests::python::Sdk;
@@ -127,23 +127,16 @@ fn consumers_of_the_sdks_lose_and_double_nothing_while_leaders_of_their_queue_ar
         vec![work_with("synchronous", Sdk::V4_1_5, 2)],
         vec![work_with("asynchronous", Sdk::V4_1_5, 0)],
     ];
-    let all_send = |what: &str, fleet: &Fleet| {
-        for sender in &senders {
-            wait_for_more(what, fleet, std::slice::from_ref(sender), "A");
-        }
-    };
-    let all_work = |what: &str, fleet: &Fleet| {
-        for workers in &workers {
-            wait_for_more(what, fleet, workers, "H");
-        }
-    };
+    let each: Vec<(&[Noting], &str)> = senders
+        .iter()
+        .map(|sender| (std::slice::from_ref(sender), "A"))
+        .chain(workers.iter().map(|workers| (workers.as_slice(), "H")))
+        .collect();
     for _ in 0..2 {
-        all_send("messages are taken", &fleet);
-        all_work("messages are worked on", &fleet);
+        wait_for_more("all work", &fleet, PROGRESS, &each);
         let leader = fleet.leader_of(QUEUE_PATH);
         fleet.node_mut(leader).kill();
-        all_send("messages are taken without a node", &fleet);
-        all_work("messages are worked on without a node", &fleet);
+        wait_for_more("all work without a node", &fleet, PROGRESS, &each);
         fleet.restart(leader);
     }
     let sent: BTreeSet<String> = senders

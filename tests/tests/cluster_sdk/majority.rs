@@ -1,6 +1,6 @@
 //! Clients of a node that has lost the majority: their calls fail, none waits for ever, and all go on afterwards.
 
-use crate::noting::{Noting, wait_until};
+use crate::noting::{Noting, wait_for_more};
 use flotilla_tests::cluster::{Fleet, Layout};
 use flotilla_tests::python::Sdk;
 use flotilla_tests::workdir::WorkDir;
@@ -41,16 +41,11 @@ fn clients_of_the_sdks_go_on_when_a_lost_majority_is_back() {
         (Sdk::V4_1_5, "asynchronous"),
     ];
     let clients = all.map(|(sdk, way)| start(sdk, way));
-    let counts = |client: &Noting| KINDS.map(|kind| client.lines(kind).len());
-    let all_go_on = |what: &str, fleet: &Fleet| {
-        for client in &clients {
-            let before = counts(client);
-            wait_until(what, fleet, || {
-                std::iter::zip(before, counts(client)).all(|(old, new)| new >= old + DONE)
-            });
-        }
-    };
-    all_go_on("everything is done", &fleet);
+    let each: Vec<(&[Noting], &str)> = clients
+        .iter()
+        .flat_map(|client| KINDS.map(|kind| (std::slice::from_ref(client), kind)))
+        .collect();
+    wait_for_more("everything is done", &fleet, DONE, &each);
     for node in [2, 3] {
         fleet.node_mut(node).kill();
     }
@@ -63,7 +58,7 @@ fn clients_of_the_sdks_go_on_when_a_lost_majority_is_back() {
         fleet.node_mut(node).start();
     }
     fleet.wait_until_whole();
-    all_go_on("everything is done again", &fleet);
+    wait_for_more("everything is done again", &fleet, DONE, &each);
     let calls = Calls::default();
     for ((sdk, way), client) in all.into_iter().zip(clients) {
         let sent: BTreeSet<String> = client.lines("A").into_iter().collect();

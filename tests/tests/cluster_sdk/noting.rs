@@ -62,16 +62,22 @@ pub fn all(addresses: &[SocketAddr]) -> String {
 }
 
 pub fn wait_until(what: &str, fleet: &Fleet, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PROGRESS_LIMIT;
+    let began = Instant::now();
     while !condition() {
-        assert!(Instant::now() < deadline, "{what}\n{}", fleet.describe());
+        let waited = began.elapsed();
+        assert!(waited < PROGRESS_LIMIT, "{what}\n{}", fleet.describe());
         std::thread::sleep(Duration::from_millis(20));
     }
+    println!("{what}: after {:.1?}", began.elapsed());
 }
 
-/// Waits for more lines of a kind, of all of them together.
-pub fn wait_for_more(what: &str, fleet: &Fleet, from: &[Noting], kind: &str) {
-    let count = || from.iter().map(|one| one.lines(kind).len()).sum::<usize>();
-    let wanted = count() + PROGRESS;
-    wait_until(what, fleet, || count() >= wanted);
+/// Waits until each of these brings that many more lines of its kind; those in one slice bring them together.
+pub fn wait_for_more(what: &str, fleet: &Fleet, more: usize, each: &[(&[Noting], &str)]) {
+    let count = |(together, kind): &(&[Noting], &str)| -> usize {
+        together.iter().map(|one| one.lines(kind).len()).sum()
+    };
+    let wanted: Vec<usize> = each.iter().map(|one| count(one) + more).collect();
+    wait_until(what, fleet, || {
+        std::iter::zip(each, &wanted).all(|(one, wanted)| count(one) >= *wanted)
+    });
 }

@@ -1,7 +1,7 @@
 //! Receives that acknowledge what they bring, while leaders of their queue are killed. What the answer of a failed one
 //! had may be gone, as when a client dies; what an answer had whose leader died before it removed that comes again.
 
-use crate::noting::{Noting, all, wait_for_more, wait_until};
+use crate::noting::{Noting, PROGRESS, all, wait_for_more, wait_until};
 use flotilla_tests::admin;
 use flotilla_tests::cluster::{Fleet, Layout};
 use flotilla_tests::python::Sdk;
@@ -35,17 +35,18 @@ fn receives_of_the_sdks_lose_and_repeat_no_more_than_what_was_on_its_way_when_le
         home += 1;
         start(sdk, "puller.py", home)
     });
-    let all_receive = |what: &str, fleet: &Fleet| {
-        for puller in &pullers {
-            wait_for_more(what, fleet, std::slice::from_ref(puller), "G");
-        }
-    };
+    let receive = pullers
+        .iter()
+        .map(|puller| (std::slice::from_ref(puller), "G"));
+    let each: Vec<(&[Noting], &str)> = [(sender.as_slice(), "A")]
+        .into_iter()
+        .chain(receive)
+        .collect();
     for _ in 0..DEATHS {
-        all_receive("messages are received", &fleet);
+        wait_for_more("messages are taken", &fleet, PROGRESS, &each);
         let leader = fleet.leader_of(QUEUE_PATH);
         fleet.node_mut(leader).kill();
-        wait_for_more("messages are taken without a node", &fleet, &sender, "A");
-        all_receive("messages are received without a node", &fleet);
+        wait_for_more("messages are taken without a node", &fleet, PROGRESS, &each);
         fleet.restart(leader);
     }
     let [sender] = sender;

@@ -37,7 +37,7 @@ fn commands_are_answered_or_fail_in_time_while_responders_and_nodes_are_killed()
         &options,
     )];
     let answered = |fleet: &Fleet, what: &str| {
-        wait_for_more(what, fleet, &asker, "O");
+        wait_for_more(what, fleet, PROGRESS, &[(&asker, "O")]);
         let oks = || {
             asker[0]
                 .lines("O")
