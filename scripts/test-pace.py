@@ -3,10 +3,10 @@
 
 Most long tests repeat one thing, with other moments of other faults each time: 30 crashes, two of each fault
 of a cluster, 100 simulated clusters. On a machine whose processors are several times slower than usual all of
-that would take hours, so fewer of them are made there, and fewer tests run at a time. What each one demands
-stays, but for the few times of a second or so that are promised of usual machines: those are as many times
-longer. On the slowest machines some long tests of clusters are left out: nextest counts them as skipped.
-Variables that are set already are left alone.
+that would take hours, so fewer of them are made there. What each one demands stays, but for the few times of a
+second or so that are promised of usual machines: those are as many times longer. On the slowest machines some
+long tests of clusters are left out: nextest counts them as skipped. Variables that are set already are left
+alone.
 """
 
 import os
@@ -23,7 +23,6 @@ FEWER = {
     "FLOTILLA_TEST_ROUNDS": "10",
     "FLOTILLA_TEST_FAULT_ROUNDS": "1",
     "FLOTILLA_TEST_SEEDS": "10",
-    "NEXTEST_TEST_THREADS": "2",
 }
 
 

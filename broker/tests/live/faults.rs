@@ -21,12 +21,7 @@ pub fn damage(directory: &Path, text: &str) -> usize {
             continue;
         }
         let bytes = std::fs::read(&path).unwrap();
-        let places: Vec<usize> = bytes
-            .windows(text.len())
-            .enumerate()
-            .filter(|(_, window)| *window == text.as_bytes())
-            .map(|(place, _)| place)
-            .collect();
+        let places: Vec<usize> = memchr::memmem::find_iter(&bytes, text).collect();
         if places.is_empty() {
             continue;
         }
