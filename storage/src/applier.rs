@@ -403,8 +403,9 @@ impl Applier {
         })
     }
 
-    /// Points the index at a compacted segment's entries. A record that no longer points into the
-    /// old generation is left alone: what was truncated meanwhile does not count any more.
+    /// Points the index at a compacted segment's entries. A record that points into neither generation is left
+    /// alone: what was truncated meanwhile does not count any more. One that points into the new one was moved
+    /// before a crash.
     pub(crate) fn move_segment(
         &mut self,
         old: SegmentKey,
@@ -412,20 +413,22 @@ impl Applier {
         mut stats: SegmentStats,
     ) -> Result<()> {
         self.write()?;
+        let new = stats.key();
         for chunk in moved.chunks(BATCH_CHANGES_MAX) {
             let mut batch = sled::Batch::default();
             for (entry, record) in chunk {
-                let known = self.index.get(*entry)?;
-                let is_current = known.is_some_and(|known| known.segment == old);
-                match (record, is_current) {
-                    (Some(record), true) => batch.insert(entry.encode(), &record.encode()[..]),
-                    (None, true) => batch.remove(entry.encode()),
-                    (Some(record), false) => {
+                let known = self.index.get(*entry)?.map(|known| known.segment);
+                match record {
+                    Some(record) if known == Some(old) => {
+                        batch.insert(entry.encode(), &record.encode()[..]);
+                    }
+                    Some(record) if known != Some(new) => {
                         if let Some(share) = stats.shares.get_mut(&entry.group) {
                             share.record.subtract(entry.space, record);
                         }
                     }
-                    (None, false) => {}
+                    None if known == Some(old) => batch.remove(entry.encode()),
+                    Some(_) | None => {}
                 }
             }
             guarded("move records", || self.index.log.apply_batch(batch))?;

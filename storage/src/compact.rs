@@ -108,6 +108,10 @@ impl Core {
             stats.busy = true;
         }
         commits.compacting.insert(segment, Vec::new());
+        drop((retention, commits));
+        // It is known as sealed a moment before its last entries are in the index: whoever puts them there holds
+        // this all the time.
+        drop(self.applier.lock());
         Ok(before)
     }
 

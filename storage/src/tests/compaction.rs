@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use super::retention::{GROUP, SLOTS, all_slots, filled, release, with_payload};
 use super::support::{Bench, slot_bytes};
+use crate::checkpoint::load_dead_counts;
+use crate::compact::survey;
+use crate::segment::SegmentKey;
 use crate::testing::EndOfLife;
 use crate::{GroupId, LiveSlots, SegmentId, SegmentInfo, StorageError};
 
@@ -312,6 +315,36 @@ fn a_power_cut_at_any_step_of_compaction_forgets_nothing_dead() {
                 break;
             }
         }
+    }
+}
+
+/// A crash between its batches leaves some entries moved, and the rest is to be done at the next start.
+#[test]
+fn to_move_entries_again_changes_no_counts() {
+    let mut bench = mostly_dead(24);
+    let old = with_payload(&bench)[0].clone();
+    bench
+        .log()
+        .compact(old.id, &|_, index| live_slots(index))
+        .unwrap();
+    let before = counted(&bench);
+    assert!(before > 0);
+    {
+        let core = bench.log().core().unwrap();
+        let [old_key, new_key] = [0, 1].map(|generation| SegmentKey {
+            id: old.id,
+            generation,
+        });
+        let file = core.segments.get(new_key).unwrap();
+        let (entries, mut stats) = survey(&file).unwrap();
+        load_dead_counts(&core.index, &mut stats).unwrap();
+        let mut applier = core.applier.lock();
+        applier.move_segment(old_key, &entries, stats).unwrap();
+    }
+    for _ in 0..2 {
+        assert_eq!(counted(&bench), before);
+        check_live(&bench, 24);
+        bench.kill();
     }
 }
 
