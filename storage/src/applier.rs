@@ -16,7 +16,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::damage::DamagedRange;
-use crate::error::Result;
+use crate::error::{Result, StorageError};
 use crate::frame::Position;
 use crate::group::{GroupMeta, GroupTable, SegmentPreamble};
 use crate::index::Index;
@@ -86,6 +86,8 @@ pub(crate) struct Applier {
     damage: Vec<DamagedRange>,
     /// The last stretch in which nothing was readable: what is found missing later lay there.
     gap: Option<DamagedRange>,
+    /// A batch was lost on its way to the index: to write what comes after it would pass that over.
+    has_failed: bool,
 }
 
 impl Applier {
@@ -108,6 +110,7 @@ impl Applier {
             reached,
             damage,
             gap: None,
+            has_failed: false,
         }
     }
 
@@ -347,6 +350,11 @@ impl Applier {
 
     /// Writes what was applied so far as one atomic batch.
     pub(crate) fn write(&mut self) -> Result<()> {
+        if std::mem::replace(&mut self.has_failed, true) {
+            return Err(StorageError::Failed {
+                reason: "the index could not be written before".to_owned(),
+            });
+        }
         for group in std::mem::take(&mut self.touched_groups) {
             if let Some(meta) = self.groups.get(group) {
                 self.batch.insert(group_key(group), &meta.encode()[..]);
@@ -371,6 +379,7 @@ impl Applier {
         guarded("write the index", || self.index.log.apply_batch(batch))?;
         self.pending.clear();
         self.changes = 0;
+        self.has_failed = false;
         Ok(())
     }
 

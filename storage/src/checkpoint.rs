@@ -5,7 +5,6 @@
 //! the next epoch, however many there are, and then switches with one small change.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -322,9 +321,7 @@ impl Core {
         if let Err(error) = outcome {
             // sled refuses everything after a failed write, and whether this commit is there is
             // open: only a restart of the log can tell.
-            let shared = Arc::new(error);
-            self.stop(shared.clone());
-            return Err(unshared(shared));
+            return Err(self.stopped_by(error));
         }
         Ok(())
     }
@@ -432,7 +429,10 @@ impl Core {
             keys::put(tree, &applied_prefix, b"", Some(applied), &mut changes)?;
         }
         changes.push((keys::group_key(group), Some(header.encode())));
+        // Nobody is between the counts and the index meanwhile.
+        let applier = self.applier.lock();
         let dead = self.dead_after_replace(group, boundary)?;
+        drop(applier);
         for (segment, bytes) in &dead {
             changes.push((
                 keys::dead_key(*segment, group),

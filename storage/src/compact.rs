@@ -13,10 +13,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::checkpoint::Released;
+use crate::checkpoint::{CommitState, Released};
 use crate::core::Core;
 use crate::error::{Result, StorageError};
 use crate::frame::Content;
+use crate::group::{GroupMeta, GroupTable};
 use crate::log::NodeLog;
 use crate::metrics::count;
 use crate::read::read_frame;
@@ -29,7 +30,10 @@ use crate::{EntryBody, GroupId, SegmentId};
 use damage::damaged;
 use output::{Output, thin};
 use survey::{Moves, Rewritten};
-pub(crate) use survey::{key_of, survey};
+pub(crate) use survey::{Survey, key_of, survey};
+
+const STOPPED: &str = "the log has stopped";
+const PINNED: &str = "an export reads it";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompactionReport {
@@ -38,6 +42,25 @@ pub struct CompactionReport {
     pub bytes_after: u64,
     pub entries_kept: u64,
     pub entries_removed: u64,
+}
+
+/// What is needed of a segment's entries.
+struct Needs<'a> {
+    /// As the index knew them: what is purged there is purged after a crash, too.
+    groups: GroupTable,
+    live: &'a dyn Fn(GroupId, u64) -> LiveSlots,
+}
+
+impl Needs<'_> {
+    /// Whether Raft may still ask for an entry: then it is kept whole.
+    fn is_for_raft(&self, key: EntryKey) -> bool {
+        let first_visible = || {
+            self.groups
+                .get(key.group)
+                .map_or(0, GroupMeta::first_visible)
+        };
+        key.space == Space::Log && key.index >= first_visible()
+    }
 }
 
 fn refusal(segment: SegmentId, why: &'static str) -> StorageError {
@@ -70,7 +93,13 @@ impl Core {
         let before = self.begin_compaction(segment)?;
         self.compacting_bytes
             .fetch_add(before.end, Ordering::Relaxed);
-        let outcome = self.rewrite(&before, live);
+        let needs = Needs {
+            // A segment is known as sealed a moment before its last entries are in the index: whoever puts them there
+            // holds this all the time.
+            groups: self.applier.lock().groups().clone(),
+            live,
+        };
+        let outcome = self.rewrite(&before, &needs);
         self.compacting_bytes
             .fetch_sub(before.end, Ordering::Relaxed);
         self.commits.lock().compacting.remove(&segment);
@@ -86,6 +115,9 @@ impl Core {
     /// Claims the segment, and has commits note from now on what they release in it.
     fn begin_compaction(&self, segment: SegmentId) -> Result<SegmentStats> {
         let refuse = |why| Err(refusal(segment, why));
+        if self.is_stopped() {
+            return refuse(STOPPED);
+        }
         let mut commits = self.commits.lock();
         let mut retention = self.retention.lock();
         let Some(stats) = retention.segments.get(&segment) else {
@@ -101,25 +133,17 @@ impl Core {
             return refuse("it was rewritten too often");
         }
         if retention.is_pinned(stats) {
-            return refuse("an export reads it");
+            return refuse(PINNED);
         }
         let before = stats.clone();
         if let Some(stats) = retention.segments.get_mut(&segment) {
             stats.busy = true;
         }
         commits.compacting.insert(segment, Vec::new());
-        drop((retention, commits));
-        // It is known as sealed a moment before its last entries are in the index: whoever puts them there holds
-        // this all the time.
-        drop(self.applier.lock());
         Ok(before)
     }
 
-    fn rewrite(
-        &self,
-        before: &SegmentStats,
-        live: &dyn Fn(GroupId, u64) -> LiveSlots,
-    ) -> Result<CompactionReport> {
+    fn rewrite(&self, before: &SegmentStats, needs: &Needs) -> Result<CompactionReport> {
         let old_key = before.key();
         let new_key = SegmentKey {
             id: old_key.id,
@@ -141,7 +165,7 @@ impl Core {
             path: path.clone(),
             file,
         });
-        let written = self.write_live(&old, before, &new, live);
+        let written = self.write_live(&old, before, &new, needs);
         let Rewritten {
             moves,
             mut stats,
@@ -160,36 +184,25 @@ impl Core {
 
         // No checkpoint may be committed while the counts change over.
         let commits = self.commits.lock();
-        let Some(released) = commits.compacting.get(&old_key.id) else {
-            self.discard(&temporary);
-            return Err(refusal(
-                old_key.id,
-                "the state of a group in it was replaced meanwhile",
-            ));
-        };
-        let counted = self
-            .count_dead(&new, &moves, &dead, released, &mut stats)
-            .and_then(|()| self.store_dead_counts(&stats));
-        if let Err(error) = counted {
+        let named = self
+            .released_meanwhile(&commits, before)
+            .and_then(|released| self.count_dead(&new, &moves, &dead, released, &mut stats))
+            .and_then(|()| self.store_dead_counts(&stats))
+            .and_then(|()| {
+                let renamed = self.disk.rename(&temporary, &path);
+                renamed.map_err(io("rename", &temporary))
+            });
+        if let Err(error) = named {
             self.discard(&temporary);
             return Err(error);
         }
-        self.disk
-            .rename(&temporary, &path)
-            .map_err(io("rename", &temporary))?;
         // From here on the new generation is what a restart would take, with its counts.
-        self.disk.sync_dir(&dir).map_err(io("sync", &dir))?;
-        self.segments.insert(new.clone());
         let bytes_after = stats.end;
-        {
-            let mut applier = self.applier.lock();
-            // All that is left of it was read and checked.
-            applier.settle_segment(old_key.id);
-            applier.move_segment(old_key, &moves, stats)?;
-        }
-        let groups: Vec<GroupId> = before.shares.keys().copied().collect();
-        self.remove_dead_counts(old_key, &groups)?;
-        self.index.flush()?;
+        self.disk
+            .sync_dir(&dir)
+            .map_err(io("sync", &dir))
+            .and_then(|()| self.switch(before, &new, &moves, stats))
+            .map_err(|error| self.stopped_by(error))?;
         drop(commits);
         self.remove_file(old_key)?;
         Ok(CompactionReport {
@@ -199,6 +212,46 @@ impl Core {
             entries_kept: kept,
             entries_removed: removed,
         })
+    }
+
+    /// What was released while the segment was rewritten; refuses when what was written says too little, or when a
+    /// restart may not know of these releases.
+    fn released_meanwhile<'a>(
+        &self,
+        commits: &'a CommitState,
+        before: &SegmentStats,
+    ) -> Result<&'a Vec<(GroupId, Released)>> {
+        let released = commits.compacting.get(&before.id);
+        let why = if self.is_stopped() {
+            STOPPED
+        } else if self.retention.lock().is_pinned(before) {
+            PINNED
+        } else if let Some(released) = released {
+            return Ok(released);
+        } else {
+            "the state of a group in it was replaced meanwhile"
+        };
+        Err(refusal(before.id, why))
+    }
+
+    /// Points everything at the new generation.
+    fn switch(
+        &self,
+        before: &SegmentStats,
+        new: &Arc<SegmentFile>,
+        moves: &Moves,
+        stats: SegmentStats,
+    ) -> Result<()> {
+        self.segments.insert(new.clone());
+        {
+            let mut applier = self.applier.lock();
+            // All that is left of it was read and checked.
+            applier.settle_segment(before.id);
+            applier.move_segment(before.key(), moves, stats)?;
+        }
+        let groups: Vec<GroupId> = before.shares.keys().copied().collect();
+        self.remove_dead_counts(before.key(), &groups)?;
+        self.index.flush()
     }
 
     /// What is dead in a generation is durable before that has its name.
@@ -225,7 +278,7 @@ impl Core {
         old: &Arc<SegmentFile>,
         before: &SegmentStats,
         new: &Arc<SegmentFile>,
-        live: &dyn Fn(GroupId, u64) -> LiveSlots,
+        needs: &Needs,
     ) -> Result<Rewritten> {
         let end = before.end;
         let mut scanner = Scanner::new(old.clone(), end);
@@ -235,7 +288,7 @@ impl Core {
         while at < end {
             let (header, content) = match scanner.frame(at)? {
                 Scanned::Frame { header, content } => (header, content),
-                Scanned::DamagedBody { header } if !self.is_needed(&header, at, old, live)? => {
+                Scanned::DamagedBody { header } if !self.is_needed(&header, at, old, needs)? => {
                     if let Some(key) = key_of(&header)
                         && self.is_current(key, old.key, at as u32)?
                     {
@@ -249,7 +302,7 @@ impl Core {
                 Scanned::NoFrame => {
                     let next = scanner.next_header(at + 1)?;
                     let next = next.map_or(end, |(found, _)| found);
-                    let Some(dead) = self.dead_in_gap(at..next, before, live)? else {
+                    let Some(dead) = self.dead_in_gap(at..next, before, needs)? else {
                         return Err(damaged(old));
                     };
                     for key in dead {
@@ -270,12 +323,12 @@ impl Core {
                     if !self.is_current(key, old.key, offset)? {
                         continue;
                     }
-                    if self.is_for_raft(key) {
+                    if needs.is_for_raft(key) {
                         rewritten.count(key, Some(&content), new.key, output.offset);
-                        rewritten.count_dead(key, &content, self.live_of_state(key, live));
+                        rewritten.count_dead(key, &content, self.live_of_state(key, needs));
                         Some(content)
                     } else {
-                        let kept = thin(content, &self.live_of_state(key, live));
+                        let kept = thin(content, &self.live_of_state(key, needs));
                         rewritten.count(key, kept.as_ref(), new.key, output.offset);
                         kept
                     }
@@ -292,26 +345,17 @@ impl Core {
         Ok(rewritten)
     }
 
-    /// Whether Raft may still ask for an entry: then it is kept whole.
-    fn is_for_raft(&self, key: EntryKey) -> bool {
-        key.space == Space::Log && {
-            let state = self.state.lock();
-            let meta = state.tail.meta(key.group);
-            key.index >= meta.map_or(0, |meta| meta.first_visible())
-        }
-    }
-
     /// What must be kept of an entry.
-    fn live_of(&self, key: EntryKey, live: &dyn Fn(GroupId, u64) -> LiveSlots) -> LiveSlots {
-        if self.is_for_raft(key) {
+    fn live_of(&self, key: EntryKey, needs: &Needs) -> LiveSlots {
+        if needs.is_for_raft(key) {
             LiveSlots::All
         } else {
-            self.live_of_state(key, live)
+            self.live_of_state(key, needs)
         }
     }
 
     /// What the state refers to of an entry.
-    fn live_of_state(&self, key: EntryKey, live: &dyn Fn(GroupId, u64) -> LiveSlots) -> LiveSlots {
+    fn live_of_state(&self, key: EntryKey, needs: &Needs) -> LiveSlots {
         // Asked before the boundary: the mark goes only when that names the import, or the attempt is over.
         if let Space::Import(import) = key.space
             && self.installing.contains(key.group, import)
@@ -324,7 +368,7 @@ impl Core {
                 LiveSlots::None
             }
             Space::Log if boundary.is_some_and(|(upto, _)| key.index <= upto) => LiveSlots::None,
-            _ => live(key.group, key.index),
+            _ => (needs.live)(key.group, key.index),
         }
     }
 

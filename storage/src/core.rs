@@ -14,7 +14,7 @@ use crate::checkpoint::Commits;
 use crate::config::LogConfig;
 use crate::damage::DamagedRange;
 use crate::disk::Disk;
-use crate::error::{Result, StorageError, error_chain};
+use crate::error::{Result, StorageError, error_chain, unshared};
 use crate::index::Index;
 use crate::index_thread::IndexQueue;
 use crate::installing::Installing;
@@ -171,6 +171,13 @@ impl Core {
     pub(crate) fn stop(&self, error: Arc<StorageError>) {
         self.mark_stopped(&error);
         self.refuse_queue(&error);
+    }
+
+    /// The same for what its caller fails with.
+    pub(crate) fn stopped_by(&self, error: StorageError) -> StorageError {
+        let shared = Arc::new(error);
+        self.stop(shared.clone());
+        unshared(shared)
     }
 
     pub(crate) fn refuse_queue(&self, error: &Arc<StorageError>) {

@@ -59,7 +59,12 @@ impl Core {
         let mut entries = Vec::new();
         if is_damaged && let Some(stats) = &stats {
             // What is in it cannot be asked of the file.
-            entries.extend(self.indexed_in(stats)?.into_iter().map(|(key, _)| key));
+            entries.extend(
+                self.index
+                    .entries_in(stats)?
+                    .into_iter()
+                    .map(|(key, _)| key),
+            );
         } else if let Some(file) = self.segments.get(key) {
             let end = file.len()?;
             let mut scanner = Scanner::new(file, end);

@@ -1,23 +1,25 @@
 //! Brings the index up to the segments, and the segments' directory up to the index.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::SegmentId;
 use crate::applier::{Applier, LogOp, LoggedOp};
 use crate::checkpoint::{Commits, load_dead_counts};
+use crate::compact::{Survey, survey};
 use crate::damage::DamagedRange;
 use crate::disk::Disk;
 use crate::error::{Result, StorageError};
 use crate::frame::Position;
 use crate::index::Index;
+use crate::records::EntryKey;
 use crate::recovery::{RecoveryReport, preamble_of};
-use crate::retention::Retention;
+use crate::retention::{Retention, SegmentStats};
 use crate::scan::SegmentScan;
-use crate::segment::{SegmentFile, SegmentKey};
-use crate::{SegmentId, compact};
+use crate::segment::SegmentFile;
 
 pub(crate) struct Replay<'a> {
     pub disk: &'a dyn Disk,
@@ -77,20 +79,31 @@ impl Replay<'_> {
 
     /// A compaction that gave its file the final name, but was not in the index before the crash.
     pub(crate) fn adopt_compacted(&mut self) -> Result<()> {
-        let moved: Vec<(SegmentKey, Arc<SegmentFile>)> = {
+        let moved: Vec<(SegmentStats, Arc<SegmentFile>)> = {
             let retention = self.retention.lock();
             self.files
                 .values()
                 .filter_map(|file| {
                     let stats = retention.segments.get(&file.key.id)?;
-                    (stats.generation != file.key.generation).then(|| (stats.key(), file.clone()))
+                    (stats.generation != file.key.generation).then(|| (stats.clone(), file.clone()))
                 })
                 .collect()
         };
-        for (old, file) in moved {
-            let (entries, mut stats) = compact::survey(&file)?;
+        for (before, file) in moved {
+            let Survey {
+                mut moves,
+                mut stats,
+                is_whole,
+            } = survey(&file)?;
             load_dead_counts(self.index, &mut stats)?;
-            self.applier.move_segment(old, &entries, stats)?;
+            if is_whole {
+                let kept: HashSet<EntryKey> = moves.iter().map(|(key, _)| *key).collect();
+                let known = self.index.entries_in(&before)?.into_iter();
+                let left_out = known.filter(|(key, _)| !kept.contains(key));
+                moves.extend(left_out.map(|(key, _)| (key, None)));
+                self.applier.settle_segment(before.id);
+            }
+            self.applier.move_segment(before.key(), &moves, stats)?;
         }
         Ok(())
     }

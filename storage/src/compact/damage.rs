@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use super::{key_of, refusal};
-use crate::GroupId;
+use super::{Needs, key_of, refusal};
 use crate::core::Core;
 use crate::error::{Result, StorageError};
 use crate::frame::{FrameHeader, FrameKind};
+use crate::index::Index;
 use crate::records::{EntryKey, IndexRecord, Space};
 use crate::retention::{LiveSlots, SegmentStats};
 use crate::segment::{SegmentFile, SegmentKey};
@@ -36,13 +36,16 @@ impl Core {
         header: &FrameHeader,
         at: u64,
         old: &SegmentFile,
-        live: &dyn Fn(GroupId, u64) -> LiveSlots,
+        needs: &Needs,
     ) -> Result<bool> {
         let Some(key) = key_of(header) else {
             // Folded into the preamble of every later segment, but for the segment's own.
             return Ok(header.kind == FrameKind::Preamble);
         };
-        Ok(self.is_current(key, old.key, at as u32)? && self.live_of(key, live) != LiveSlots::None)
+        Ok(
+            self.is_current(key, old.key, at as u32)?
+                && self.live_of(key, needs) != LiveSlots::None,
+        )
     }
 
     /// The entries that the index looks for in a stretch in which nothing is readable; `None` if something
@@ -51,30 +54,30 @@ impl Core {
         &self,
         gap: Range<u64>,
         segment: &SegmentStats,
-        live: &dyn Fn(GroupId, u64) -> LiveSlots,
+        needs: &Needs,
     ) -> Result<Option<Vec<EntryKey>>> {
-        let mut dead = self.indexed_in(segment)?;
+        let mut dead = self.index.entries_in(segment)?;
         dead.retain(|(_, record)| gap.contains(&u64::from(record.offset)));
         let dead: Vec<EntryKey> = dead.into_iter().map(|(key, _)| key).collect();
-        let is_dead = |key: &EntryKey| self.live_of(*key, live) == LiveSlots::None;
+        let is_dead = |key: &EntryKey| self.live_of(*key, needs) == LiveSlots::None;
         Ok(dead.iter().all(is_dead).then_some(dead))
     }
+}
 
+impl Index {
     /// The entries that the index looks for in a segment, by the index alone. It goes through all records of
-    /// the groups that are in it: only for segments that cannot tell themselves.
-    pub(crate) fn indexed_in(
+    /// the groups that are in it: only for segments that cannot tell themselves, and after crashes.
+    pub(crate) fn entries_in(
         &self,
         segment: &SegmentStats,
     ) -> Result<Vec<(EntryKey, IndexRecord)>> {
         let mut found = Vec::new();
         for group in segment.shares.keys() {
-            let imports = self.index.imports(*group)?.into_iter().map(Space::Import);
+            let imports = self.imports(*group)?.into_iter().map(Space::Import);
             for space in imports.chain([Space::Log]) {
                 let mut next = 0;
                 loop {
-                    let records =
-                        self.index
-                            .range(space, *group, next..u64::MAX, RECORDS_AT_ONCE)?;
+                    let records = self.range(space, *group, next..u64::MAX, RECORDS_AT_ONCE)?;
                     let Some((last, _)) = records.last() else {
                         break;
                     };

@@ -25,8 +25,17 @@ pub(crate) fn key_of(header: &FrameHeader) -> Option<EntryKey> {
     })
 }
 
-/// What a compacted file holds, read back from it: for a switch that a crash interrupted.
-pub(crate) fn survey(file: &Arc<SegmentFile>) -> Result<(Moves, SegmentStats)> {
+/// What a compacted file holds.
+pub(crate) struct Survey {
+    pub moves: Moves,
+    pub stats: SegmentStats,
+    /// Whether all of it could be read: then what is not in `moves` was left out of the file.
+    pub is_whole: bool,
+}
+
+/// Reads it back from the file: for a switch that a crash interrupted.
+pub(crate) fn survey(file: &Arc<SegmentFile>) -> Result<Survey> {
+    let mut is_whole = true;
     let end = file.len()?;
     let mut scanner = Scanner::new(file.clone(), end);
     let record = SegmentRecord {
@@ -47,13 +56,16 @@ pub(crate) fn survey(file: &Arc<SegmentFile>) -> Result<(Moves, SegmentStats)> {
             },
             // An upper bound: it keeps the segment too long rather than too short.
             Scanned::DamagedBody { header } => (header, header.body_bytes),
-            Scanned::NoFrame => match scanner.next_header(at + 1)? {
-                Some((next, _)) => {
-                    at = next;
-                    continue;
+            Scanned::NoFrame => {
+                is_whole = false;
+                match scanner.next_header(at + 1)? {
+                    Some((next, _)) => {
+                        at = next;
+                        continue;
+                    }
+                    None => break,
                 }
-                None => break,
-            },
+            }
         };
         if let Some(key) = key_of(&header) {
             let record = IndexRecord {
@@ -73,7 +85,11 @@ pub(crate) fn survey(file: &Arc<SegmentFile>) -> Result<(Moves, SegmentStats)> {
         }
         at += header.stride();
     }
-    Ok((moves, stats))
+    Ok(Survey {
+        moves,
+        stats,
+        is_whole,
+    })
 }
 
 pub(super) struct Rewritten {

@@ -1,15 +1,11 @@
-//! Rewriting segments changes nothing that is live, and counts it exactly, whenever the power is cut.
+//! Rewriting segments changes nothing that is live, and counts it exactly, whatever goes on meanwhile.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::retention::{GROUP, SLOTS, all_slots, filled, release, with_payload};
-use super::support::{Bench, slot_bytes};
-use crate::checkpoint::load_dead_counts;
-use crate::compact::survey;
-use crate::segment::SegmentKey;
-use crate::testing::EndOfLife;
+use super::support::{Bench, point, slot_bytes};
 use crate::{GroupId, LiveSlots, SegmentId, SegmentInfo, StorageError};
 
 fn segment(bench: &Bench, id: SegmentId) -> Option<SegmentInfo> {
@@ -18,12 +14,12 @@ fn segment(bench: &Bench, id: SegmentId) -> Option<SegmentInfo> {
 }
 
 /// What is counted as live of all segments.
-fn counted(bench: &Bench) -> u64 {
+pub(super) fn counted(bench: &Bench) -> u64 {
     let segments = with_payload(bench);
     segments.iter().map(|one| one.live_bytes).sum()
 }
 
-fn sizes<'a>(slots: impl IntoIterator<Item = &'a (u64, u32)>) -> u64 {
+pub(super) fn sizes<'a>(slots: impl IntoIterator<Item = &'a (u64, u32)>) -> u64 {
     let slots = slots.into_iter();
     slots
         .map(|(index, slot)| slot_bytes(*index, *slot, 150, 0).len() as u64)
@@ -31,11 +27,11 @@ fn sizes<'a>(slots: impl IntoIterator<Item = &'a (u64, u32)>) -> u64 {
 }
 
 /// Every third slot lives.
-fn lives(index: u64, slot: u32) -> bool {
+pub(super) fn lives(index: u64, slot: u32) -> bool {
     (index * u64::from(SLOTS) + u64::from(slot)).is_multiple_of(3)
 }
 
-fn live_slots(index: u64) -> LiveSlots {
+pub(super) fn live_slots(index: u64) -> LiveSlots {
     let ranges = (0..SLOTS)
         .filter(|slot| lives(index, *slot))
         .map(|slot| slot..slot + 1)
@@ -43,7 +39,7 @@ fn live_slots(index: u64) -> LiveSlots {
     LiveSlots::Some(ranges)
 }
 
-fn check_live(bench: &Bench, entries: u64) {
+pub(super) fn check_live(bench: &Bench, entries: u64) {
     for (index, slot) in all_slots(1..=entries) {
         let read = bench.log().read_slots(GROUP, index, slot..slot + 1);
         if lives(index, slot) {
@@ -55,7 +51,7 @@ fn check_live(bench: &Bench, entries: u64) {
     }
 }
 
-fn mostly_dead(entries: u64) -> Bench {
+pub(super) fn mostly_dead(entries: u64) -> Bench {
     let bench = filled(entries);
     bench.purge(1, entries).unwrap();
     bench.log().seal().unwrap();
@@ -227,6 +223,30 @@ fn a_compaction_gives_up_when_the_state_of_a_group_is_replaced_meanwhile() {
     assert!(segment(&bench, info.id).is_none());
 }
 
+/// It would miss what died since it began.
+#[test]
+fn a_compaction_gives_up_when_an_export_begins_meanwhile() {
+    let bench = mostly_dead(12);
+    let info = with_payload(&bench)[0].clone();
+    let export = RefCell::new(None);
+    let live = |_: GroupId, index| {
+        export
+            .borrow_mut()
+            .get_or_insert_with(|| bench.log().export_snapshot(GROUP, point(12)).unwrap());
+        live_slots(index)
+    };
+    let outcome = bench.log().compact(info.id, &live);
+    assert!(
+        matches!(outcome, Err(StorageError::SegmentBusy { .. })),
+        "{outcome:?}"
+    );
+    check_live(&bench, 12);
+    drop(export.take());
+    let live = |_: GroupId, index| live_slots(index);
+    bench.log().compact(info.id, &live).unwrap();
+    check_live(&bench, 12);
+}
+
 #[test]
 fn reads_go_on_while_segments_are_compacted() {
     let bench = mostly_dead(40);
@@ -247,105 +267,6 @@ fn reads_go_on_while_segments_are_compacted() {
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
-}
-
-/// The disk dies at every step of a compaction and of a drop in turn.
-#[test]
-fn a_power_cut_at_any_step_of_compaction_loses_nothing_live() {
-    for step in 0.. {
-        let mut bench = mostly_dead(24);
-        let info = with_payload(&bench)[0].clone();
-        bench.disk.die_at_step(step);
-        let outcome = bench.log().compact(info.id, &|_, index| live_slots(index));
-        let report = bench.cut_power(None);
-        assert!(report.damage.is_empty(), "{:?}", report.damage);
-        check_live(&bench, 24);
-        let segments = with_payload(&bench);
-        let live: u64 = segments.iter().map(|one| one.live_bytes).sum();
-        let payload: u64 = segments.iter().map(|one| one.payload_bytes).sum();
-        assert!(live > 0 && live <= payload);
-        for info in segments {
-            bench
-                .log()
-                .compact(info.id, &|_, index| live_slots(index))
-                .unwrap();
-        }
-        check_live(&bench, 24);
-        if outcome.is_ok() {
-            assert!(step >= 5);
-            break;
-        }
-    }
-}
-
-/// Kept whole for Raft, what is dead of entries is known by counts alone: those must come with the new file.
-#[test]
-fn a_power_cut_at_any_step_of_compaction_forgets_nothing_dead() {
-    let live: BTreeSet<(u64, u32)> = all_slots(1..=24)
-        .into_iter()
-        .filter(|(index, slot)| lives(*index, *slot))
-        .collect();
-    let lives = [
-        EndOfLife::Kill,
-        EndOfLife::PowerCut { torn_seed: None },
-        EndOfLife::PowerCut { torn_seed: Some(7) },
-    ];
-    for end in lives {
-        for step in 0.. {
-            let mut bench = filled(24);
-            let mut dead = all_slots(1..=24);
-            dead.retain(|slot| !live.contains(slot));
-            release(bench.log(), dead);
-            let info = with_payload(&bench)[0].clone();
-            bench.disk.die_at_step(step);
-            let outcome = bench.log().compact(info.id, &|_, index| live_slots(index));
-            for _ in 0..2 {
-                bench.next_life(end);
-                assert_eq!(counted(&bench), sizes(&live), "{end:?} at step {step}");
-            }
-            for info in with_payload(&bench) {
-                bench
-                    .log()
-                    .compact(info.id, &|_, index| live_slots(index))
-                    .unwrap();
-            }
-            assert_eq!(counted(&bench), sizes(&live));
-            if outcome.is_ok() {
-                assert!(step >= 5);
-                break;
-            }
-        }
-    }
-}
-
-/// A crash between its batches leaves some entries moved, and the rest is to be done at the next start.
-#[test]
-fn to_move_entries_again_changes_no_counts() {
-    let mut bench = mostly_dead(24);
-    let old = with_payload(&bench)[0].clone();
-    bench
-        .log()
-        .compact(old.id, &|_, index| live_slots(index))
-        .unwrap();
-    let before = counted(&bench);
-    assert!(before > 0);
-    {
-        let core = bench.log().core().unwrap();
-        let [old_key, new_key] = [0, 1].map(|generation| SegmentKey {
-            id: old.id,
-            generation,
-        });
-        let file = core.segments.get(new_key).unwrap();
-        let (entries, mut stats) = survey(&file).unwrap();
-        load_dead_counts(&core.index, &mut stats).unwrap();
-        let mut applier = core.applier.lock();
-        applier.move_segment(old_key, &entries, stats).unwrap();
-    }
-    for _ in 0..2 {
-        assert_eq!(counted(&bench), before);
-        check_live(&bench, 24);
-        bench.kill();
-    }
 }
 
 /// They were copied, and are not in the log any more.

@@ -124,6 +124,7 @@ fn damage_that_nobody_needs_keeps_no_segment_from_being_rewritten() {
     flip(&mut bench, 3, 2);
     assert!(bench.log().read_slots(GROUP, 3, 2..3).is_err());
     bench.purge(GROUP.0, ENTRIES).unwrap();
+    bench.log().seal().unwrap();
     let segment = bench.log().segments().unwrap()[0].clone();
     assert_eq!(segment.groups, [GROUP]);
     let all = |_: GroupId, _: u64| LiveSlots::All;

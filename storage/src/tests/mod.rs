@@ -3,6 +3,7 @@
 mod basics;
 mod checkpoints;
 mod compaction;
+mod compaction_crash;
 mod crash;
 mod damage;
 mod imports;
