@@ -26,7 +26,8 @@ BACK_WITHIN_SECONDS = 20
 RAW_OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
+    # This is how long an attempt may take, which is no short time on a busy machine.
+    ("grpc.min_reconnect_backoff_ms", 2000),
     ("grpc.max_reconnect_backoff_ms", 200),
     ("grpc.max_receive_message_length", 100 << 20),
     # A node that does not even answer pings is left.
