@@ -12,13 +12,12 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::codec::{Fields, put_optional, put_string};
 use crate::core::Core;
+use crate::dead_counts;
 use crate::error::{Result, StorageError, unshared};
 use crate::index::Index;
 use crate::metrics::count;
-use crate::records::{IndexRecord, Space};
 use crate::redo::{self, CHUNK, Change};
-use crate::retention::{Retention, SegmentStats};
-use crate::segment::SegmentKey;
+use crate::retention::Retention;
 use crate::sled_guard::guarded;
 use crate::state_keys as keys;
 use crate::writer::Op;
@@ -116,25 +115,7 @@ impl Commits {
             })?;
             headers.insert(GroupId(group), GroupHeader::decode(&value)?);
         }
-        let mut stale = Vec::new();
-        for item in tree.scan_prefix(keys::DEAD_PREFIX) {
-            let (key, value) = guarded("read dead counts", || item)?;
-            let share = keys::parse_dead_key(&key).and_then(|(segment, group)| {
-                Some((segment, group, retention.segments.get_mut(&segment.id)?))
-            });
-            match share {
-                Some((segment, group, stats)) if stats.generation == segment.generation => {
-                    stats.shares.entry(group).or_default().dead =
-                        Fields::new(&value, "dead count").u64()?;
-                }
-                // Of a compaction that may have got as far as its file's name.
-                Some((segment, _, stats)) if stats.generation < segment.generation => {}
-                _ => stale.push((key.to_vec(), None)),
-            }
-        }
-        for chunk in stale.chunks(CHUNK) {
-            index.apply_state(redo::batch_of(chunk))?;
-        }
+        dead_counts::load(index, retention)?;
         remove_all(index, keys::UNDO_PREFIX)?;
         let durable = match guarded("read the commit count", || tree.get(keys::COMMITS_KEY))? {
             Some(value) => Fields::new(&value, "commit count").u64()?,
@@ -218,20 +199,6 @@ impl Commits {
     pub(crate) fn raise_durable(&self, commits: u64) {
         self.durable.fetch_max(commits, Ordering::AcqRel);
     }
-}
-
-/// Adds what is stored of a segment's dead payload to what is known of it.
-pub(crate) fn load_dead_counts(index: &Index, stats: &mut SegmentStats) -> Result<()> {
-    let key = stats.key();
-    for (group, share) in &mut stats.shares {
-        let stored = guarded("read a dead count", || {
-            index.state.get(keys::dead_key(key, *group))
-        })?;
-        if let Some(value) = stored {
-            share.dead = Fields::new(&value, "dead count").u64()?;
-        }
-    }
-    Ok(())
 }
 
 /// Removes every key under a prefix, a few at a time.
@@ -346,47 +313,6 @@ impl Core {
         keys::put(tree, undo_prefix, key, Some(&saved), changes)
     }
 
-    /// Adds what was released to the dead counts of the segments that hold it.
-    fn count_released(
-        &self,
-        state: &mut CommitState,
-        group: GroupId,
-        released: Vec<Released>,
-        changes: &mut Vec<Change>,
-    ) -> Result<BTreeMap<SegmentKey, u64>> {
-        let mut dead: BTreeMap<SegmentKey, u64> = BTreeMap::new();
-        let mut last: Option<(u64, IndexRecord)> = None;
-        for released in released {
-            let record = match last {
-                Some((index, record)) if index == released.index => record,
-                // Not stored: the entry was lost to damage, and its bytes are not counted either.
-                _ => match self.stored_record(group, released.index)? {
-                    Some(record) => record,
-                    None => continue,
-                },
-            };
-            last = Some((released.index, record));
-            *dead.entry(record.segment).or_default() += released.bytes;
-            if let Some(during) = state.compacting.get_mut(&record.segment.id) {
-                during.push((group, released));
-            }
-        }
-        let retention = self.retention.lock();
-        for (segment, bytes) in &dead {
-            let before = retention
-                .segments
-                .get(&segment.id)
-                .filter(|stats| stats.generation == segment.generation)
-                .and_then(|stats| stats.shares.get(&group))
-                .map_or(0, |share| share.dead);
-            changes.push((
-                keys::dead_key(*segment, group),
-                Some((before + bytes).to_le_bytes().to_vec()),
-            ));
-        }
-        Ok(dead)
-    }
-
     /// Replaces all state of a group. The records may be many; memory stays bounded. `boundary`
     /// names the payload that references up to an index mean from now on.
     pub(crate) fn replace(
@@ -459,43 +385,6 @@ impl Core {
         drop(state);
         remove_all(&self.index, &keys::records_prefix(group, old.epoch))?;
         remove_all(&self.index, &keys::applied_prefix(group, old.epoch))
-    }
-
-    /// What is dead once the old references are gone: all payload of the group but what came with
-    /// the new state and what entries behind it hold.
-    fn dead_after_replace(
-        &self,
-        group: GroupId,
-        boundary: Option<(u64, u32)>,
-    ) -> Result<BTreeMap<SegmentKey, u64>> {
-        let mut dead: BTreeMap<SegmentKey, u64> = self
-            .retention
-            .lock()
-            .segments
-            .values()
-            .filter_map(|stats| {
-                let share = stats.shares.get(&group)?;
-                let came_with_it = match boundary {
-                    Some((_, import)) if share.record.import == import => share.record.import_bytes,
-                    _ => 0,
-                };
-                let bytes = share.record.payload_bytes.saturating_sub(came_with_it);
-                Some((stats.key(), bytes))
-            })
-            .collect();
-        let mut next = boundary.map_or(0, |(upto, _)| upto.saturating_add(1));
-        loop {
-            let records = self.index.range(Space::Log, group, next..u64::MAX, CHUNK)?;
-            let Some((last, _)) = records.last() else {
-                return Ok(dead);
-            };
-            next = last + 1;
-            for (_, record) in records {
-                if let Some(bytes) = dead.get_mut(&record.segment) {
-                    *bytes = bytes.saturating_sub(u64::from(record.payload_bytes));
-                }
-            }
-        }
     }
 }
 

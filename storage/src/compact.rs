@@ -24,7 +24,6 @@ use crate::read::read_frame;
 use crate::records::{EntryKey, IndexRecord, Space};
 use crate::retention::{LiveSlots, SegmentStats};
 use crate::segment::{Scanned, Scanner, SegmentFile, SegmentKey, TEMPORARY_SUFFIX};
-use crate::state_keys;
 use crate::{EntryBody, GroupId, SegmentId};
 
 use damage::damaged;
@@ -165,7 +164,13 @@ impl Core {
             path: path.clone(),
             file,
         });
-        let written = self.write_live(&old, before, &new, needs);
+        let io = |action, path| StorageError::io(action, path);
+        let written = self
+            .write_live(&old, before, &new, needs)
+            .and_then(|rewritten| {
+                let synced = new.file.sync_data().map_err(io("sync", &temporary));
+                synced.map(|()| rewritten)
+            });
         let Rewritten {
             moves,
             mut stats,
@@ -179,9 +184,6 @@ impl Core {
                 return Err(error);
             }
         };
-        let io = |action, path| StorageError::io(action, path);
-        new.file.sync_data().map_err(io("sync", &temporary))?;
-
         // No checkpoint may be committed while the counts change over.
         let commits = self.commits.lock();
         let named = self
@@ -251,19 +253,6 @@ impl Core {
         }
         let groups: Vec<GroupId> = before.shares.keys().copied().collect();
         self.remove_dead_counts(before.key(), &groups)?;
-        self.index.flush()
-    }
-
-    /// What is dead in a generation is durable before that has its name.
-    fn store_dead_counts(&self, stats: &SegmentStats) -> Result<()> {
-        let mut batch = sled::Batch::default();
-        for (group, share) in &stats.shares {
-            batch.insert(
-                state_keys::dead_key(stats.key(), *group),
-                &share.dead.to_le_bytes(),
-            );
-        }
-        self.index.apply_state(batch)?;
         self.index.flush()
     }
 

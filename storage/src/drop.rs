@@ -8,7 +8,6 @@ use crate::log::NodeLog;
 use crate::metrics::count;
 use crate::retention::SegmentStats;
 use crate::segment::{Scanner, SegmentKey};
-use crate::state_keys;
 use crate::{GroupId, SegmentId};
 
 impl NodeLog {
@@ -82,14 +81,6 @@ impl Core {
         // The records must be gone for good before the bytes are.
         self.index.flush()?;
         self.remove_file(key)
-    }
-
-    pub(crate) fn remove_dead_counts(&self, key: SegmentKey, groups: &[GroupId]) -> Result<()> {
-        let mut batch = sled::Batch::default();
-        for group in groups {
-            batch.remove(state_keys::dead_key(key, *group));
-        }
-        self.index.apply_state(batch)
     }
 
     pub(crate) fn remove_file(&self, key: SegmentKey) -> Result<()> {

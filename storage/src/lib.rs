@@ -27,6 +27,7 @@ mod compact;
 mod config;
 mod core;
 mod damage;
+mod dead_counts;
 mod dirs;
 mod disk;
 mod drop;

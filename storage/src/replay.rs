@@ -8,9 +8,10 @@ use parking_lot::Mutex;
 
 use crate::SegmentId;
 use crate::applier::{Applier, LogOp, LoggedOp};
-use crate::checkpoint::{Commits, load_dead_counts};
+use crate::checkpoint::Commits;
 use crate::compact::{Survey, survey};
 use crate::damage::DamagedRange;
+use crate::dead_counts::load_dead_counts;
 use crate::disk::Disk;
 use crate::error::{Result, StorageError};
 use crate::frame::Position;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::retention::{GROUP, SLOTS, all_slots, filled, release, with_payload};
 use super::support::{Bench, point, slot_bytes};
-use crate::{GroupId, LiveSlots, SegmentId, SegmentInfo, StorageError};
+use crate::{CompactionReport, GroupId, LiveSlots, SegmentId, SegmentInfo, StorageError};
 
 fn segment(bench: &Bench, id: SegmentId) -> Option<SegmentInfo> {
     let segments = bench.log().segments().unwrap();
@@ -59,6 +59,13 @@ pub(super) fn mostly_dead(entries: u64) -> Bench {
     slots.retain(|(index, slot)| !lives(*index, *slot));
     release(bench.log(), slots);
     bench
+}
+
+pub(super) fn assert_gave_up(outcome: Result<CompactionReport, StorageError>) {
+    assert!(
+        matches!(outcome, Err(StorageError::SegmentBusy { .. })),
+        "{outcome:?}"
+    );
 }
 
 #[test]
@@ -211,10 +218,7 @@ fn a_compaction_gives_up_when_the_state_of_a_group_is_replaced_meanwhile() {
         }
         live_slots(index)
     });
-    assert!(
-        matches!(outcome, Err(StorageError::SegmentBusy { .. })),
-        "{outcome:?}"
-    );
+    assert_gave_up(outcome);
     let paths = bench.disk.paths();
     let is_unfinished = |path: &PathBuf| path.extension().is_some_and(|end| end == "tmp");
     assert!(!paths.iter().any(is_unfinished));
@@ -236,10 +240,7 @@ fn a_compaction_gives_up_when_an_export_begins_meanwhile() {
         live_slots(index)
     };
     let outcome = bench.log().compact(info.id, &live);
-    assert!(
-        matches!(outcome, Err(StorageError::SegmentBusy { .. })),
-        "{outcome:?}"
-    );
+    assert_gave_up(outcome);
     check_live(&bench, 12);
     drop(export.take());
     let live = |_: GroupId, index| live_slots(index);
