@@ -24,10 +24,10 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::blocking::blocking;
 use crate::codec;
 use crate::error::{ClusterError, chain};
-use crate::group::Raft;
 use crate::release::release_log;
 use crate::replica::{AppliedMark, Counters, Replica};
 use crate::state::FrozenRecords;
+use flotilla_raft::Raft;
 
 /// Before a checkpoint that could not be written is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use flotilla_model::settings::ShardDefaults;
+use flotilla_raft::Raft;
 use flotilla_storage::NodeLog;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
@@ -30,9 +31,7 @@ use crate::proposer::{Load, Proposer};
 use crate::replica::Replica;
 use crate::shard::{QUEUE_BATCHES, Shard};
 use crate::state_machine::ShardStateMachine;
-use crate::types::{Groups, Peer};
-
-pub(crate) type Raft = openraft::Raft<Groups, ShardStateMachine>;
+use crate::types::Peer;
 
 /// What all groups of a node have in common.
 #[derive(Clone)]
@@ -177,7 +176,7 @@ impl Group {
         }
         let is_new = state.last.is_none() && state.vote.is_none();
         let id = self.node.identity.node.0;
-        let raft = Raft::build(
+        let raft = flotilla_raft::build(
             id,
             self.node.raft.clone(),
             self.node.links.network(group),

@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flotilla_model::ids::NodeId;
+use flotilla_raft::Raft;
 use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::VoteRequest;
 
 use crate::error::ClusterError;
-use crate::group::{Group, Raft, unavailable};
+use crate::group::{Group, unavailable};
 use crate::leadership::Lead;
 use crate::observer::Role;
 use crate::presence::Board;

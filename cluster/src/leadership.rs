@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use flotilla_model::ids::NodeId;
 
-use crate::group::Raft;
 use crate::types::Groups;
+use flotilla_raft::Raft;
 
 /// A claim that was not renewed for this long is forgotten.
 const CLAIM_AGE_MAX: Duration = Duration::from_secs(2);

@@ -21,7 +21,7 @@
 //!   mending: replicas are compared, damaged ones made anew
 //! ```
 //!
-//! Only this crate names Raft's types.
+//! Only this crate and `raft`, which compiles openraft for it, name Raft's types.
 
 mod attempt;
 mod blocking;
@@ -59,7 +59,6 @@ mod release;
 mod replica;
 mod retention;
 mod roles;
-mod runtime;
 mod shard;
 mod snapshot;
 mod start;
@@ -68,8 +67,9 @@ mod state_machine;
 #[cfg(test)]
 mod tests;
 mod time;
-mod types;
 mod vacancy;
+
+use flotilla_raft::types;
 
 pub use cluster::{Cluster, NodeInfo};
 pub use config::{CheckpointConfig, ClusterConfig};

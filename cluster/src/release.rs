@@ -13,9 +13,9 @@ use std::time::Duration;
 use openraft::Instant;
 use openraft::async_runtime::watch::WatchReceiver;
 
-use crate::group::Raft;
 use crate::replica::{AppliedMark, Replica};
 use crate::types::Groups;
+use flotilla_raft::Raft;
 
 type Metrics = openraft::RaftMetrics<Groups>;
 

@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 use flotilla_model::command::Command;
 use flotilla_model::ids::{NodeId, ShardTime};
 use flotilla_model::query;
+use flotilla_raft::Raft;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::vote::RaftLeaderId;
 use tokio::task::JoinHandle;
 
 use crate::error::{ClusterError, chain};
-use crate::group::{Group, Raft, raft_failure, raft_vanished, unavailable};
+use crate::group::{Group, raft_failure, raft_vanished, unavailable};
 use crate::leadership::Lead;
 use crate::observer::Role;
 use crate::presence::{ToldTime, ask_for_time, lower_median_us, median_us};

@@ -24,9 +24,7 @@ use crate::checkpoint::checkpoint;
 use crate::codec;
 use crate::error::{ClusterError, chain};
 use crate::replica::{AppliedMark, Replica};
-use crate::types::{Groups, SnapshotMeta};
-
-type Snapshot = openraft::alias::SnapshotOf<Groups, SnapshotHandle>;
+use crate::types::{Groups, Snapshot, SnapshotMeta};
 
 /// What Raft holds of a snapshot.
 pub(crate) enum SnapshotHandle {
@@ -38,7 +36,7 @@ pub(crate) enum SnapshotHandle {
 
 impl SnapshotHandle {
     /// The last durable checkpoint, if there is one.
-    pub fn current(replica: &Arc<Replica>) -> Option<Snapshot> {
+    pub fn current(replica: &Arc<Replica>) -> Option<Snapshot<SnapshotHandle>> {
         let mark = replica.durable.borrow().clone();
         mark.log_id.is_some().then(|| snapshot(replica, mark))
     }
@@ -103,7 +101,7 @@ impl SnapshotHandle {
     }
 }
 
-fn snapshot(replica: &Arc<Replica>, mark: AppliedMark) -> Snapshot {
+fn snapshot(replica: &Arc<Replica>, mark: AppliedMark) -> Snapshot<SnapshotHandle> {
     Snapshot {
         meta: SnapshotMeta {
             last_log_id: mark.log_id,
@@ -235,7 +233,7 @@ impl SnapshotBuilder {
 impl RaftSnapshotBuilder<Groups> for SnapshotBuilder {
     type SnapshotData = SnapshotHandle;
 
-    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+    async fn build_snapshot(&mut self) -> Result<Snapshot<SnapshotHandle>, io::Error> {
         if !self.force
             && let Some(current) = SnapshotHandle::current(&self.replica)
         {

@@ -21,7 +21,7 @@ use crate::error::{ClusterError, chain};
 use crate::replica::{Counters, Replica};
 use crate::snapshot::{SnapshotBuilder, SnapshotHandle};
 use crate::state::Pins;
-use crate::types::{BatchOutcome, Entry, Groups, LogId, SnapshotMeta, StoredMembership};
+use crate::types::{BatchOutcome, Entry, Groups, LogId, Snapshot, SnapshotMeta, StoredMembership};
 
 /// At this many times a group's part of changed records apply waits for a checkpoint to end.
 const DIRTY_HARD_FACTOR: u64 = 4;
@@ -218,7 +218,7 @@ impl RaftStateMachine<Groups> for ShardStateMachine {
 
     async fn get_current_snapshot(
         &mut self,
-    ) -> Result<Option<openraft::alias::SnapshotOf<Groups, SnapshotHandle>>, io::Error> {
+    ) -> Result<Option<Snapshot<SnapshotHandle>>, io::Error> {
         Ok(SnapshotHandle::current(&self.replica))
     }
 }

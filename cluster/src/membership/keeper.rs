@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flotilla_model::ids::NodeId;
+use flotilla_raft::Raft;
 use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::task::JoinHandle;
@@ -15,7 +16,7 @@ use super::roster::Roster;
 use super::steward::holders;
 use super::voters;
 use crate::error::ClusterError;
-use crate::group::{Group, Raft, unavailable};
+use crate::group::{Group, unavailable};
 use crate::presence::OFFSET_MAX_US;
 
 /// Between looks at the groups.

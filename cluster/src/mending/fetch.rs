@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_model::ids::NodeId;
+use flotilla_raft::Raft;
 use flotilla_storage::{SnapshotExport, SnapshotImport, SnapshotManifest};
 use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -14,7 +15,7 @@ use crate::blocking::blocking;
 use crate::checkpoint::checkpoint;
 use crate::codec;
 use crate::error::ClusterError;
-use crate::group::{Group, Raft, unavailable};
+use crate::group::{Group, unavailable};
 use crate::net::{Lane, Links, ServiceId, read_chunks};
 use crate::snapshot::SnapshotHandle;
 use crate::types::Vote;

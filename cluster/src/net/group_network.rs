@@ -14,7 +14,6 @@ use flotilla_model::mutation::{self, Mutation};
 use flotilla_storage::GroupId;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
-use openraft::alias::SnapshotOf;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
@@ -32,7 +31,7 @@ use super::peers::PeerError;
 use super::wire::proto::RaftQuestion;
 use crate::codec;
 use crate::snapshot::SnapshotHandle;
-use crate::types::{Groups, Peer, Vote};
+use crate::types::{Groups, Peer, Snapshot, Vote};
 
 type Append = AppendEntriesRequest<Groups>;
 type Answers<'a> = BoxStream<'a, Result<StreamAppendResult<Groups>, RPCError<Groups>>>;
@@ -319,7 +318,7 @@ impl RaftNetworkV2<Groups> for GroupPeer {
     async fn full_snapshot(
         &mut self,
         vote: Vote,
-        snapshot: SnapshotOf<Groups, SnapshotHandle>,
+        snapshot: Snapshot<SnapshotHandle>,
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Groups>, StreamingError<Groups>> {

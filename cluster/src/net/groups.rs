@@ -25,9 +25,9 @@ use super::snapshot_receiver::Receiving;
 use super::wire::proto::{AppendAnswer, AppendRequest, RaftAnswer, RaftQuestion, RaftRequest};
 use super::withheld;
 use crate::codec;
-use crate::group::Raft;
 use crate::replica::Replica;
 use crate::types::Groups;
+use flotilla_raft::Raft;
 
 /// Entry bytes received and not yet answered, of one stream and of all: what is accepted must reach
 /// the disk well within a leader's lease.

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use flotilla_raft::AnySnapshot;
 use flotilla_storage::{SnapshotImport, SnapshotManifest};
 use futures::stream::{BoxStream, StreamExt};
 use tokio::sync::{OwnedMutexGuard, Semaphore, mpsc};
@@ -19,9 +20,7 @@ use super::snapshot_head::SnapshotHead;
 use super::traffic::Traffic;
 use super::wire::proto::{SnapshotAnswer, SnapshotPart};
 use crate::snapshot::SnapshotHandle;
-use crate::types::{Groups, SnapshotMeta};
-
-type Snapshot = openraft::alias::SnapshotOf<Groups, SnapshotHandle>;
+use crate::types::{Snapshot, SnapshotMeta};
 
 /// How long a part of a snapshot waits for the rest.
 const PARTIAL_KEPT: Duration = Duration::from_secs(60);
@@ -156,7 +155,7 @@ impl Transfer {
         slot.setback = None;
         let snapshot = Snapshot {
             meta: self.meta,
-            snapshot: SnapshotHandle::Staged(Box::new(import)),
+            snapshot: AnySnapshot::new(SnapshotHandle::Staged(Box::new(import))),
         };
         let installed = self
             .group

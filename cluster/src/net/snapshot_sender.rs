@@ -11,7 +11,6 @@ use std::time::Instant;
 use bytes::Bytes;
 use flotilla_storage::SnapshotExport;
 use futures::stream::{self, StreamExt};
-use openraft::alias::SnapshotOf;
 use openraft::errors::{NetworkError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::raft::SnapshotResponse;
 use tokio::sync::mpsc;
@@ -25,7 +24,7 @@ use crate::codec;
 use crate::error::{ClusterError, chain};
 use crate::pace::Pace;
 use crate::snapshot::{SnapshotHandle, live_ranges};
-use crate::types::{Groups, Vote};
+use crate::types::{Groups, Snapshot, Vote};
 
 type Outcome = Result<SnapshotResponse<Groups>, StreamingError<Groups>>;
 
@@ -48,7 +47,7 @@ impl GroupPeer {
     pub(super) async fn send_snapshot(
         &self,
         vote: Vote,
-        snapshot: SnapshotOf<Groups, SnapshotHandle>,
+        snapshot: Snapshot<SnapshotHandle>,
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
     ) -> Outcome {
         tokio::select! {
@@ -58,7 +57,7 @@ impl GroupPeer {
         }
     }
 
-    async fn transfer(&self, vote: Vote, snapshot: SnapshotOf<Groups, SnapshotHandle>) -> Outcome {
+    async fn transfer(&self, vote: Vote, snapshot: Snapshot<SnapshotHandle>) -> Outcome {
         let turn = self.links.inner.snapshots_out.acquire().await;
         let _turn = turn.map_err(|_| Unreachable::<Groups>::from_string("this node stops"))?;
         // First, since to freeze a checkpoint for a node that is away is work for nothing.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use flotilla_model::ids::{NodeId, ShardTime};
+use flotilla_raft::Raft;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
@@ -16,7 +17,7 @@ use super::clocks::{OFFSET_MAX_US, median_us};
 use super::message::{Answer, Claim, Greeting, Question};
 use super::sessions::{Renewals, SessionTimes, SessionWatch};
 use crate::forward::{decode, encode};
-use crate::group::{Group, Raft};
+use crate::group::Group;
 use crate::net::{Lane, Links, PeerError, PeerIdentity, PeerService, ServiceId, Talk};
 use crate::time::{TimeEstimate, TimeSource};
 

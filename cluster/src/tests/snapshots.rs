@@ -4,7 +4,6 @@ use flotilla_model::format::FEATURE_LEVEL;
 use flotilla_model::ids::{LogIndex, NodeId};
 use flotilla_model::machine::apply_in_memory;
 use openraft::RaftSnapshotBuilder;
-use openraft::alias::SnapshotOf;
 use openraft::storage::RaftStateMachine;
 
 use super::replay::{
@@ -13,9 +12,9 @@ use super::replay::{
 use super::*;
 use crate::snapshot::SnapshotHandle;
 use crate::state_machine::ShardStateMachine;
-use crate::types::Groups;
+use crate::types::Snapshot;
 
-async fn snapshot_of(twin: &mut Twin) -> SnapshotOf<Groups, SnapshotHandle> {
+async fn snapshot_of(twin: &mut Twin) -> Snapshot<SnapshotHandle> {
     let builder = twin.machine.try_create_snapshot_builder(true).await;
     builder.unwrap().build_snapshot().await.unwrap()
 }

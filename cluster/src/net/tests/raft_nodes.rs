@@ -19,13 +19,13 @@ use openraft::{ChangeMembers, ServerState};
 
 use super::{CLUSTER, Node, eventually};
 use crate::checkpoint::checkpoint;
-use crate::group::Raft;
 use crate::log_store::ShardLog;
 use crate::replica::Replica;
 use crate::state_machine::ShardStateMachine;
 use crate::tests::append_command;
 use crate::tests::replay::{open_log_on, open_replica};
 use crate::types::{Batch, Peer};
+use flotilla_raft::Raft;
 
 /// A node whose groups are run by Raft over the links.
 pub struct RaftNode {
@@ -77,7 +77,7 @@ impl RaftNode {
         let mut running = BTreeMap::new();
         for group in (1..=groups).map(GroupId) {
             let replica = open_replica(&log, group, 1 << 20);
-            let raft = Raft::build(
+            let raft = flotilla_raft::build(
                 number,
                 config(),
                 net.links.network(group),

@@ -13,7 +13,7 @@ use openraft::impls::TokioRuntime;
 use openraft::{AsyncRuntime, Instant, OptionalSend, TokioInstant};
 
 /// Between two lines of the grid. Elections and heartbeats are late by at most this.
-pub(crate) const GRID: Duration = Duration::from_millis(50);
+const GRID: Duration = Duration::from_millis(50);
 
 /// Where the grid begins.
 static ORIGIN: LazyLock<TokioInstant> = LazyLock::new(Instant::now);

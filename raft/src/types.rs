@@ -21,15 +21,19 @@ openraft::declare_raft_types!(
 );
 
 /// The id of a log entry.
-pub(crate) type LogId = openraft::alias::LogIdOf<Groups>;
+pub type LogId = openraft::alias::LogIdOf<Groups>;
 /// Who leads or wants to lead, in which term.
-pub(crate) type Vote = openraft::alias::VoteOf<Groups>;
+pub type Vote = openraft::alias::VoteOf<Groups>;
 /// An entry as Raft sees it.
-pub(crate) type Entry = openraft::alias::EntryOf<Groups>;
+pub type Entry = openraft::alias::EntryOf<Groups>;
+/// A leader in its term.
+pub type LeaderId = openraft::alias::LeaderIdOf<Groups>;
 /// A membership with the id of the entry that set it.
-pub(crate) type StoredMembership = openraft::alias::StoredMembershipOf<Groups>;
+pub type StoredMembership = openraft::alias::StoredMembershipOf<Groups>;
 /// What a snapshot is about.
-pub(crate) type SnapshotMeta = openraft::alias::SnapshotMetaOf<Groups>;
+pub type SnapshotMeta = openraft::alias::SnapshotMetaOf<Groups>;
+/// A snapshot, and what it is about.
+pub type Snapshot<S> = openraft::alias::SnapshotOf<Groups, S>;
 
 /// A voter or learner as every member of the group knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
