@@ -1,6 +1,11 @@
-//! Compiles the clients of the protocol under test, without a system `protoc`.
+//! Compiles the clients of the protocols under test, without a system `protoc`, and the library by which a server lives
+//! by a clock of its own.
 
 use std::error::Error;
+use std::path::Path;
+use std::process::Command;
+
+const CLOCK: &str = "src/cluster/clock.c";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let protos = [
@@ -16,5 +21,20 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_server(false)
         .emit_rerun_if_changed(false)
         .compile_fds(descriptors)?;
+    compile_clock()
+}
+
+/// With the compiler that links Rust programs.
+fn compile_clock() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed={CLOCK}");
+    let library = Path::new(&std::env::var("OUT_DIR")?).join("clock.so");
+    let output = Command::new("cc")
+        .args(["-O2", "-shared", "-fPIC", "-o"])
+        .args([&library, Path::new(CLOCK)])
+        .output()
+        .map_err(|error| format!("a C compiler is needed for {CLOCK}: cc: {error}"))?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into());
+    }
     Ok(())
 }

@@ -5,34 +5,21 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-const SOURCE: &str = include_str!("clock.c");
+/// Made of `clock.c` by the build.
+const LIBRARY: &str = concat!(env!("OUT_DIR"), "/clock.so");
 
 /// The wall clock of one server: its time is the machine's plus an offset.
 pub struct Clock {
-    library: PathBuf,
     path: PathBuf,
     offset: File,
 }
 
 impl Clock {
-    /// Prepares a clock with its files in a directory. Needs a C compiler.
+    /// A clock with its offset in a file of a directory.
     pub fn new(directory: &Path) -> io::Result<Self> {
-        let source = directory.join("clock.c");
-        let library = directory.join("clock.so");
-        std::fs::write(&source, SOURCE)?;
-        let output = Command::new("cc")
-            .args(["-O2", "-shared", "-fPIC", "-o"])
-            .args([&library, &source])
-            .output()?;
-        if !output.status.success() {
-            let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-            return Err(io::Error::other(errors));
-        }
         let path = directory.join("clock.offset");
         let clock = Self {
-            library,
             offset: File::create(&path)?,
             path,
         };
@@ -43,7 +30,7 @@ impl Clock {
     /// Makes a server live by this clock.
     pub fn give_to(&self, options: Options) -> Options {
         options
-            .set("LD_PRELOAD", &self.library)
+            .set("LD_PRELOAD", LIBRARY)
             .set("TEST_CLOCK_FILE", &self.path)
     }
 
@@ -57,12 +44,13 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::Command;
     use std::time::{SystemTime, UNIX_EPOCH};
 
     fn seconds(clock: &Clock) -> u64 {
         let output = Command::new("date")
             .arg("+%s")
-            .env("LD_PRELOAD", &clock.library)
+            .env("LD_PRELOAD", LIBRARY)
             .env("TEST_CLOCK_FILE", &clock.path)
             .output()
             .expect("`date` runs");

@@ -50,7 +50,7 @@ impl Node {
     pub fn new(number: u32, network: &Network, directory: &Path, disk: DiskKind) -> Self {
         let mountpoint = directory.join("disk");
         std::fs::create_dir_all(&mountpoint).expect("the work directory takes new directories");
-        let clock = Clock::new(directory).expect("a C compiler is needed for the wall clock");
+        let clock = Clock::new(directory).expect("the work directory takes new files");
         let address = Place::Node(number).address();
         let options = Options::new(&mountpoint.join("data"), &directory.join("server.log"))
             .namespace(network.namespace(number).clone())
